@@ -1,0 +1,299 @@
+"""The settings: read once at start, validated, frozen. Every field becomes a line of example.env."""
+
+import os
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from dotenv import dotenv_values
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from cefmp4.errors import SettingsError
+from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, check_key_template
+from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
+
+DEFAULT_GLOBS = (
+    "*.mp4", "*.m4v", "*.mov", "*.m4a", "*.m4s", "*.mkv", "*.webm", "*.ts", "*.mts", "*.m2ts",
+    "*.flv", "*.avi", "*.mxf", "*.mpg", "*.3gp", "*.wav", "*.flac", "*.mp3",
+)  # fmt: skip
+
+
+class AppEnv(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class WatchMode(StrEnum):
+    AUTO = "auto"
+    EVENTS = "events"
+    POLLING = "polling"
+
+
+class PartTransfer(StrEnum):
+    AUTO = "auto"
+    CLIENT = "client"
+
+
+def setting(default: Any, about: str, *, small: str = "", big: str = "", **limits: Any) -> Any:
+    """A field with what example.env says of it: its meaning and unit, and what breaks when."""
+    return Field(
+        default, description=about, json_schema_extra={"small": small, "big": big}, **limits
+    )
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
+
+    app_env: AppEnv = setting(
+        AppEnv.DEVELOPMENT, "development: log lines for people; production: one JSON object a line"
+    )
+    log_level: str = setting(
+        "INFO",
+        "DEBUG, INFO, WARNING or ERROR",
+        validation_alias=AliasChoices("LOG_LEVEL", "PYTHON_LOG_LEVEL"),
+    )
+    state_dir: Path = setting(
+        Path(".cefmp4"), "folder for what `cefmp4 up` keeps: embedded servers, their data and keys"
+    )
+    instance_id: str = setting("", "name of this instance in leases and metadata; empty: host name")
+    startup_timeout_seconds: float = setting(
+        30, "seconds to wait for Redis and S3 at start before exit code 3",
+        small="a server that starts beside us is given up", big="a wrong address is noticed late", ge=0, le=3600,
+    )  # fmt: skip
+    shutdown_timeout_seconds: float = setting(
+        20, "seconds that parts in flight get on SIGTERM",
+        small="parts are sent again after the restart", big="a stop takes that long", ge=0, le=3600,
+    )  # fmt: skip
+
+    watch_dir: Path = setting(Path("local_watch_dir"), "the folder to watch, with all below it")
+    watch_filter_globs: Annotated[tuple[str, ...], NoDecode] = setting(
+        DEFAULT_GLOBS, "comma-separated patterns of file names (or paths) to upload"
+    )
+    watch_mode: WatchMode = setting(
+        WatchMode.AUTO,
+        "events (inotify), polling (NFS, SMB, some container mounts), or auto by file system",
+    )
+    reconcile_seconds: float = setting(
+        60, "seconds between two full looks at the folder, which find what events missed",
+        small="CPU time in large folders", big="a missed file waits that long", ge=1, le=86400,
+    )  # fmt: skip
+    poll_seconds: float = setting(
+        0.5, "seconds between two looks at the files that are being recorded",
+        small="CPU time", big="parts leave later", ge=0.05, le=60,
+    )  # fmt: skip
+    settle_seconds: float = setting(
+        2, "seconds a closed file must stay unchanged before it is completed",
+        small="a file that is patched after its close is stored twice", big="objects appear later", ge=0, le=3600,
+    )  # fmt: skip
+    stream_timeout_seconds: float = setting(
+        30, "seconds without any change after which a file counts as finished even while it is still open",
+        small="a paused recorder's file is stored early, and again when it goes on", big="files whose close was missed wait",
+        gt=0, le=86400,
+    )  # fmt: skip
+    watch_file_min_age_seconds_for_idle: float = setting(
+        10, "seconds a closed file must be quiet where the file system cannot tell whether a writer has it open",
+        small="a file may be completed under its writer", big="objects appear later", ge=0, le=86400,
+    )  # fmt: skip
+    after_upload: str = setting(
+        "keep", "keep, delete, or move:DIR, once the object is proven identical"
+    )
+
+    chunk_size_bytes: int = setting(
+        10 * MIB, "bytes of the first parts; later parts grow with the file",
+        small="more requests", big="bytes leave later", ge=MIN_PART_BYTES, le=MAX_PART_BYTES,
+    )  # fmt: skip
+    part_sizing: PartSizing = setting(
+        PartSizing.GROW, "grow, or equal for stores that demand parts of one size (Cloudflare R2)"
+    )
+    max_concurrent_streams: int = setting(
+        5, "streams that send parts at the same moment; all others take turns with them",
+        small="fast links stay idle", big="each stream gets less", ge=1, le=1000,
+    )  # fmt: skip
+    max_parts_in_flight: int = setting(
+        8, "parts that are on the wire at the same moment, all streams together; bounds memory",
+        small="fast links stay idle", big="memory, and more to send again after a crash", ge=1, le=256,
+    )  # fmt: skip
+    part_transfer: PartTransfer = setting(
+        PartTransfer.AUTO,
+        "auto: kernel sendfile over plain HTTP; client: the S3 client library sends every byte",
+    )
+
+    s3_endpoint_url: str | None = setting(
+        None, "address of the S3 server; empty: AWS (with `cefmp4 up`: an embedded server)",
+        validation_alias=AliasChoices("S3_ENDPOINT_URL", "S3_ENDPOINT"),
+    )  # fmt: skip
+    s3_access_key_id: str | None = setting(
+        None, "access key; empty: the usual AWS credential chain",
+        validation_alias=AliasChoices("S3_ACCESS_KEY_ID", "S3_ACCESS_KEY"),
+    )  # fmt: skip
+    s3_secret_access_key: SecretStr | None = setting(
+        None, "secret key", validation_alias=AliasChoices("S3_SECRET_ACCESS_KEY", "S3_SECRET_KEY")
+    )
+    s3_bucket_name: str = setting(
+        "cefmp4", "the bucket; it must exist",
+        validation_alias=AliasChoices("S3_BUCKET_NAME", "S3_BUCKET"), min_length=3, max_length=63,
+    )  # fmt: skip
+    s3_region_name: str = setting("us-east-1", "region of the bucket")
+    s3_key_template: str = setting(
+        DEFAULT_KEY_TEMPLATE,
+        "object keys from {stream_id} {filename} {relpath} {stem} {date:%Y/%m/%d} {host}",
+    )
+    orphan_grace_seconds: float = setting(
+        86400, "seconds an open upload under our prefix may lie unclaimed before it is aborted",
+        small="uploads of another installation in the same bucket are at risk", big="forgotten parts cost money",
+        ge=60,
+    )  # fmt: skip
+
+    redis_url: SecretStr | None = setting(
+        None, "address of Redis (with `cefmp4 up` empty: an embedded Valkey)"
+    )
+    redis_host: str | None = setting(None, "older spelling; use REDIS_URL")
+    redis_port: int = setting(6379, "older spelling; use REDIS_URL", ge=1, le=65535)
+    lease_seconds: float = setting(
+        10, "seconds after which the streams of a dead instance pass to another",
+        small="a short stall loses streams to another instance", big="takeover waits that long", ge=2, le=600,
+    )  # fmt: skip
+
+    ffprobe_path: str = setting("ffprobe", "the ffprobe program")
+    ffprobe_timeout_seconds: float = setting(
+        30, "seconds one ffprobe run may take",
+        small="large files are not described", big="a hostile file holds a slot that long", gt=0, le=3600,
+    )  # fmt: skip
+    ffprobe_memory_bytes: int = setting(
+        1024 * MIB, "bytes of address space one ffprobe run may use",
+        small="large files are not described", big="a hostile file takes that much", ge=256 * MIB,
+    )  # fmt: skip
+
+    prom_port: int = setting(8000, "port of metrics, health, API and page", ge=0, le=65535)
+    http_host: str = setting(
+        "127.0.0.1",
+        "address that port binds to; wider than loopback needs API_TOKEN to change state",
+    )
+    api_token: SecretStr | None = setting(None, "token that requests which change state must carry")
+    metrics_per_stream: bool = setting(
+        True, "label the video_* metrics with stream_id; a series ends soon after its stream"
+    )
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return value.upper()
+
+    @field_validator("watch_filter_globs", mode="before")
+    @classmethod
+    def _split_globs(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = tuple(glob.strip() for glob in value.split(",") if glob.strip())
+        if not value:
+            raise ValueError("it needs at least one pattern, such as *.mp4")
+        return value
+
+    @field_validator("s3_key_template")
+    @classmethod
+    def _usable_template(cls, value: str) -> str:
+        check_key_template(value)
+        return value
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("it must start with http:// or https://")
+        return value.rstrip("/") if value else None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        schemes = ("redis://", "rediss://", "unix://")
+        if value and not value.get_secret_value().startswith(schemes):
+            raise ValueError(f"it must start with one of {', '.join(schemes)}")
+        return value
+
+    @field_validator("after_upload")
+    @classmethod
+    def _known_action(cls, value: str) -> str:
+        if value not in {"keep", "delete"} and not value.startswith("move:/"):
+            raise ValueError("allowed are keep, delete, move:/an/absolute/folder")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
+            raise ValueError(
+                "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together: set both or none"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        return self.instance_id or socket.gethostname()
+
+    @property
+    def redis_address(self) -> str | None:
+        if self.redis_url:
+            return self.redis_url.get_secret_value()
+        return f"redis://{self.redis_host}:{self.redis_port}/0" if self.redis_host else None
+
+
+_OLD_SPELLINGS = {
+    "PYTHON_LOG_LEVEL": "LOG_LEVEL",
+    "REDIS_HOST": "REDIS_URL",
+    "REDIS_PORT": "REDIS_URL",
+    "STREAM_CHUNK_SIZE_MB": "CHUNK_SIZE_BYTES",
+    "S3_ENDPOINT": "S3_ENDPOINT_URL",
+    "S3_ACCESS_KEY": "S3_ACCESS_KEY_ID",
+    "S3_SECRET_KEY": "S3_SECRET_ACCESS_KEY",
+    "S3_BUCKET": "S3_BUCKET_NAME",
+}
+
+
+def load_settings(**overrides: Any) -> tuple[Settings, list[str]]:
+    """The settings and the warnings about older spellings. Raises SettingsError: one line that
+    names the setting, its value unless it is a secret, and what is allowed."""
+    # Older spellings come through pydantic's aliases, except the one whose unit differs.
+    given = {**dotenv_values(".env"), **os.environ}
+    megabytes = given.get("STREAM_CHUNK_SIZE_MB")
+    if megabytes and "CHUNK_SIZE_BYTES" not in given:
+        try:
+            overrides.setdefault("chunk_size_bytes", int(float(megabytes) * MIB))
+        except ValueError:
+            raise SettingsError(f"STREAM_CHUNK_SIZE_MB={megabytes}: it must be a number") from None
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    warnings = [
+        f"{old} is an older spelling: use {new}"
+        for old, new in _OLD_SPELLINGS.items()
+        if given.get(old)
+    ]
+    return settings, warnings
+
+
+_SECRETS = {
+    name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+}
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    allowed = first["msg"].removeprefix("Value error, ")
+    if not name:
+        return allowed
+    is_secret = name.lower() in _SECRETS or "SECRET" in name or "TOKEN" in name
+    value = "***" if is_secret else first["input"]
+    return f"{name.upper()}={value}: {allowed}"

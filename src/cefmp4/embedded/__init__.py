@@ -1,0 +1,1 @@
+"""The servers that `cefmp4 up` brings along when none are configured."""

@@ -1,0 +1,65 @@
+"""Every error that CefMP4 raises itself. Adapters translate foreign errors into this tree, once."""
+
+
+class CefError(Exception):
+    """Something went wrong; `hint` says what the operator can do about it."""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class SettingsError(CefError):
+    """A setting has a value that cannot be used."""
+
+
+class TransientError(CefError):
+    """It may work when tried again."""
+
+
+class ServerUnreachableError(TransientError):
+    """A server did not answer."""
+
+
+class ThrottledError(TransientError):
+    """The server asked us to slow down."""
+
+    def __init__(self, message: str = "", *, hint: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class PermanentError(CefError):
+    """Trying again cannot help."""
+
+
+class AccessDeniedError(PermanentError):
+    """The store refused our credentials or rights."""
+
+
+class BucketMissingError(PermanentError):
+    """The bucket does not exist."""
+
+
+class UploadGoneError(CefError):
+    """The multipart upload no longer exists in the store."""
+
+
+class ProofFailedError(CefError):
+    """The store holds other bytes than we sent, or refused the checksum of what we sent."""
+
+
+class LeaseLostError(CefError):
+    """Another instance owns this stream now."""
+
+
+class SourceError(CefError):
+    """The local file cannot be read."""
+
+
+class InvariantError(CefError):
+    """A rule that must always hold was broken; this stream stops here."""

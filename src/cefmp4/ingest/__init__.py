@@ -1,0 +1,1 @@
+"""From a growing file to a proven object."""

@@ -1,0 +1,101 @@
+"""Parts of a stream, and which bytes belong to which part number."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+MIN_PART_BYTES = 5 * MIB  # S3 refuses smaller parts, except the last
+MAX_PART_BYTES = 5 * GIB
+MAX_PARTS = 10_000
+MAX_OBJECT_BYTES = MAX_PARTS * MAX_PART_BYTES
+
+# A part is never more than 1/256 of what lies before it, so a long recording stays as close to its
+# writer as a short one, and 10,000 parts still reach 44 TiB from a 10 MiB start.
+GROWTH_DIVISOR = 256
+
+
+class PartSizing(StrEnum):
+    GROW = "grow"
+    EQUAL = "equal"  # for stores that demand parts of one size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part as the store confirmed it. `crc64` is the CRC-64/NVME of the bytes it holds."""
+
+    number: int
+    size: int
+    crc64: int
+    etag: str
+    uploaded_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartRange:
+    """The bytes [start, end) that part `number` covers when it is full."""
+
+    number: int
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+    def within(self, file_size: int) -> "PartRange":
+        return PartRange(self.number, self.start, min(self.end, file_size))
+
+
+@lru_cache(maxsize=32)
+def _boundaries(base: int, sizing: PartSizing) -> tuple[int, ...]:
+    offsets = [0]
+    for _ in range(MAX_PARTS):
+        size = base
+        if sizing is PartSizing.GROW:
+            grown = offsets[-1] // GROWTH_DIVISOR // MIB * MIB
+            size = min(max(base, grown), MAX_PART_BYTES)
+        offsets.append(offsets[-1] + size)
+    return tuple(offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """Maps offsets to part numbers. It depends on nothing but its two fields, so that a restart,
+    another host and an adopted upload all cut a file at the same places."""
+
+    base: int
+    sizing: PartSizing = PartSizing.GROW
+
+    @property
+    def capacity(self) -> int:
+        return _boundaries(self.base, self.sizing)[-1]
+
+    def range_of(self, number: int) -> PartRange:
+        if not 1 <= number <= MAX_PARTS:
+            raise ValueError(f"part number {number} is not within 1..{MAX_PARTS}")
+        offsets = _boundaries(self.base, self.sizing)
+        return PartRange(number, offsets[number - 1], offsets[number])
+
+    def count_for(self, size: int) -> int:
+        """How many parts a file of `size` bytes has; an empty file has none."""
+        if size > self.capacity:
+            raise ValueError(f"{size} bytes do not fit into {MAX_PARTS} parts")
+        return self.number_at(size - 1) if size else 0
+
+    def number_at(self, offset: int) -> int:
+        return bisect_right(_boundaries(self.base, self.sizing), offset)
+
+    def ranges_for(self, size: int) -> list[PartRange]:
+        return [self.range_of(n).within(size) for n in range(1, self.count_for(size) + 1)]
+
+
+def plan_for(size: int, base: int, sizing: PartSizing) -> PartPlan:
+    """The plan for a file that has `size` bytes now: equal parts must be chosen big enough at the
+    start, because they cannot grow later."""
+    if sizing is PartSizing.EQUAL:
+        while PartPlan(base, sizing).capacity < 2 * size and base < MAX_PART_BYTES:
+            base = min(base * 2, MAX_PART_BYTES)
+    return PartPlan(base, sizing)

@@ -1,0 +1,103 @@
+"""A stream: one recording, from first sight to its end."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cefmp4.errors import InvariantError
+from cefmp4.model.part import PartPlan, PartSizing
+
+
+class StreamState(StrEnum):
+    DISCOVERED = "discovered"  # seen, nothing sent yet
+    UPLOADING = "uploading"  # parts leave as the file grows
+    STALE = "stale"  # quiet for the stream timeout; being compared with the disk
+    FINALIZING = "finalizing"  # the writer is done; proving every part
+    STORED = "stored"  # the object is complete and proven
+    DESCRIBED = "described"  # the metadata document lies beside it
+    HANDED_OVER = "handed_over"  # its jobs are queued
+    FAILED = "failed"  # it will not be stored; `reason` says why
+    DROPPED = "dropped"  # vanished before anything was sent
+
+
+S = StreamState
+TRANSITIONS: dict[StreamState, frozenset[StreamState]] = {
+    S.DISCOVERED: frozenset({S.UPLOADING, S.STALE, S.FINALIZING, S.FAILED, S.DROPPED}),
+    S.UPLOADING: frozenset({S.STALE, S.FINALIZING, S.FAILED, S.DROPPED}),
+    S.STALE: frozenset({S.UPLOADING, S.FINALIZING, S.FAILED, S.DROPPED}),
+    S.FINALIZING: frozenset({S.UPLOADING, S.STORED, S.FAILED, S.DROPPED}),
+    S.STORED: frozenset({S.DESCRIBED, S.FAILED}),
+    S.DESCRIBED: frozenset({S.HANDED_OVER, S.FAILED}),
+    S.HANDED_OVER: frozenset(),
+    S.FAILED: frozenset(),
+    S.DROPPED: frozenset(),
+}
+PROVEN_STATES = frozenset({S.STORED, S.DESCRIBED, S.HANDED_OVER})
+FINAL_STATES = frozenset({S.DESCRIBED, S.HANDED_OVER, S.FAILED, S.DROPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What identifies one content of one file: if it is unchanged, so are the bytes. The change
+    time is in it because nobody can set it, unlike the modification time."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """The record of a stream. Only its StreamProcessor writes it."""
+
+    id: str
+    relpath: str
+    generation: int = 1
+    previous_id: str | None = None  # the generation before this one
+    state: StreamState = StreamState.DISCOVERED
+    reason: str = ""
+    key: str = ""
+    upload_id: str = ""
+    part_base: int
+    part_sizing: PartSizing = PartSizing.GROW
+    sent_high: int = 0  # the furthest byte ever sent; a file shorter than this was truncated
+    size: int = 0
+    stamp: FileStamp | None = None  # of the bytes that were proven
+    crc64: int = 0
+    sha256: str = ""
+    etag: str = ""
+    playable: bool | None = None
+    started_at: float = 0.0
+    closed_at: float = 0.0  # when the writer was last seen to close it
+    completed_at: float = 0.0
+    updated_at: float = 0.0
+    host: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self.state} {self.relpath!r} sent_high={self.sent_high}>"
+
+    def move_to(self, state: StreamState, reason: str = "") -> None:
+        """The one way to change the state; staying where one is, is no transition."""
+        if state is self.state:
+            return
+        if state not in TRANSITIONS[self.state]:
+            raise InvariantError(f"stream {self.id} cannot go from {self.state} to {state}")
+        self.state = state
+        self.reason = reason
+
+    @property
+    def plan(self) -> PartPlan:
+        return PartPlan(self.part_base, self.part_sizing)
+
+    @property
+    def is_proven(self) -> bool:
+        return self.state in PROVEN_STATES
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
+
+    @property
+    def has_failed(self) -> bool:
+        return self.state is StreamState.FAILED

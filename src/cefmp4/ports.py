@@ -1,0 +1,130 @@
+"""Every port on one screen. Logic sees these; `app` puts the adapters behind them."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.object import FileRange, ListedPart, OpenUpload, StoredObject, StoreProof
+from cefmp4.model.part import Part
+from cefmp4.model.stream import Stream
+
+
+class ObjectStore(Protocol):
+    """The S3 calls we use. Raises only errors of `cefmp4.errors`. Retries of one request are
+    inside; a TransientError that still comes out means that the store is sick for now."""
+
+    @property
+    def proof(self) -> StoreProof: ...
+
+    async def put_object(
+        self,
+        key: str,
+        body: FileRange | bytes,
+        *,
+        content_type: str,
+        metadata: dict[str, str],
+        crc64: int,
+    ) -> str: ...
+
+    async def begin_upload(
+        self, key: str, *, content_type: str, metadata: dict[str, str]
+    ) -> str: ...
+
+    async def put_part(
+        self, key: str, upload_id: str, number: int, body: FileRange, *, crc64: int
+    ) -> str:
+        """Returns the ETag. ProofFailedError: the bytes changed between hashing and sending."""
+        ...
+
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, *, source: StoredObject, start: int, end: int
+    ) -> str: ...
+
+    async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]: ...
+
+    async def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, crc64: int
+    ) -> str:
+        """`parts` in order, without holes. `crc64` is of the whole object."""
+        ...
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """An upload that is gone already is no error."""
+        ...
+
+    async def list_uploads(self, prefix: str) -> list[OpenUpload]: ...
+
+    async def head(self, key: str) -> StoredObject | None: ...
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes: ...
+
+    def list_objects(self, prefix: str) -> AsyncIterator[StoredObject]: ...
+
+    async def delete(self, key: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may work on a stream: `fence` grows with every owner, so a late writer is refused."""
+
+    stream_id: str
+    owner: str
+    fence: int
+
+
+class CheckpointStore(Protocol):
+    """What Redis remembers. It is a hint that makes a restart cheap; S3 and the disk are the truth.
+
+    Raises ServerUnreachableError while Redis cannot be used (gone, loading, read-only, full), and
+    LeaseLostError from every call that takes a lease which is no longer ours."""
+
+    async def is_fresh(self) -> bool:
+        """True where nothing was ever remembered: a first start, or Redis was emptied."""
+        ...
+
+    async def mark_used(self) -> None: ...
+
+    async def load_streams(self) -> list[Stream]:
+        """Every stream that is the latest of its path, in any state."""
+        ...
+
+    async def load_stream(self, stream_id: str) -> Stream | None: ...
+
+    async def load_parts(self, stream_id: str) -> dict[int, Part]: ...
+
+    async def claim(self, stream: Stream, owner: str) -> Lease | None:
+        """Take the stream if nobody else holds it and no other stream holds its path; None where
+        another owner does. Claiming again what one holds returns the same fence."""
+        ...
+
+    async def renew(self, leases: Iterable[Lease]) -> set[str]:
+        """Extends the leases; returns the stream ids that are no longer ours."""
+        ...
+
+    async def release(self, lease: Lease) -> None: ...
+
+    async def save(
+        self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
+    ) -> None:
+        """Writes the stream, adds `parts` and forgets the part numbers in `drop`, all or nothing.
+        A stream that was renamed lets go of its former path."""
+        ...
+
+    async def forget(self, stream: Stream) -> None:
+        """Removes every trace of a stream that nobody works on."""
+        ...
+
+    async def request(self, action: str, stream_id: str) -> None:
+        """Tells every running instance that an operator changed a stream's record."""
+        ...
+
+    def requests(self) -> AsyncIterator[tuple[str, str]]:
+        """What `request` was told, (action, stream id), for as long as one listens."""
+        ...
+
+
+class MediaProbe(Protocol):
+    """Looks into a local file. Never raises for what the file contains: that is a verdict."""
+
+    async def probe(self, path: str) -> MediaInfo: ...

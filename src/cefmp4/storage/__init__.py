@@ -1,0 +1,1 @@
+"""Adapters: the S3 store and the Redis checkpoints."""
