@@ -4,7 +4,7 @@ import os
 import socket
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Protocol, Self
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -241,11 +241,35 @@ class Settings(BaseSettings):
     def host(self) -> str:
         return self.instance_id or socket.gethostname()
 
+    def with_servers(self, places: "ServerPlaces") -> Self:
+        """These settings, with embedded servers where they name none."""
+        changes: dict[str, Any] = {}
+        if self.redis_address is None and places.redis_url:
+            changes["redis_url"] = SecretStr(places.redis_url)
+        if self.s3_endpoint_url is None and places.s3_endpoint_url:
+            changes["s3_endpoint_url"] = places.s3_endpoint_url
+            changes["s3_access_key_id"] = places.s3_access_key_id
+            changes["s3_secret_access_key"] = SecretStr(places.s3_secret_access_key or "")
+        return self.model_copy(update=changes)
+
     @property
     def redis_address(self) -> str | None:
         if self.redis_url:
             return self.redis_url.get_secret_value()
         return f"redis://{self.redis_host}:{self.redis_port}/0" if self.redis_host else None
+
+
+class ServerPlaces(Protocol):
+    """Where embedded servers are; None where the settings name a server themselves."""
+
+    @property
+    def redis_url(self) -> str | None: ...
+    @property
+    def s3_endpoint_url(self) -> str | None: ...
+    @property
+    def s3_access_key_id(self) -> str | None: ...
+    @property
+    def s3_secret_access_key(self) -> str | None: ...
 
 
 _OLD_SPELLINGS = {

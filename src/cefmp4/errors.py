@@ -45,6 +45,10 @@ class BucketMissingError(PermanentError):
     """The bucket does not exist."""
 
 
+class ProgramMissingError(PermanentError):
+    """A program we need is not installed."""
+
+
 class UploadGoneError(CefError):
     """The multipart upload no longer exists in the store."""
 
@@ -63,3 +67,11 @@ class SourceError(CefError):
 
 class InvariantError(CefError):
     """A rule that must always hold was broken; this stream stops here."""
+
+
+class UnknownStreamError(CefError):
+    """There is no such stream."""
+
+
+class RefusedError(CefError):
+    """The stream is not in a state in which this can be done."""

@@ -33,13 +33,19 @@ def _redact_fields(
     return fields
 
 
+def printable(text: str) -> str:
+    """File names are hostile: no line breaks, escapes or surrogates reach a terminal."""
+    if text.isprintable():
+        return text
+    return text.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 def _printable(
     _logger: Any, _method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """File names are hostile: no line breaks, escapes or surrogates reach the terminal."""
     for name, value in fields.items():
-        if isinstance(value, str) and name != "exception" and not value.isprintable():
-            fields[name] = value.encode("unicode_escape", "surrogatepass").decode("ascii")
+        if isinstance(value, str) and name != "exception":
+            fields[name] = printable(value)
     return fields
 
 

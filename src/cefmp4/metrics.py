@@ -1,6 +1,10 @@
 """Every metric, by name. Nothing else in the product names a metric."""
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from cefmp4.model.stream import Stream
 
 REGISTRY = CollectorRegistry()
 
@@ -84,3 +88,84 @@ slots_in_use = Gauge("cefmp4_part_slots_in_use", "Parts on the wire", registry=R
 leases_lost = Counter(
     "cefmp4_leases_lost_total", "Streams another instance took over", registry=REGISTRY
 )
+
+
+# Series of one stream. They go some time after their stream, so that a scrape still sees its end.
+
+
+class StreamSeries:
+    """Keeps the stream_id label within bounds: it is set while a stream lives, and what the series
+    counted moves to stream_id="" when it goes."""
+
+    GRACE_S = 120.0
+
+    def __init__(self) -> None:
+        self.is_per_stream = True
+        self._ended: list[tuple[float, str]] = []
+
+    def label(self, stream_id: str) -> str:
+        return stream_id if self.is_per_stream else ""
+
+    def end(self, stream_id: str, now: float) -> None:
+        if self.is_per_stream:
+            self._ended.append((now, stream_id))
+
+    def sweep(self, now: float) -> None:
+        while self._ended and now - self._ended[0][0] >= self.GRACE_S:
+            _, stream_id = self._ended.pop(0)
+            for counter in (parts_uploaded, bytes_uploaded):
+                counter.labels("").inc(counter.labels(stream_id)._value.get())
+                counter.remove(stream_id)
+            for gauge in (stream_duration, processing_time):
+                _remove(gauge, stream_id)
+            for operation in FAILED_OPERATIONS:
+                _fold_failures(operation, stream_id)
+
+
+FAILED_OPERATIONS = frozenset(
+    {"upload_gone", "read", "proof", "failed", "truncated", "missing", "metadata", "crash"}
+)
+streams = StreamSeries()
+
+
+def _remove(family: Gauge | Counter, *labels: str) -> None:
+    with suppress(KeyError):  # this stream never had such a series
+        family.remove(*labels)
+
+
+def _fold_failures(operation: str, stream_id: str) -> None:
+    count = failed_operations.labels(operation, stream_id)._value.get()
+    if count:
+        failed_operations.labels(operation, "").inc(count)
+    _remove(failed_operations, operation, stream_id)
+
+
+def is_server_down(server: str) -> bool:
+    """Whether its last request failed; a server nobody asked yet is not down."""
+    return (server,) in server_up._metrics and server_up.labels(server)._value.get() == 0
+
+
+def count_part(stream_id: str, size: int, *, is_copy: bool) -> None:
+    label = streams.label(stream_id)
+    parts_uploaded.labels(label).inc()
+    bytes_uploaded.labels(label).inc(size)
+    if is_copy:
+        parts_copied.inc()
+
+
+def count_failure(operation: str, stream_id: str) -> None:
+    failed_operations.labels(operation, streams.label(stream_id)).inc()
+
+
+def stream_stored(stream: Stream) -> None:
+    streams_completed.inc()
+    label = streams.label(stream.id)
+    stream_duration.labels(label).set(max(0.0, stream.completed_at - stream.started_at))
+    if stream.closed_at:
+        close_to_object.observe(max(0.0, stream.completed_at - stream.closed_at))
+
+
+def stream_described(stream: Stream, now: float) -> None:
+    if stream.closed_at:
+        label = streams.label(stream.id)
+        processing_time.labels(label).set(max(0.0, now - stream.closed_at))

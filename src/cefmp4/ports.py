@@ -8,6 +8,7 @@ from cefmp4.model.media import MediaInfo
 from cefmp4.model.object import FileRange, ListedPart, OpenUpload, StoredObject, StoreProof
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream
+from cefmp4.model.view import StreamView
 
 
 class ObjectStore(Protocol):
@@ -91,18 +92,32 @@ class CheckpointStore(Protocol):
 
     async def load_stream(self, stream_id: str) -> Stream | None: ...
 
+    async def load_stream_at(self, relpath: str) -> Stream | None:
+        """The latest stream of that path: what stands in the way when `claim` says None."""
+        ...
+
     async def load_parts(self, stream_id: str) -> dict[int, Part]: ...
 
     async def claim(self, stream: Stream, owner: str) -> Lease | None:
         """Take the stream if nobody else holds it and no other stream holds its path; None where
-        another owner does. Claiming again what one holds returns the same fence."""
+        another owner does. Claiming again what one holds returns the same fence.
+
+        Remembers a stream that is new; one that is known keeps its record, which may be newer than
+        `stream`: load it again after claiming. A new generation takes the path of its
+        `previous_id` over."""
         ...
 
     async def renew(self, leases: Iterable[Lease]) -> set[str]:
         """Extends the leases; returns the stream ids that are no longer ours."""
         ...
 
-    async def release(self, lease: Lease) -> None: ...
+    async def release(self, lease: Lease) -> None:
+        """A lease that is no longer ours is no error: we wanted to be rid of it."""
+        ...
+
+    async def holder(self, stream_id: str) -> str | None:
+        """The owner who holds the stream now."""
+        ...
 
     async def save(
         self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
@@ -112,7 +127,9 @@ class CheckpointStore(Protocol):
         ...
 
     async def forget(self, stream: Stream) -> None:
-        """Removes every trace of a stream that nobody works on."""
+        """Removes every trace of a stream that nobody works on; the generation before it becomes
+        the latest of the path again. LeaseLostError while somebody holds it, ourselves
+        included: release first."""
         ...
 
     async def request(self, action: str, stream_id: str) -> None:
@@ -123,8 +140,22 @@ class CheckpointStore(Protocol):
         """What `request` was told, (action, stream id), for as long as one listens."""
         ...
 
+    async def remember(self, name: str, value: str) -> None: ...
+
+    async def recall(self, name: str) -> str | None: ...
+
+    async def publish_views(self, views: list[StreamView]) -> None:
+        """Shows the commands what this instance works on; fades within seconds."""
+        ...
+
+    async def load_views(self) -> list[StreamView]:
+        """What all living instances work on."""
+        ...
+
 
 class MediaProbe(Protocol):
     """Looks into a local file. Never raises for what the file contains: that is a verdict."""
 
-    async def probe(self, path: str) -> MediaInfo: ...
+    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
+        """`fd`: an open descriptor of the file; then a rename of `path` in between is harmless."""
+        ...

@@ -60,6 +60,11 @@ def new_stream_id(now: float) -> str:
     return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
+def stream_id_in(key: str) -> str | None:
+    found = re.search(r"\d{8}T\d{6}Z-[0-9a-f]{8}", key)
+    return found[0] if found else None
+
+
 def is_temporary(name: str) -> bool:
     return name.lower().endswith(_TEMPORARY_SUFFIXES) or any(
         pattern.search(name) for pattern in _TEMPORARY_PATTERNS
@@ -86,15 +91,18 @@ def key_safe(text: str) -> str:
 def check_key_template(template: str) -> None:
     """Raises ValueError with one sentence that says what is wrong with it."""
     try:
-        fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        parsed = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"it is not a valid template: {error}") from None
+    fields = {str(name) for _, name, _, _ in parsed}
     unknown = fields - TEMPLATE_FIELDS
     if unknown:
         raise ValueError(
             f"unknown field {{{min(unknown)}}}; allowed are "
             + " ".join(f"{{{name}}}" for name in sorted(TEMPLATE_FIELDS))
         )
+    if any(name != "date" and (spec or how) for _, name, spec, how in parsed):
+        raise ValueError("only {date} takes a format, such as {date:%Y/%m/%d}")
     if not fields & {"stream_id", "filename", "relpath", "stem"}:
         raise ValueError(
             "it needs {stream_id}, {filename}, {relpath} or {stem}, or all files share one key"

@@ -62,7 +62,7 @@ class Stream:
     part_sizing: PartSizing = PartSizing.GROW
     sent_high: int = 0  # the furthest byte ever sent; a file shorter than this was truncated
     size: int = 0
-    stamp: FileStamp | None = None  # of the bytes that were proven
+    stamp: FileStamp | None = None  # as last seen; once proven, of the proven bytes
     crc64: int = 0
     sha256: str = ""
     etag: str = ""

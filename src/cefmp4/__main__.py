@@ -1,0 +1,97 @@
+"""The command line: arguments, settings, logging, one command, one exit code."""
+
+import argparse
+import asyncio
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from cefmp4 import __version__
+from cefmp4.config import AppEnv, Settings, load_settings
+from cefmp4.errors import CefError, ServerUnreachableError, SettingsError
+from cefmp4.log import configure_logging, redact
+
+EXIT_OK, EXIT_NOT_SO, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
+
+COMMANDS = {
+    "up": "everything on one machine, with embedded servers where none are configured",
+    "ingest": "watch the folder and upload",
+    "status": "how far each stream is",
+    "streams": "list, show, retry or forget streams",
+    "verify": "compare objects with local files, part by part",
+    "doctor": "check settings, servers, rights and programs",
+}
+
+
+STARTERS = {"up", "ingest"}  # the others look at what runs
+
+
+def _with_running_servers(settings: Settings) -> Settings:
+    """A `cefmp4 up` that runs here tells where its servers are."""
+    from cefmp4.embedded.state import load_connection
+
+    connection = load_connection(settings.state_dir)
+    return settings if connection is None else settings.with_servers(connection)
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """Only the command that will run is imported: a start must not pay for the others."""
+    parser = argparse.ArgumentParser(
+        prog="cefmp4", description="Uploads recordings to S3 while they grow, and proves them."
+    )
+    parser.add_argument("--version", action="version", version=f"cefmp4 {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, about in COMMANDS.items():
+        command_parser = commands.add_parser(name, help=about, description=about)
+        if name == command:
+            _module(name).add_arguments(command_parser)
+    return parser
+
+
+class Command(Protocol):
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    async def run(self, args: argparse.Namespace, settings: Settings) -> int: ...
+
+
+def _module(command: str) -> Command:
+    return cast(Command, importlib.import_module(f"cefmp4.commands.{command}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if word in COMMANDS), None)
+    arguments = _parser(command).parse_args(words)
+    try:
+        settings, warnings = load_settings()
+        configure_logging(
+            level=settings.log_level, json_lines=settings.app_env is AppEnv.PRODUCTION
+        )
+        if arguments.command not in STARTERS:
+            settings = _with_running_servers(settings)
+        for warning in warnings:
+            _say(f"warning: {warning}")
+        return asyncio.run(_run(arguments, settings))
+    except SettingsError as error:
+        _say(f"error: {error}")
+        return EXIT_USAGE
+    except ServerUnreachableError as error:
+        _say(f"error: {error}")
+        return EXIT_UNREACHABLE
+    except CefError as error:
+        _say(f"error: {error}")
+        return EXIT_NOT_SO
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
+    return await _module(arguments.command).run(arguments, settings)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(redact(line) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,362 @@
+"""The composition root: opens the clients, picks the adapters, builds the service around them."""
+
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.config import Settings, WatchMode
+from cefmp4.errors import ServerUnreachableError, SettingsError, TransientError
+from cefmp4.ingest.aftermath import Aftermath
+from cefmp4.ingest.conclusion import Conclusion
+from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.finalizer import Finalizer
+from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.intake import Admitted, Intake, Naming
+from cefmp4.ingest.mounts import choose_mode
+from cefmp4.ingest.orphans import OrphanSweeper
+from cefmp4.ingest.ownership import Ownership
+from cefmp4.ingest.processor import Clocks, StreamProcessor
+from cefmp4.ingest.pulse import Pulse
+from cefmp4.ingest.reconciler import Reconciler
+from cefmp4.ingest.recovery import Recovery
+from cefmp4.ingest.router import StreamRouter
+from cefmp4.ingest.rules import Patience
+from cefmp4.ingest.selection import Selection
+from cefmp4.ingest.service import IngestService
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.stale import StaleStreamChecker
+from cefmp4.ingest.startup import Startup
+from cefmp4.ingest.survey import Survey
+from cefmp4.ingest.tripwire import Tripwires
+from cefmp4.ingest.uploader import Uploader
+from cefmp4.ingest.watcher import Watcher
+from cefmp4.metadata.probe import FfprobeMediaProbe
+from cefmp4.model import names
+from cefmp4.model.object import PartProof, StoreProof
+from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.operations import forget_stream, retry_stream
+from cefmp4.ports import CheckpointStore
+from cefmp4.retry import STREAM_BACKOFF
+from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
+from cefmp4.storage.owner import owner_id
+from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.storage.s3_connect import S3Config
+from cefmp4.storage.s3_probe import PROBE_PREFIX
+from cefmp4.web.health import Health
+from cefmp4.web.server import Actions, HttpServer
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+STALLED_S = 30.0  # a loop that has not turned for so long stands still
+MAX_ACTIVE_STREAMS = 500  # each holds its file open
+SPARE_FILES = 200
+CLOCKS = Clocks(monotonic=time.monotonic, wall=time.time)
+
+
+# Clients.
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
+    """Waits for Redis as long as STARTUP_TIMEOUT_SECONDS allows."""
+    address = settings.redis_address
+    if address is None:
+        raise SettingsError(
+            "REDIS_URL is not set", hint="set it, or run `cefmp4 up`, which brings its own"
+        )
+    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
+        await _until_reachable(checkpoints.is_fresh, "Redis", "REDIS_URL", settings)
+        yield checkpoints
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncIterator[S3Store]:
+    """What the server was seen to prove is remembered, so that only the first start asks."""
+    place = f"{settings.s3_endpoint_url}|{settings.s3_bucket_name}"
+    memo = f"proof:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+    config = S3Config(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key_id,
+        secret=(
+            settings.s3_secret_access_key.get_secret_value()
+            if settings.s3_secret_access_key
+            else None
+        ),
+        bucket=settings.s3_bucket_name,
+        region=settings.s3_region_name,
+        transfer=settings.part_transfer,
+        max_connections=settings.max_parts_in_flight + 16,
+    )
+    remembered = _read_proof(await checkpoints.recall(memo))
+    async with AsyncExitStack() as stack:
+
+        async def open_it() -> S3Store:
+            opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
+            await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
+            return opened
+
+        store = await _until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
+        if remembered is None:
+            await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
+        log.info("S3 is there", bucket=config.bucket, **asdict(store.proof))
+        yield store
+
+
+def _read_proof(text: str | None) -> StoreProof | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return StoreProof(
+        part=PartProof(fields["part"]),
+        full_object_crc=bool(fields["full_object_crc"]),
+        etag_is_md5=bool(fields["etag_is_md5"]),
+    )
+
+
+async def _until_reachable(
+    attempt: Callable[[], Awaitable[T]], server: str, setting: str, settings: Settings
+) -> T:
+    deadline = time.monotonic() + settings.startup_timeout_seconds
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except TransientError as error:
+            failures += 1
+            wait = STREAM_BACKOFF.wait_s(failures, error)
+            if time.monotonic() + wait > deadline:
+                raise ServerUnreachableError(
+                    f"{server} is out of reach: {error}", hint=f"check {setting}"
+                ) from error
+            if failures == 1:
+                log.warning(f"waiting for {server}", reason=str(error))
+            await asyncio.sleep(wait)
+
+
+# The service.
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    checkpoints: RedisCheckpointStore
+    store: S3Store
+
+
+def build_ingest(
+    settings: Settings, clients: Clients, tripwires: Tripwires, hashing: Executor
+) -> IngestService:
+    """From the inside out, in the order in which a byte meets them backwards."""
+    store, checkpoints = clients.store, clients.checkpoints
+    folder = settings.watch_dir.resolve()
+    root = str(folder)
+    prefix = names.static_prefix(settings.s3_key_template)
+    polls = choose_mode(folder, settings.watch_mode) is WatchMode.POLLING
+    index, habits = FinishedIndex(), FolderHabits()
+    slots = PartSlots(
+        max_parts=settings.max_parts_in_flight, max_streams=settings.max_concurrent_streams
+    )
+    uploader = Uploader(store=store, slots=slots, hashing=hashing)
+    finalizer = Finalizer(store=store, uploader=uploader, hashing=hashing)
+    describer = Describer(
+        store=store,
+        probe=FfprobeMediaProbe(
+            program=settings.ffprobe_path,
+            timeout_s=settings.ffprobe_timeout_seconds,
+            memory_bytes=settings.ffprobe_memory_bytes,
+        ),
+        bucket=settings.s3_bucket_name,
+        watch_dir=root,
+    )
+    survey = Survey(store=store, prefix=prefix, hashing=hashing)
+    intake = Intake(
+        root=root,
+        naming=Naming(
+            owner=owner_id(settings.host),
+            host=settings.host,
+            key_template=settings.s3_key_template,
+            part_base=settings.chunk_size_bytes,
+            part_sizing=settings.part_sizing,
+        ),
+        index=index,
+        checkpoints=checkpoints,
+        store=store,
+        recovery=Recovery(store=store, hashing=hashing),
+        survey=survey,
+        wall_clock=CLOCKS.wall,
+    )
+    patience = Patience(
+        settle=settings.settle_seconds,
+        unknown_writer=settings.watch_file_min_age_seconds_for_idle,
+        idle=settings.stream_timeout_seconds,
+    )
+
+    def make_processor(admitted: Admitted) -> StreamProcessor:
+        return StreamProcessor(
+            record=admitted.record,
+            source=admitted.source,
+            uploader=uploader,
+            finalizer=finalizer,
+            tripwires=tripwires,
+            habits=habits,
+            patience=patience,
+            clocks=CLOCKS,
+            trusts_ctime=not polls,
+            former=admitted.former,
+        )
+
+    selection = Selection(folder, settings.watch_filter_globs)
+    watcher = Watcher(folder, selection, mode=settings.watch_mode)
+    router = StreamRouter(
+        intake=intake,
+        selection=selection,
+        conclusion=Conclusion(
+            describer=describer,
+            aftermath=Aftermath(settings.after_upload),
+            index=index,
+            intake=intake,
+            checkpoints=checkpoints,
+        ),
+        slots=slots,
+        clocks=CLOCKS,
+        make_processor=make_processor,
+        max_active=_room_for_files(),
+        foreign_pause_s=settings.lease_seconds / 3,
+    )
+    memory_lost = asyncio.Event()
+    return IngestService(
+        checkpoints=checkpoints,
+        index=index,
+        habits=habits,
+        intake=intake,
+        startup=Startup(
+            checkpoints=checkpoints,
+            survey=survey,
+            index=index,
+            intake=intake,
+            uploader=uploader,
+            describer=describer,
+        ),
+        router=router,
+        watcher=watcher,
+        reconciler=Reconciler(watcher, interval_s=settings.reconcile_seconds),
+        pulse=Pulse(
+            root=root,
+            router=router,
+            stale=StaleStreamChecker(timeout_s=settings.stream_timeout_seconds),
+            clocks=CLOCKS,
+            interval_s=settings.poll_seconds,
+        ),
+        ownership=Ownership(
+            checkpoints=checkpoints,
+            records=lambda: router.records,
+            on_lost=router.fence_off,
+            on_memory_lost=memory_lost.set,
+            lease_seconds=settings.lease_seconds,
+        ),
+        orphans=OrphanSweeper(
+            store=store,
+            checkpoints=checkpoints,
+            prefix=prefix,
+            grace_s=settings.orphan_grace_seconds,
+        ),
+        memory_lost=memory_lost,
+        drain_timeout_s=settings.shutdown_timeout_seconds,
+    )
+
+
+def _room_for_files() -> int:
+    """Raises the soft limit of open files as far as it goes; every active stream holds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return max(10, min(MAX_ACTIVE_STREAMS, soft - SPARE_FILES))
+
+
+async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Runs the ingest side until `stop`."""
+    if not settings.watch_dir.is_dir():
+        raise SettingsError(f"WATCH_DIR={settings.watch_dir}: there is no such folder")
+    metrics.streams.is_per_stream = settings.metrics_per_stream
+    async with AsyncExitStack() as stack:
+        checkpoints = await stack.enter_async_context(open_redis(settings))
+        store = await stack.enter_async_context(open_store(settings, checkpoints))
+        hashing = stack.enter_context(
+            ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="hashing")
+        )
+        tripwires = await stack.enter_async_context(Tripwires())
+        service = build_ingest(settings, Clients(checkpoints, store), tripwires, hashing)
+        await stack.enter_async_context(_http_server(settings, service, checkpoints))
+        await service.run(stop)
+
+
+def _http_server(
+    settings: Settings, service: IngestService, checkpoints: RedisCheckpointStore
+) -> HttpServer:
+    async def find(stream_id: str) -> StreamView | None:
+        stream = await checkpoints.load_stream(stream_id)
+        return view_of_record(stream) if stream else None
+
+    return HttpServer(
+        settings.http_host,
+        settings.prom_port,
+        views=service.pulse.views,
+        health=lambda: _health(service),
+        actions=Actions(
+            find=find,
+            retry=partial(retry_stream, checkpoints),
+            forget=partial(forget_stream, checkpoints),
+        ),
+        token=settings.api_token.get_secret_value() if settings.api_token else None,
+    )
+
+
+def _health(service: IngestService) -> Health:
+    standing = CLOCKS.monotonic() - service.pulse.last_step_at
+    waiting = [
+        f"{server} does not answer"
+        for server, label in (("Redis", "redis"), ("S3", "s3"))
+        if metrics.is_server_down(label)
+    ]
+    if not service.is_ready:
+        waiting.append("the start is not finished")
+    return Health(
+        stalled=("the pulse",) if service.is_ready and standing > STALLED_S else (),
+        waiting_for=tuple(waiting),
+    )
+
+
+@asynccontextmanager
+async def until_signal() -> AsyncIterator[asyncio.Event]:
+    """SIGTERM or SIGINT set the event; a second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,56 @@
+"""How commands write numbers, times and names for people."""
+
+from datetime import UTC, datetime
+
+from rich.text import Text
+
+from cefmp4.log import printable
+from cefmp4.model.stream import PROVEN_STATES, StreamState
+from cefmp4.model.view import StreamView
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STATE_COLOURS = {
+    StreamState.DISCOVERED: "blue",
+    StreamState.UPLOADING: "blue",
+    StreamState.STALE: "yellow",
+    StreamState.FINALIZING: "yellow",
+    StreamState.FAILED: "red",
+}
+
+
+def plain(text: str, style: str = "") -> Text:
+    """File names are hostile: neither escapes nor markup in them mean anything."""
+    return Text(printable(text), style=style)
+
+
+def state_text(state: StreamState) -> Text:
+    colour = "green" if state in PROVEN_STATES else _STATE_COLOURS.get(state, "")
+    return Text(state.replace("_", " "), style=colour)
+
+
+def size_text(count: float) -> str:
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count /= 1024
+        unit += 1
+    return (
+        f"{count:.0f} {_UNITS[unit]}"
+        if unit == 0 or count >= 100
+        else f"{count:.1f} {_UNITS[unit]}"
+    )
+
+
+def seconds_text(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def behind_text(view: StreamView) -> str:
+    if not view.behind_bytes:
+        return "-"
+    return f"{size_text(view.behind_bytes)}, {seconds_text(view.behind_seconds)}"
+
+
+def time_text(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}" if at else "-"

@@ -1,0 +1,132 @@
+"""`cefmp4 streams`: list, show, retry or forget streams."""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cefmp4.commands.board import Board, redis_address
+from cefmp4.commands.display import plain, size_text, state_text, time_text
+from cefmp4.config import Settings
+from cefmp4.log import printable
+from cefmp4.model.part import Part
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.view import StreamView, most_telling
+from cefmp4.operations import find_stream, forget_stream, retry_stream
+from cefmp4.ports import CheckpointStore
+from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.storage.owner import host_of
+
+_TIMES = frozenset({"started_at", "closed_at", "completed_at", "updated_at"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("ls", help="the latest streams")
+    listing.add_argument(
+        "--state", type=StreamState, choices=list(StreamState), metavar="STATE", help="only these"
+    )
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (50)")
+    showing = actions.add_parser("show", help="everything that is known of one stream")
+    retrying = actions.add_parser("retry", help="take the file of a failed stream up again")
+    forgetting = actions.add_parser(
+        "forget", help="remove a stream's record; its object and its file stay"
+    )
+    for action in (showing, retrying, forgetting):
+        action.add_argument("id", metavar="ID", help="the stream id")
+    for action in (listing, showing, retrying, forgetting):
+        action.add_argument("--json", action="store_true", help="JSON, one object a line")
+
+
+async def run(args: argparse.Namespace, settings: Settings) -> int:
+    address = redis_address(settings)
+    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
+        if args.action == "ls":
+            await _list(checkpoints, args)
+        elif args.action == "show":
+            await _show(checkpoints, args)
+        else:
+            await _change(checkpoints, args)
+    return 0
+
+
+async def _list(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
+    views = await Board(checkpoints, time.monotonic).views()
+    shown = [view for view in views if args.state is None or view.state is args.state]
+    latest = most_telling(shown, args.limit)
+    if args.json:
+        for view in latest:
+            print(json.dumps(view.to_fields()))
+    elif latest:
+        Console().print(_table_of(latest))
+    else:
+        print("no such streams" if args.state else "no streams yet")
+
+
+def _table_of(views: list[StreamView]) -> Table:
+    table = Table("id", "state", "size", "changed", box=None)
+    table.add_column("file", overflow="fold")
+    table.columns[0].no_wrap = True
+    for view in views:
+        table.add_row(
+            plain(view.id),
+            state_text(view.state),
+            Text(size_text(view.size)),
+            Text(time_text(view.updated_at)),
+            plain(view.relpath),
+        )
+    return table
+
+
+async def _show(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
+    stream = await find_stream(checkpoints, args.id)
+    parts = await checkpoints.load_parts(stream.id)
+    owner = await checkpoints.holder(stream.id)
+    held_by = host_of(owner) if owner else None
+    if args.json:
+        known = asdict(stream) | {"held_by": held_by}
+        print(json.dumps(known | {"parts": [asdict(part) for part in parts.values()]}))
+        return
+    for name, value in _facts(stream, held_by).items():
+        print(f"{name:14} {printable(value)}")
+    for part in parts.values():
+        print(_line_of(part))
+
+
+def _facts(stream: Stream, held_by: str | None) -> dict[str, str]:
+    facts: dict[str, Any] = asdict(stream)
+    stamp, labels = facts.pop("stamp"), facts.pop("labels")
+    shown = {
+        name: time_text(value) if name in _TIMES else "-" if value in (None, "") else str(value)
+        for name, value in facts.items()
+    }
+    shown["crc64"] = f"{stream.crc64:016x}"
+    shown["stamp"] = " ".join(f"{name}={value}" for name, value in (stamp or {}).items()) or "-"
+    shown["labels"] = " ".join(f"{name}={value}" for name, value in labels.items()) or "-"
+    shown["held_by"] = held_by or "-"
+    return shown
+
+
+def _line_of(part: Part) -> str:
+    return (
+        f"part {part.number:<9} {part.size:>13} bytes  crc64 {part.crc64:016x}  "
+        f"{time_text(part.uploaded_at)}  {printable(part.etag)}"
+    )
+
+
+async def _change(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
+    stream_id = args.id
+    if args.action == "retry":
+        await retry_stream(checkpoints, stream_id)
+        done = "will be taken up again"
+    else:
+        await forget_stream(checkpoints, stream_id)
+        done = "is forgotten"
+    print(
+        json.dumps({"id": stream_id, "done": True}) if args.json else f"stream {stream_id} {done}"
+    )

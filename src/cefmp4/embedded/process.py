@@ -1,0 +1,145 @@
+"""One server as a child process: its start, the moment it answers, its end. Knows no server."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from cefmp4.errors import ServerUnreachableError
+
+_STOP_GRACE_SECONDS = 5.0
+_PROBE_EVERY_SECONDS = 0.02
+_PROBE_TIMEOUT_SECONDS = 5.0
+_MAX_LOG_BYTES = 4 * 1024 * 1024
+
+
+class ServerProcess:
+    """Start it from the main thread: the server dies with the thread that started it, see
+    `lifetime`. `keep_open` are descriptors that it holds as long as it lives (the folder lock)."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        probe: Callable[[], Awaitable[bool]],
+        keep_open: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._probe = probe
+        self._keep_open = keep_open
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        state = f"pid={self.pid}" if self.is_running else "stopped"
+        return f"<ServerProcess {self.name} {state}>"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._started().pid
+
+    def start(self) -> None:
+        # A session of its own: Ctrl-C in the terminal reaches the owner alone, which still needs
+        # its servers to stop in order.
+        environment = {**os.environ}
+        environment.pop("PYTHONWARNINGS", None)  # "error" there would end Swift at its first import
+        with self._open_log() as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", *self._command, "--parent", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=self._keep_open,
+                env=environment,
+            )
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns when it answers. Raises ServerUnreachableError when it ends or stays silent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    answers = await self._answers()
+                    self._must_run()
+                    if answers:
+                        return
+                    await asyncio.sleep(_PROBE_EVERY_SECONDS)
+        raise ServerUnreachableError(
+            f"the embedded {self.name} did not answer within {timeout_s:g} s",
+            hint=f"see {self.log}",
+        )
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
+                return await self._probe()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+
+    def _must_run(self) -> None:
+        # Asked after the probe: another program on our port may have answered it.
+        if not self.is_running:
+            raise ServerUnreachableError(
+                f"the embedded {self.name} ended with code {self._started().returncode}",
+                hint=f"see {self.log}",
+            )
+
+    async def exited(self) -> int:
+        """Waits for its end; returns the exit code, negative for a signal."""
+        process = self._started()
+        if sys.platform != "linux":
+            return await asyncio.to_thread(process.wait)
+        if process.poll() is None:
+            loop = asyncio.get_running_loop()
+            ended = asyncio.Event()
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                loop.add_reader(descriptor, ended.set)
+                await ended.wait()
+            finally:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
+        return process.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL where that takes too long; what was answered is on disk anyway."""
+        if not self.is_running:
+            return
+        process = self._started()
+        process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_GRACE_SECONDS):
+                await self.exited()
+        except TimeoutError:
+            pass  # the next lines are the answer to it
+        finally:
+            if process.poll() is None:
+                self.kill()
+
+    def kill(self) -> None:
+        """kill -9, and waits for the few milliseconds until it is gone."""
+        process = self._started()
+        process.kill()
+        process.wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"the embedded {self.name} was never started")
+        return self._process
+
+    def _open_log(self) -> BinaryIO:
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > _MAX_LOG_BYTES:
+                self.log.replace(self.log.with_suffix(".log.old"))
+        return open(self.log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))

@@ -1,0 +1,207 @@
+"""Brings up the servers that `cefmp4 up` lacks, keeps them up, and takes them down with it."""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from cefmp4.embedded.bucket import make_bucket
+from cefmp4.embedded.installed import check_folder_fits_s3, check_servers_available
+from cefmp4.embedded.process import ServerProcess
+from cefmp4.embedded.servers import swift_process, valkey_process
+from cefmp4.embedded.state import Connection, Credentials, StateFolder, load_connection
+from cefmp4.errors import CefError, ServerUnreachableError
+from cefmp4.model.part import MIN_PART_BYTES
+
+__all__ = ["Connection", "EmbeddedServers", "load_connection"]
+
+log = structlog.get_logger()
+
+MAX_RESTARTS = 5
+RESTART_WINDOW_SECONDS = 60.0
+_START_ATTEMPTS = 3  # another program may take the port that we saw free a moment ago
+
+
+class EmbeddedServers:
+    """`async with` it from the main thread, and run `watch()` beside the work."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        want_redis: bool,
+        want_s3: bool,
+        bucket: str,
+        region: str = "us-east-1",
+        min_part_bytes: int = MIN_PART_BYTES,
+        startup_timeout_s: float = 30.0,
+    ) -> None:
+        self._state = StateFolder(state_dir.absolute())
+        self._want_redis = want_redis
+        self._want_s3 = want_s3
+        self._bucket = bucket
+        self._region = region
+        self._min_part_bytes = min_part_bytes
+        self._startup_timeout_s = startup_timeout_s
+        self._servers: list[ServerProcess] = []
+        self._connection: Connection | None = None
+        self._opened = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedServers {self._state.path} {self._servers}>"
+
+    @property
+    def connection(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("the embedded servers are not started")
+        return self._connection
+
+    @property
+    def servers(self) -> tuple[ServerProcess, ...]:
+        return tuple(self._servers)
+
+    async def __aenter__(self) -> Self:
+        check_servers_available(want_redis=self._want_redis, want_s3=self._want_s3)
+        async with AsyncExitStack() as opening:
+            await self._state.open()
+            opening.callback(self._state.close)
+            if self._want_s3:
+                check_folder_fits_s3(self._state.path)
+            credentials = self._state.credentials()
+            opening.push_async_callback(self._stop_servers)
+            self._connection = await self._start_servers(credentials)
+            opening.callback(self._state.unpublish)
+            self._state.publish(self._connection)
+            self._opened = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._opened.aclose()
+
+    async def watch(self) -> None:
+        """Restarts a server that dies, on its port. Never returns; raises CefError when one dies
+        too often."""
+        with _first_error():
+            async with asyncio.TaskGroup() as group:
+                for server in self._servers:
+                    group.create_task(self._keep_running(server), name=f"watch {server.name}")
+                await asyncio.Event().wait()
+
+    async def _keep_running(self, server: ServerProcess) -> None:
+        starts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        while True:
+            code = await server.exited()
+            now = time.monotonic()
+            log.error("embedded server died", server=server.name, code=code, log=str(server.log))
+            if len(starts) == MAX_RESTARTS and now - starts[0] < RESTART_WINDOW_SECONDS:
+                raise CefError(
+                    f"the embedded {server.name} died {MAX_RESTARTS + 1} times in a minute",
+                    hint=f"see {server.log}",
+                )
+            starts.append(now)
+            server.start()
+            try:
+                await server.ready(self._startup_timeout_s)
+            except ServerUnreachableError:
+                if server.is_running:  # silent: the next turn finds it dead
+                    server.kill()
+            else:
+                log.warning("embedded server restarted", server=server.name)
+
+    async def _start_servers(self, credentials: Credentials) -> Connection:
+        redis: asyncio.Task[int] | None = None
+        s3: asyncio.Task[int] | None = None
+        with _first_error():
+            async with asyncio.TaskGroup() as group:
+                if self._want_redis:
+                    redis = group.create_task(self._start("redis", self._valkey(credentials)))
+                if self._want_s3:
+                    s3 = group.create_task(self._start_s3(credentials))
+        return Connection(
+            redis_url=_redis_url(credentials, redis.result()) if redis else None,
+            s3_endpoint_url=_s3_url(s3.result()) if s3 else None,
+            s3_access_key_id=credentials.s3_access_key_id if s3 else None,
+            s3_secret_access_key=credentials.s3_secret_access_key if s3 else None,
+            s3_region_name=self._region,
+            bucket=self._bucket,
+            pid=os.getpid(),
+        )
+
+    async def _start_s3(self, credentials: Credentials) -> int:
+        port = await self._start("s3", self._swift)
+        await make_bucket(
+            _s3_url(port),
+            self._bucket,
+            access_key=credentials.s3_access_key_id,
+            secret_key=credentials.s3_secret_access_key,
+            region=self._region,
+        )
+        return port
+
+    async def _start(self, name: str, build: Callable[[int], ServerProcess]) -> int:
+        for _ in range(_START_ATTEMPTS - 1):
+            port = self._state.port(name)
+            try:
+                return await self._start_on(port, build)
+            except ServerUnreachableError:
+                if self._state.port(name) == port:  # still free, so that was not its trouble
+                    raise
+        return await self._start_on(self._state.port(name), build)
+
+    async def _start_on(self, port: int, build: Callable[[int], ServerProcess]) -> int:
+        server = build(port)
+        self._servers.append(server)
+        server.start()
+        try:
+            await server.ready(self._startup_timeout_s)
+        except ServerUnreachableError:
+            await server.stop()
+            self._servers.remove(server)
+            raise
+        return port
+
+    def _swift(self, port: int) -> ServerProcess:
+        return swift_process(
+            self._state.path,
+            port,
+            region=self._region,
+            min_part_bytes=self._min_part_bytes,
+            keep_open=[self._state.lock],
+        )
+
+    def _valkey(self, credentials: Credentials) -> Callable[[int], ServerProcess]:
+        return lambda port: valkey_process(
+            self._state.path, port, credentials, keep_open=[self._state.lock]
+        )
+
+    async def _stop_servers(self) -> None:
+        await asyncio.gather(*(server.stop() for server in self._servers))
+
+
+def _redis_url(credentials: Credentials, port: int) -> str:
+    return f"redis://:{credentials.redis_password}@127.0.0.1:{port}/0"
+
+
+def _s3_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _first_error() -> Iterator[None]:
+    """Callers expect the error itself, not the group that a TaskGroup wraps around it."""
+    try:
+        yield
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None

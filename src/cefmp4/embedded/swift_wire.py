@@ -1,0 +1,45 @@
+"""Sockets of the Swift process: one TCP port that checks signatures, and three files behind it.
+
+Swift's inner servers trust whoever reaches them. As socket files in a folder of ours alone they
+are out of reach for other users of the machine, which TCP ports are not; they cost less, too."""
+
+import socket
+
+from eventlet.green import socket as green_socket
+from swift.common import bufferedhttp
+
+from cefmp4.embedded.swift_config import BACKENDS, SOCKETS
+from cefmp4.embedded.swift_rings import backend_port
+
+_BACKLOG = 1024
+
+
+def listen_public(port: int) -> socket.socket:
+    listener = green_socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(_BACKLOG)
+    return listener  # type: ignore[no-any-return]  # eventlet has no types
+
+
+def listen_backend(kind: str) -> socket.socket:
+    SOCKETS.mkdir(mode=0o700, exist_ok=True)
+    SOCKETS.chmod(0o700)
+    (SOCKETS / kind).unlink(missing_ok=True)
+    listener = green_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(SOCKETS / kind))
+    listener.listen(_BACKLOG)
+    return listener  # type: ignore[no-any-return]  # eventlet has no types
+
+
+def route_to_backends() -> None:
+    """Every request that Swift makes itself goes to a backend: connect it to the file."""
+    addresses = {backend_port(kind): str(SOCKETS / kind) for kind in BACKENDS}
+
+    def connect(connection: bufferedhttp.BufferedHTTPConnection) -> None:
+        connection._connected_time = 0.0  # for a debug line that is switched off
+        connection.sock = green_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.connect(addresses[connection.port])
+
+    bufferedhttp.BufferedHTTPConnection.connect = connect

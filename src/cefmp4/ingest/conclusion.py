@@ -1,0 +1,87 @@
+"""How a stream ends: described, its local file treated, and what it was remembered."""
+
+import asyncio
+
+import structlog
+
+from cefmp4.errors import SourceError
+from cefmp4.ingest.aftermath import Aftermath
+from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.intake import Intake
+from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.uploader import FormerGeneration
+from cefmp4.model.stream import StreamState
+from cefmp4.ports import CheckpointStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+
+class Conclusion:
+    def __init__(
+        self,
+        *,
+        describer: Describer,
+        aftermath: Aftermath,
+        index: FinishedIndex,
+        intake: Intake,
+        checkpoints: CheckpointStore,
+    ) -> None:
+        self._describer = describer
+        self._aftermath = aftermath
+        self._index = index
+        self._intake = intake
+        self._checkpoints = checkpoints
+
+    def forget_path(self, relpath: str) -> None:
+        """A finished file that was deleted; its record stays in Redis."""
+        self._index.remove(relpath)
+
+    async def conclude(self, processor: StreamProcessor, former: FormerGeneration | None) -> bool:
+        """Returns whether the file at this path is no longer the one that was dealt with."""
+        record, source = processor.record, processor.source
+        if processor.end is End.FENCED:
+            return False
+        if processor.end is End.UNCHANGED and former is not None:
+            await self._put_back(processor, former)
+            return False
+        if processor.end is End.STORED:
+            if record.stream.state is StreamState.STORED:
+                await self._describer.describe(record, source)
+            log.info(
+                "stored and proven",
+                path=record.stream.relpath,
+                bytes=record.stream.size,
+                key=record.stream.key,
+            )
+            self._index.add(record.stream)
+            await self._treat_local_file(processor)
+        elif processor.end is End.FAILED:
+            self._index.add(record.stream)
+        await record.release()
+        if processor.end is End.TRUNCATED:
+            return True
+        look = await asyncio.to_thread(source.look)
+        return processor.end is End.STORED and look.stamp != record.stream.stamp
+
+    async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
+        """Only the dates of the file changed: the former generation goes on, with the new dates."""
+        await processor.record.release()
+        await patiently(
+            lambda: self._checkpoints.forget(processor.record.stream), what="checkpoint"
+        )
+        stream = former.stream
+        stream.stamp = processor.record.stream.stamp
+        await self._intake.write_finished(stream)
+        self._index.add(stream)
+        log.info("only the dates of a stored file changed", path=stream.relpath)
+
+    async def _treat_local_file(self, processor: StreamProcessor) -> None:
+        if self._aftermath.keeps:
+            return
+        stream, source = processor.record.stream, processor.source
+        try:
+            await asyncio.to_thread(self._aftermath.apply, stream, source)
+        except (SourceError, OSError) as error:
+            log.warning("the local file stays", path=stream.relpath, reason=str(error))

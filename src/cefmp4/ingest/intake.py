@@ -1,0 +1,296 @@
+"""From a path to a stream one may work on: known, new, resumed, a new generation, or somebody's."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from cefmp4.errors import LeaseLostError, SourceError
+from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.recovery import Recovery
+from cefmp4.ingest.source import SourceFile
+from cefmp4.ingest.survey import Holdings, Survey
+from cefmp4.ingest.uploader import FormerGeneration
+from cefmp4.model import names
+from cefmp4.model.part import PartSizing, plan_for
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports import CheckpointStore, ObjectStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A stream that is ours now, and the open file behind it. Whoever gets it closes the file and
+    gives the lease back."""
+
+    record: StreamRecord
+    source: SourceFile
+    former: FormerGeneration | None = None
+
+
+class ForeignStreamError(Exception):
+    """Another instance works on it; ask again later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How new streams are called and cut."""
+
+    owner: str
+    host: str
+    key_template: str
+    part_base: int
+    part_sizing: PartSizing
+
+
+class Intake:
+    def __init__(
+        self,
+        *,
+        root: str,
+        naming: Naming,
+        index: FinishedIndex,
+        checkpoints: CheckpointStore,
+        store: ObjectStore,
+        recovery: Recovery,
+        survey: Survey,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._root = root
+        self._naming = naming
+        self._index = index
+        self._checkpoints = checkpoints
+        self._store = store
+        self._recovery = recovery
+        self._survey = survey
+        self._wall_clock = wall_clock
+        self.holdings: Holdings | None = None  # set while Redis has forgotten what S3 knows
+
+    async def admit(self, relpath: str) -> Admitted | None:
+        """None: nothing to do (finished, gone). Raises SourceError for what cannot be read, and
+        ForeignStreamError."""
+        try:
+            source = await asyncio.to_thread(SourceFile.open, self._root, relpath)
+        except FileNotFoundError:
+            return None
+        admitted = None
+        try:
+            admitted = await self._admit_open(source, source.stamp())
+            return admitted
+        finally:
+            if admitted is None:
+                source.close()
+
+    async def _admit_open(self, source: SourceFile, stamp: FileStamp) -> Admitted | None:
+        if self._index.has(source.relpath, stamp):
+            return None
+        if await self._was_renamed(source, stamp):
+            return None
+        known = await patiently(
+            lambda: self._checkpoints.load_stream_at(source.relpath), what="stream lookup"
+        )
+        if known is None and self.holdings is not None:
+            return await self._recognise(source, stamp, self.holdings)
+        if known is None:
+            return await self._begin(source, stamp)
+        if not known.is_final and not known.is_proven:
+            return await self._resume(known, source)
+        if known.state is StreamState.STORED and known.stamp == stamp:
+            return await self._resume(known, source)
+        if known.stamp == stamp and not _may_start_again(known):
+            self._index.add(known)
+            return None
+        return await self._begin(source, stamp, previous=known)
+
+    async def _was_renamed(self, source: SourceFile, stamp: FileStamp) -> bool:
+        """A finished file under a new name keeps its object and its stream."""
+        former_path = self._index.former_path_of(stamp)
+        if former_path is None or former_path == source.relpath:
+            return False
+        if await asyncio.to_thread(_exists, self._root, former_path):
+            return False  # a hard link, or a copy: a file of its own
+        stream = await self._load_finished(former_path)
+        if stream is None:
+            return False
+        stream.relpath, stream.stamp = source.relpath, stamp
+        if not await self.write_finished(stream):
+            return False
+        self._index.remove(former_path)
+        self._index.add(stream)
+        log.info("a finished file was renamed", path=source.relpath, former=former_path)
+        return True
+
+    async def _load_finished(self, relpath: str) -> Stream | None:
+        known = self._index.get(relpath)
+        if known is None:
+            return None
+        return await self._load(known.stream_id)
+
+    async def _load(self, stream_id: str | None) -> Stream | None:
+        if stream_id is None:
+            return None
+        return await patiently(
+            lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
+        )
+
+    async def write_finished(self, stream: Stream) -> bool:
+        """Writes the record of a stream that needs no work; False when somebody else holds it."""
+        try:
+            record = await self.claim(stream, keep_parts=True)
+        except ForeignStreamError:
+            return False
+        try:
+            await record.restore()
+        except LeaseLostError:
+            return False
+        await record.release()
+        return True
+
+    async def restore_finished(self, relpath: str) -> None:
+        """Writes the record of a finished file again, from its document in S3."""
+        known = self._index.get(relpath)
+        if known is None or known.has_failed:
+            return
+        stream = await self._survey.read_stream(relpath, known.key, known.stamp)
+        if stream is not None and stream.id == known.stream_id:
+            await self.write_finished(stream)
+
+    async def claim(self, stream: Stream, *, keep_parts: bool) -> StreamRecord:
+        lease = await patiently(
+            lambda: self._checkpoints.claim(stream, self._naming.owner), what="claim"
+        )
+        if lease is None:
+            raise ForeignStreamError
+        parts = (
+            await patiently(lambda: self._checkpoints.load_parts(stream.id), what="part lookup")
+            if keep_parts
+            else {}
+        )
+        return StreamRecord(
+            stream=stream,
+            lease=lease,
+            parts=parts,
+            checkpoints=self._checkpoints,
+            wall_clock=self._wall_clock,
+        )
+
+    async def _begin(
+        self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
+    ) -> Admitted:
+        now, naming = self._wall_clock(), self._naming
+        plan = plan_for(stamp.size, naming.part_base, naming.part_sizing)
+        stream = Stream(
+            id=names.new_stream_id(now),
+            relpath=source.relpath,
+            generation=previous.generation + 1 if previous else 1,
+            previous_id=previous.id if previous else None,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            started_at=now,
+            host=naming.host,
+        )
+        former = await self._former_of(previous) if previous else None
+        if former is not None:  # cut alike, so that unchanged parts can be copied
+            stream.part_base = former.stream.part_base
+            stream.part_sizing = former.stream.part_sizing
+        stream.key = await self._key_for(stream)
+        record = await self.claim(stream, keep_parts=False)
+        await record.save()
+        return Admitted(record=record, source=source, former=former)
+
+    async def _key_for(self, stream: Stream) -> str:
+        template = self._naming.key_template
+        key = partial(
+            names.object_key,
+            template,
+            stream_id=stream.id,
+            relpath=stream.relpath,
+            started_at=stream.started_at,
+            host=stream.host,
+        )
+        if names.is_unique_template(template):
+            return key()
+        taken = await patiently(lambda: self._store.head(key()), what="key lookup")
+        return key(distinct=True) if taken else key()
+
+    async def _former_of(self, previous: Stream) -> FormerGeneration | None:
+        if not previous.is_proven:
+            return None
+        parts = await patiently(
+            lambda: self._checkpoints.load_parts(previous.id), what="part lookup"
+        )
+        stored = await patiently(lambda: self._store.head(previous.key), what="object check")
+        if stored is None or (stored.size, stored.etag) != (previous.size, previous.etag):
+            return None
+        return FormerGeneration(stored=stored, stream=previous, parts=parts)
+
+    async def _resume(self, stream: Stream, source: SourceFile) -> Admitted:
+        record = await self.claim(stream, keep_parts=True)
+        latest = await self._load(stream.id)
+        if latest is not None:  # its former owner may have gone on until we claimed it
+            record.stream = latest
+        if not record.stream.is_proven:
+            await self._recovery.resume(record, source)
+        previous = await self._load(record.stream.previous_id)
+        former = await self._former_of(previous) if previous else None
+        return Admitted(record=record, source=source, former=former)
+
+    async def _recognise(
+        self, source: SourceFile, stamp: FileStamp, holdings: Holdings
+    ) -> Admitted | None:
+        """Redis was emptied: the object or the open upload of this file may be in S3 already."""
+        stored = await self._survey.find_stored(holdings, source, stamp)
+        if stored is not None:
+            stored.host = self._naming.host
+            if stored.state is StreamState.STORED:
+                return Admitted(record=await self.claim(stored, keep_parts=False), source=source)
+            if not await self.write_finished(stored):
+                raise ForeignStreamError
+            self._index.add(stored)
+            log.info("recognised a stored file", path=source.relpath, key=stored.key)
+            return None
+        found = await self._survey.find_upload(
+            holdings, source, base=self._naming.part_base, sizing=self._naming.part_sizing
+        )
+        if found is None:
+            return await self._begin(source, stamp)
+        upload, plan = found
+        holdings.uploads.remove(upload)
+        stream = Stream(
+            id=names.stream_id_in(upload.key) or names.new_stream_id(self._wall_clock()),
+            relpath=source.relpath,
+            state=StreamState.UPLOADING,
+            key=upload.key,
+            upload_id=upload.upload_id,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            started_at=upload.initiated_at or self._wall_clock(),
+            host=self._naming.host,
+        )
+        record = await self.claim(stream, keep_parts=False)
+        await record.save()
+        await self._recovery.resume(record, source)
+        log.info("adopted an open upload", path=source.relpath, parts=len(record.parts))
+        return Admitted(record=record, source=source)
+
+
+def _may_start_again(stream: Stream) -> bool:
+    """A recording that vanished and came back, unlike one that failed for a reason that stays."""
+    return stream.state is StreamState.DROPPED or stream.reason.startswith(("missing", "truncated"))
+
+
+def _exists(root: str, relpath: str) -> bool:
+    try:
+        SourceFile.open(root, relpath).close()
+    except (FileNotFoundError, SourceError):
+        return False
+    return True

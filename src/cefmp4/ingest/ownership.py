@@ -1,0 +1,64 @@
+"""Keeps our leases alive, and notices a Redis that has lost its memory."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import LeaseLostError, TransientError
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ports import CheckpointStore
+
+log = structlog.get_logger()
+
+
+class Ownership:
+    """`records` are the streams we work on now; `on_memory_lost` is called once for every time
+    that Redis is found emptied."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: CheckpointStore,
+        records: Callable[[], Iterable[StreamRecord]],
+        on_lost: Callable[[StreamRecord], None],
+        on_memory_lost: Callable[[], None],
+        lease_seconds: float,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._records = records
+        self._on_lost = on_lost
+        self._on_memory_lost = on_memory_lost
+        self._interval_s = lease_seconds / 3
+        self._memory_lost = False
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.step()
+            except TransientError as error:
+                log.warning("leases could not be renewed", reason=str(error))
+            await asyncio.sleep(self._interval_s)
+
+    async def step(self) -> None:
+        held = {record.stream.id: record for record in self._records()}
+        lost = await self._checkpoints.renew([record.lease for record in held.values()])
+        for stream_id in lost:
+            await self._win_back(held[stream_id])
+        await self._watch_memory()
+
+    async def _win_back(self, record: StreamRecord) -> None:
+        """A lease that ran out while we were stopped, or was wiped, may still be free."""
+        try:
+            await record.restore()
+        except LeaseLostError:
+            metrics.leases_lost.inc()
+            self._on_lost(record)
+
+    async def _watch_memory(self) -> None:
+        is_lost = await self._checkpoints.is_fresh()
+        if is_lost and not self._memory_lost:
+            log.warning("Redis was emptied: writing everything again from what we know")
+            self._on_memory_lost()
+        self._memory_lost = is_lost

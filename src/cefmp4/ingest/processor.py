@@ -1,0 +1,383 @@
+"""One stream from first sight to its proven object: the only place that decides its next step."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import (
+    LeaseLostError,
+    PermanentError,
+    ProofFailedError,
+    SourceError,
+    UploadGoneError,
+)
+from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome, Proof
+from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.rules import Facts, Move, Patience, Writer, full_parts, judge_stale, next_move
+from cefmp4.ingest.source import Look, SourceFile
+from cefmp4.ingest.tripwire import Tripwires, TripwireState
+from cefmp4.ingest.uploader import FormerGeneration, Uploader
+from cefmp4.model.event import EventKind
+from cefmp4.model.part import MAX_OBJECT_BYTES, Part, PartPlan
+from cefmp4.model.stream import FileStamp, StreamState
+
+log = structlog.get_logger()
+
+PARTS_PER_TURN = 16  # a stream that is far behind lets the others in after that many
+GONE_GRACE_S = 1.0  # a rename reaches us as two halves
+TROUBLE_PAUSE_S = 2.0
+MAX_PROOF_FAILURES = 3  # with one upload; then it is abandoned for a new one
+
+_WRITERS = {
+    TripwireState.ARMED: Writer.NONE,
+    TripwireState.WRITER: Writer.PRESENT,
+    TripwireState.BLIND: Writer.UNKNOWN,
+}
+
+
+class End(StrEnum):
+    STORED = "stored"
+    UNCHANGED = "unchanged"  # only the dates of a stored file had changed
+    FAILED = "failed"
+    TRUNCATED = "truncated"  # failed, and what is left of the file is a new stream
+    DROPPED = "dropped"
+    FENCED = "fenced"  # another instance goes on with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+
+class StreamProcessor:
+    def __init__(
+        self,
+        *,
+        record: StreamRecord,
+        source: SourceFile,
+        uploader: Uploader,
+        finalizer: Finalizer,
+        tripwires: Tripwires,
+        habits: FolderHabits,
+        patience: Patience,
+        clocks: Clocks,
+        trusts_ctime: bool,
+        former: FormerGeneration | None = None,
+    ) -> None:
+        self.record = record
+        self.source = source
+        self._uploader = uploader
+        self._finalizer = finalizer
+        self._tripwires = tripwires
+        self._habits = habits
+        self._patience = patience
+        self._clocks = clocks
+        self._trusts_ctime = trusts_ctime
+        self._former = former
+        self._wake = asyncio.Event()
+        self._stamp: FileStamp | None = None
+        self._changed_at = 0.0
+        self._saw_close = False
+        self._close_reported = False
+        self._idle_reported = False
+        self._observed_at = 0.0
+        self._gone_since: float | None = None
+        self._disturbed = 0
+        self._proof_failures = 0
+        self._next_part_at = 0
+        self.behind_since: float | None = None
+        self.end: End | None = None
+
+    def __repr__(self) -> str:
+        return f"<StreamProcessor {self.record!r} disturbed={self._disturbed}>"
+
+    # What the outside tells: none of these does any work itself.
+
+    def notify(self, kind: EventKind) -> None:
+        if kind is EventKind.CLOSE:
+            self._close_reported = True
+            self.record.stream.closed_at = self._clocks.wall()
+        elif kind is EventKind.IDLE:
+            self._idle_reported = True
+        self._wake.set()
+
+    def renamed(self, relpath: str) -> None:
+        self.source.relpath = relpath
+        self.record.stream.relpath = relpath
+        self._gone_since = None
+        self._wake.set()
+
+    def observe(self, look: Look) -> None:
+        """Takes in what the disk says now; wakes the stream when there is something to do."""
+        now = self._clocks.monotonic()
+        if look.in_place:
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = now
+            self._wake.set()
+        since_last, self._observed_at = now - self._observed_at, now
+        if look.stamp == self._stamp:
+            return
+        age = self._age_of(look.stamp)
+        self._changed_at = now - (age if self._stamp is None else min(age, since_last))
+        self._stamp = self.record.stream.stamp = look.stamp
+        self._saw_close = False
+        self.record.stream.size = look.stamp.size
+        if self.behind_since is None:
+            self.behind_since = now
+        if look.stamp.size >= self._next_part_at or look.stamp.size < self.record.stream.sent_high:
+            self._wake.set()
+
+    def _age_of(self, stamp: FileStamp) -> float:
+        """How long ago the change was. The change time cannot be set by anybody, but on a network
+        file system it is another machine's clock."""
+        if not self._trusts_ctime:
+            return 0.0
+        return max(0.0, self._clocks.wall() - stamp.ctime_ns / 1e9)
+
+    @property
+    def quiet_s(self) -> float:
+        return self._clocks.monotonic() - self._changed_at
+
+    @property
+    def seconds_behind(self) -> float:
+        """How long bytes have been on the disk that are not stored."""
+        if self.behind_since is None or self.record.stored_bytes >= self.record.stream.size:
+            return 0.0
+        return self._clocks.monotonic() - self.behind_since
+
+    # The loop and its step.
+
+    async def run(self) -> End:
+        while self.end is None:
+            pause = await self._guarded_step()
+            if self.end is None and pause > 0:
+                await self._sleep(pause)
+        return self.end
+
+    async def _sleep(self, pause: float) -> None:
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _guarded_step(self) -> float:
+        """One step, with what may go wrong in it turned into the stream's next state."""
+        try:
+            return await self.step()
+        except LeaseLostError as error:
+            log.warning("stream was taken over by another instance", reason=str(error))
+            self.end = End.FENCED
+        except UploadGoneError:
+            log.warning("the multipart upload is gone from the store: starting it again")
+            metrics.count_failure("upload_gone", self.record.stream.id)
+            await self._start_over()
+        except ProofFailedError as error:
+            return await self._distrust_store(error)
+        except (SourceError, OSError) as error:
+            log.warning("cannot read the file, trying again", reason=str(error))
+            metrics.count_failure("read", self.record.stream.id)
+            await self._sleep(TROUBLE_PAUSE_S)
+            self.observe(await asyncio.to_thread(self.source.look))
+        except PermanentError as error:
+            await self._fail(str(error))
+        return 0.0
+
+    async def step(self) -> float:
+        """Does the next thing; returns the seconds after which to look again."""
+        self._wake.clear()
+        if self._stamp is None or self._close_reported or self._gone_since is not None:
+            close_reported, self._close_reported = self._close_reported, False
+            self.observe(await asyncio.to_thread(self.source.look))
+            self._saw_close = self._saw_close or close_reported
+        facts = self._facts()
+        if self._idle_reported:
+            self._idle_reported = False
+            await self._call_stale(facts)
+        move = next_move(facts, self._patience)
+        if move is Move.GONE:
+            return await self._leave_if_gone()
+        if facts.size > MAX_OBJECT_BYTES:
+            await self._fail("the file is bigger than any S3 object may be")
+            return 0.0
+        if move is Move.TRUNCATED:
+            await self._fail(
+                f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
+                End.TRUNCATED,
+            )
+            return 0.0
+        if move in (Move.PROVE, Move.FINALIZE):
+            return await self._finalize()
+        return await self._send(facts)
+
+    async def _call_stale(self, facts: Facts) -> None:
+        outcome = judge_stale(facts, self.record.stored_bytes)
+        log.info("stream is stale", outcome=outcome, sent=facts.sent_high, on_disk=facts.size)
+        metrics.stale_outcomes.labels(outcome).inc()
+        if self.record.stream.state in (StreamState.DISCOVERED, StreamState.UPLOADING):
+            await self.record.move_to(StreamState.STALE, outcome)
+
+    def _facts(self) -> Facts:
+        assert self._stamp is not None
+        quiet = self.quiet_s
+        may_be_done = quiet >= self._patience.before_proof
+        return Facts(
+            size=self._stamp.size,
+            sent_high=self.record.stream.sent_high,
+            quiet_s=quiet,
+            in_place=self._gone_since is None,
+            writer=self._writer() if may_be_done else Writer.PRESENT,
+            saw_close=self._saw_close,
+            may_speculate=self._disturbed == 0,
+        )
+
+    def _writer(self) -> Writer:
+        return _WRITERS[self._tripwires.writer_state(self.source.fd)]
+
+    def _next_look(self, facts: Facts) -> float:
+        """Seconds until one of the waiting times is over."""
+        times = self._patience
+        marks = (times.before_proof, times.settle, times.unknown_writer, times.idle)
+        ahead = [mark - facts.quiet_s for mark in marks if mark > facts.quiet_s]
+        return min(ahead, default=times.idle) + 0.001
+
+    # Sending.
+
+    async def _send(self, facts: Facts) -> float:
+        stream, record = self.record.stream, self.record
+        if facts.size < stream.sent_high:
+            await record.drop_parts(
+                [n for n, part in record.parts.items() if _end(stream.plan, part) > facts.size]
+            )
+        if self._habits.waits_for_close(stream.relpath):
+            return self._next_look(facts)
+        if stream.state in (StreamState.STALE, StreamState.FINALIZING):
+            await record.move_to(StreamState.UPLOADING)
+        lag = self._habits.lag_for(stream.relpath, stream.part_base)
+        ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))
+        sent = await self._uploader.send_full_parts(
+            record, self.source, ready, lag=lag, former=self._former
+        )
+        self._plan_next(lag, sent)
+        return 0.0 if sent else self._next_look(facts)
+
+    def _plan_next(self, lag: int, sent: int) -> None:
+        """The size at which another part is full; growth below it needs no step."""
+        stream = self.record.stream
+        number = max(self.record.parts, default=1) + 1
+        self._next_part_at = stream.plan.range_of(number).end + lag
+        if sent and self.behind_since is not None:
+            self.behind_since = self._clocks.monotonic()
+
+    # Ending.
+
+    async def _finalize(self) -> float:
+        await self.record.move_to(StreamState.FINALIZING)
+        with self._tripwires.arm(self.source.fd, on_sprung=self._wake.set) as wire:
+            disturbance = Disturbance(self.source, lambda: wire.is_sprung)
+            if disturbance.stamp == self._stamp:
+                outcome, proof = await self._finalizer.finalize(
+                    self.record,
+                    self.source,
+                    disturbance,
+                    former=self._former,
+                    settled=lambda: self._settled(disturbance),
+                )
+            else:
+                outcome, proof = Outcome.DISTURBED, None
+        if outcome is Outcome.DISTURBED or proof is None:
+            self._disturbed += 1
+            self.observe(await asyncio.to_thread(self.source.look))
+            await self.record.move_to(StreamState.UPLOADING)
+            return 0.0 if self._gone_since is not None else self._patience.before_proof
+        if outcome is Outcome.UNCHANGED:
+            await self._abandon_unchanged()
+        else:
+            await self._mark_stored(proof)
+        return 0.0
+
+    async def _settled(self, disturbance: Disturbance) -> bool:
+        """Waits for the rest of the settle time; False when a writer came back meanwhile."""
+        while (left := self._patience.settle - self.quiet_s) > 0:
+            self._wake.clear()
+            await self._sleep(left)
+            if disturbance.has_happened() or self._gone_since is not None:
+                return False
+        return self._gone_since is None
+
+    async def _abandon_unchanged(self) -> None:
+        if self.record.stream.upload_id:
+            await self._uploader.abandon(self.record)
+        self.end = End.UNCHANGED
+
+    async def _mark_stored(self, proof: Proof) -> None:
+        stream = self.record.stream
+        stream.size, stream.stamp = proof.stamp.size, proof.stamp
+        stream.crc64, stream.sha256 = proof.crc64, proof.sha256
+        stream.completed_at = self._clocks.wall()
+        if not stream.closed_at:
+            stream.closed_at = proof.stamp.ctime_ns / 1e9
+        metrics.parts_resent.inc(len(proof.changed))
+        self._habits.learn(
+            stream.relpath,
+            sent_early=proof.sent_early,
+            changed=len(proof.changed),
+            head_changed=1 in proof.changed,
+        )
+        await self.record.move_to(StreamState.STORED)
+        metrics.stream_stored(stream)
+        self.end = End.STORED
+
+    async def _leave_if_gone(self) -> float:
+        assert self._gone_since is not None
+        left = GONE_GRACE_S - (self._clocks.monotonic() - self._gone_since)
+        if left > 0:
+            return left
+        if self.record.stream.upload_id:
+            await self._fail("missing: the file is gone from the watched folder")
+        else:
+            await self.record.move_to(StreamState.DROPPED, "gone before anything was sent")
+            self.end = End.DROPPED
+        return 0.0
+
+    async def _fail(self, reason: str, end: End = End.FAILED) -> None:
+        await self._uploader.abandon(self.record)
+        await self.record.move_to(StreamState.FAILED, reason)
+        log.error("stream failed", reason=reason, path=self.record.stream.relpath)
+        metrics.streams_failed.inc()
+        metrics.count_failure(end.value, self.record.stream.id)
+        self.end = end
+
+    # Trouble with the store.
+
+    async def _distrust_store(self, error: ProofFailedError) -> float:
+        """The store does not hold what it confirmed. What was sent is sent again; nothing that is
+        not proven is ever completed."""
+        log.error("the proof failed, sending again", reason=str(error))
+        metrics.count_failure("proof", self.record.stream.id)
+        self._proof_failures += 1
+        if self._proof_failures % MAX_PROOF_FAILURES == 0 and self.record.stream.upload_id:
+            await self._uploader.abandon(self.record)
+        else:
+            await self.record.drop_parts(list(self.record.parts))
+        await self.record.move_to(StreamState.UPLOADING)
+        return TROUBLE_PAUSE_S
+
+    async def _start_over(self) -> None:
+        self._uploader.upload_ended(self.record.stream)
+        await self.record.drop_parts(list(self.record.parts))
+        self.record.stream.sent_high = 0
+        self._next_part_at = 0
+        await self.record.save()
+
+
+def _end(plan: PartPlan, part: Part) -> int:
+    return plan.range_of(part.number).start + part.size

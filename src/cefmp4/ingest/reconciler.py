@@ -1,0 +1,174 @@
+"""The cheap, periodic look at everything, which finds what events missed. In polling mode it is the
+only source of events."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.ingest.rescans import RescanCause, RescanRequests
+from cefmp4.ingest.scan import ScanResult, compare, scan
+from cefmp4.ingest.selection import Selection
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.stream import FileStamp
+
+log = structlog.get_logger()
+
+# Seconds between two looks, in CPU seconds of one look.
+EVENTS_COST = 200.0  # 0.5 % of a core
+POLLING_COST = 20.0  # 5 %
+REQUEST_COST = 40.0  # 2.5 %, while something asks for looks without a pause
+MIN_PAUSE_S = 1.0
+
+Deliver = Callable[[list[StreamEvent]], Awaitable[None]]
+
+
+class Coverage(Protocol):
+    """What the Reconciler must know of the Watcher."""
+
+    @property
+    def root(self) -> str: ...
+
+    @property
+    def selection(self) -> Selection: ...
+
+    @property
+    def rescans(self) -> RescanRequests: ...
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether events cannot be relied on, so that only looking helps."""
+        ...
+
+    async def check(self, result: ScanResult) -> None:
+        """Compares what is watched with what was seen."""
+        ...
+
+
+class Reconciler:
+    def __init__(
+        self, watcher: Coverage, *, interval_s: float, min_pause_s: float = MIN_PAUSE_S
+    ) -> None:
+        self._watcher = watcher
+        self._interval_s = interval_s
+        self._min_pause_s = min_pause_s
+        self._known: dict[str, FileStamp] = {}
+        self._missed_once: dict[str, FileStamp] = {}
+        self._mounts: frozenset[str] = frozenset()
+        self._unreadable: list[str] = []
+        self._was_missing = False
+        self._cost_s = 0.0
+        self._last_at = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<Reconciler files={len(self._known)} cost={self._cost_s:.3f}s>"
+
+    @property
+    def entries(self) -> Mapping[str, FileStamp]:
+        """The wanted files as they were at the last look."""
+        return self._known
+
+    @property
+    def scan_cpu_s(self) -> float:
+        return self._cost_s
+
+    @property
+    def interval_s(self) -> float:
+        if self._watcher.is_polling:
+            return max(self._min_pause_s, POLLING_COST * self._cost_s)
+        return max(self._interval_s, EVENTS_COST * self._cost_s)
+
+    def remember(self, stamps: Mapping[str, FileStamp]) -> None:
+        """What is known from before the start, so that the first look reports only differences."""
+        self._known = dict(stamps)
+
+    async def run(self, deliver: Deliver) -> None:
+        while True:
+            events = await self.step(time.monotonic())
+            if events:
+                await deliver(events)
+            await self._pause()
+
+    async def step(self, now: float) -> list[StreamEvent]:
+        """One look, and what changed since the one before."""
+        is_first = self._last_at == float("-inf")
+        cause = self._watcher.rescans.take() or RescanCause.INTERVAL
+        metrics.rescans.labels(RescanCause.START if is_first else cause).inc()
+        result = await self._look()
+        self._last_at = now
+        self._report_trouble(result)
+        await self._watcher.check(result)
+        if not result.is_whole:
+            return []
+        self._mounts = self._mounts | result.mounts
+        events = await asyncio.to_thread(compare, self._known, result)
+        return self._remember_whole(events, result)
+
+    async def _look(self) -> ScanResult:
+        stop = threading.Event()
+        try:
+            result, self._cost_s = await asyncio.to_thread(self._timed_scan, stop)
+        finally:
+            stop.set()  # a cancelled wait must not leave the thread walking
+        return result
+
+    def _timed_scan(self, stop: threading.Event) -> tuple[ScanResult, float]:
+        began = time.thread_time()
+        watcher = self._watcher
+        result = scan(watcher.root, watcher.selection, stop.is_set, expected_mounts=self._mounts)
+        return result, time.thread_time() - began
+
+    def _remember_whole(self, events: list[StreamEvent], result: ScanResult) -> list[StreamEvent]:
+        """What lies below a folder that could not be read stays known. Without events to tell of
+        renames, a file must be missing twice in a row: one that is renamed into a folder we had
+        looked at already is in neither place, and shows up as renamed in the next look."""
+        gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
+        moved = {event.moved_from for event in events}
+        held = gone - self._missed_once.keys() if self._watcher.is_polling else set()
+        self._missed_once = {path: self._known[path] for path in held}
+        hidden = {
+            path: stamp
+            for path, stamp in self._known.items()
+            if path not in result.entries
+            and path not in gone
+            and path not in moved
+            and path not in result.downloading
+        }
+        self._known = result.entries | hidden | self._missed_once
+        return [
+            event
+            for event in events
+            if not (event.kind is EventKind.DELETE and event.relpath in held)
+        ]
+
+    def _report_trouble(self, result: ScanResult) -> None:
+        if result.root_missing != self._was_missing:
+            self._was_missing = result.root_missing
+            if result.root_missing:
+                log.error("the watched folder is gone or unmounted", path=self._watcher.root)
+            else:
+                log.info("the watched folder is back", path=self._watcher.root)
+        if result.unreadable != self._unreadable and result.is_whole:
+            self._unreadable = result.unreadable
+            if result.unreadable:
+                log.error(
+                    "folders cannot be read; files in them are not uploaded",
+                    count=len(result.unreadable),
+                    first=result.unreadable[0],
+                )
+            else:
+                log.info("all folders can be read again")
+
+    async def _pause(self) -> None:
+        """Wishes are granted early, but not so often that looking becomes the main work."""
+        rescans = self._watcher.rescans
+        await rescans.wait(self._left(self.interval_s))
+        if rescans.is_set():
+            await asyncio.sleep(self._left(max(self._min_pause_s, REQUEST_COST * self._cost_s)))
+
+    def _left(self, since_last_s: float) -> float:
+        return max(0.0, self._last_at + since_last_s - time.monotonic())

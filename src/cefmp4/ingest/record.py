@@ -1,0 +1,113 @@
+"""The one writer of a stream's record: memory first, then Redis, guarded by the lease."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import LeaseLostError, TransientError
+from cefmp4.model.part import Part
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.ports import CheckpointStore, Lease
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+LAST_WRITE_PATIENCE_S = 3.0
+
+
+class StreamRecord:
+    """Waits for a Redis that is away, and writes everything again into one that was emptied.
+    Raises LeaseLostError once another instance owns the stream."""
+
+    def __init__(
+        self,
+        *,
+        stream: Stream,
+        lease: Lease,
+        parts: dict[int, Part],
+        checkpoints: CheckpointStore,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.stream = stream
+        self.lease = lease
+        self.parts = parts
+        self._checkpoints = checkpoints
+        self._wall_clock = wall_clock
+        self.opening = asyncio.Lock()  # one upload is begun per stream, whoever comes first
+        self._lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<StreamRecord {self.stream!r} parts={len(self.parts)} fence={self.lease.fence}>"
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(part.size for part in self.parts.values())
+
+    async def move_to(self, state: StreamState, reason: str = "") -> None:
+        if self.stream.state is state:
+            return
+        self.stream.move_to(state, reason)
+        because = {"reason": reason} if reason else {}
+        log.info(f"stream is {state}", bytes=self.stream.size, **because)
+        await self.save()
+
+    async def add_part(self, part: Part) -> None:
+        """The second half of the commit pair: never torn by a cancel."""
+        self.parts[part.number] = part
+        self.stream.sent_high = max(
+            self.stream.sent_high, self.stream.plan.range_of(part.number).start + part.size
+        )
+        await _finish(self._write(parts=(part,)))
+
+    async def drop_parts(self, numbers: Iterable[int]) -> None:
+        gone = [number for number in numbers if self.parts.pop(number, None)]
+        if gone:
+            await _finish(self._write(drop=gone))
+
+    async def save(self) -> None:
+        await _finish(self._write())
+
+    async def restore(self) -> None:
+        """Writes all of it again: for a Redis that has lost its memory."""
+        await _finish(self._write(parts=tuple(self.parts.values())))
+
+    async def _write(self, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()) -> None:
+        async with self._lock:
+            self.stream.updated_at = self._wall_clock()
+            await patiently(lambda: self._save_once(parts, drop), what="checkpoint")
+
+    async def _save_once(self, parts: Iterable[Part], drop: Iterable[int]) -> None:
+        try:
+            await self._checkpoints.save(self.stream, self.lease, parts=parts, drop=drop)
+        except LeaseLostError:
+            await self._claim_again()
+            everything = tuple(self.parts.values())
+            await self._checkpoints.save(self.stream, self.lease, parts=everything)
+
+    async def _claim_again(self) -> None:
+        """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""
+        lease = await self._checkpoints.claim(self.stream, self.lease.owner)
+        if lease is None:
+            metrics.leases_lost.inc()
+            raise LeaseLostError(f"another instance owns stream {self.stream.id} now")
+        self.lease = lease
+
+    async def release(self) -> None:
+        with suppress(TransientError, LeaseLostError):  # it runs out by itself
+            await self._checkpoints.release(self.lease)
+
+
+async def _finish(write: Coroutine[None, None, None]) -> None:
+    """Awaits the write to its end even when we are cancelled meanwhile, then lets the cancel go.
+    A Redis that is away ends that patience: what it misses is found again in S3."""
+    commit = asyncio.create_task(write, name="checkpoint")
+    try:
+        await asyncio.shield(commit)
+    except asyncio.CancelledError:
+        await asyncio.wait({commit}, timeout=LAST_WRITE_PATIENCE_S)
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
+        raise

@@ -1,0 +1,208 @@
+"""One worker per path: starts streams, hands events to them, and takes care of how they end."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import CefError, LeaseLostError, SourceError
+from cefmp4.ingest.conclusion import Conclusion
+from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
+from cefmp4.ingest.processor import Clocks, End, StreamProcessor
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.selection import Selection
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.retry import Backoff
+
+log = structlog.get_logger()
+
+COMEBACK = Backoff(first_s=2.0, cap_s=60.0)  # for a stream that crashed on a bug, or is unreadable
+
+
+@dataclass(slots=True)
+class Work:
+    """What goes on at one path."""
+
+    relpath: str
+    task: "asyncio.Task[None] | None" = None
+    processor: StreamProcessor | None = None
+    again: bool = False  # something happened that the present run may have missed
+
+
+@dataclass(slots=True)
+class Comeback:
+    """A path that must be looked at again although no event will come."""
+
+    at: float
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class StreamRouter:
+    intake: Intake
+    selection: Selection
+    conclusion: Conclusion
+    slots: PartSlots
+    clocks: Clocks
+    make_processor: Callable[[Admitted], StreamProcessor]
+    max_active: int
+    foreign_pause_s: float
+    _work: dict[str, Work] = field(default_factory=dict)
+    _comebacks: dict[str, Comeback] = field(default_factory=dict)
+    _active: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._active = asyncio.Semaphore(self.max_active)
+
+    def __repr__(self) -> str:
+        return f"<StreamRouter work={len(self._work)} comebacks={len(self._comebacks)}>"
+
+    @property
+    def processors(self) -> list[StreamProcessor]:
+        return [work.processor for work in self._work.values() if work.processor is not None]
+
+    @property
+    def records(self) -> list[StreamRecord]:
+        return [processor.record for processor in self.processors]
+
+    @property
+    def pending(self) -> int:
+        """Paths of which it is not known yet what they are."""
+        return sum(work.processor is None for work in self._work.values())
+
+    # Events.
+
+    def handle(self, events: Iterable[StreamEvent]) -> None:
+        for event in events:
+            if event.kind is EventKind.MOVE and event.moved_from is not None:
+                self._move(event.moved_from, event.relpath)
+            elif event.kind is EventKind.DELETE:
+                self._wake(event)
+                if event.relpath not in self._work:
+                    self.conclusion.forget_path(event.relpath)
+            elif not self._wake(event) and self.selection.wants(event.relpath):
+                self.start(event.relpath)
+
+    def _wake(self, event: StreamEvent) -> bool:
+        work = self._work.get(event.relpath)
+        if work is None:
+            return False
+        if work.processor is None:
+            work.again = event.kind is not EventKind.DELETE
+        else:
+            work.processor.notify(event.kind)
+        return True
+
+    def _move(self, old: str, new: str) -> None:
+        work = self._work.get(old)
+        is_wanted = self.selection.wants(new)
+        if work is None or work.processor is None:
+            if is_wanted and new not in self._work:
+                self.start(new)
+            return
+        if is_wanted and new not in self._work:
+            self._work[new] = self._work.pop(old)
+            work.relpath = new
+            work.processor.renamed(new)
+            log.info("renamed while uploading", path=new, former=old)
+        else:
+            work.processor.notify(EventKind.DELETE)
+
+    # Work.
+
+    def start(self, relpath: str) -> None:
+        work = Work(relpath)
+        self._work[relpath] = work
+        work.task = asyncio.create_task(self._carry_out(work), name=f"stream at {relpath!r}")
+
+    async def _carry_out(self, work: Work) -> None:
+        """The guard of rule 15: what goes wrong with one path stops nothing else."""
+        try:
+            async with self._active:
+                await self._work_on(work)
+        except ForeignStreamError:
+            self._come_back(work, pause=self.foreign_pause_s)
+        except SourceError as error:
+            log.error("cannot read a file", path=work.relpath, reason=str(error))  # noqa: TRY400
+            metrics.count_failure("read", "")
+            self._come_back(work)
+        except CefError as error:
+            log.error("stream stopped", path=work.relpath, reason=str(error))  # noqa: TRY400
+            metrics.count_failure("failed", "")
+            self._come_back(work)
+        except Exception:
+            log.exception("stream crashed", path=work.relpath)
+            metrics.count_failure("crash", "")
+            self._come_back(work)
+        finally:
+            self._work.pop(work.relpath, None)
+        if work.again and work.relpath not in self._work:
+            self.start(work.relpath)
+
+    async def _work_on(self, work: Work) -> None:
+        work.again = False
+        admitted = await self.intake.admit(work.relpath)
+        self._comebacks.pop(work.relpath, None)
+        if admitted is None:
+            return
+        stream = admitted.record.stream
+        structlog.contextvars.bind_contextvars(stream_id=stream.id)
+        processor = self.make_processor(admitted)
+        work.processor = processor
+        metrics.active_streams.inc()
+        try:
+            if stream.is_proven:
+                processor.end = End.STORED
+            else:
+                log.info("stream begins", path=stream.relpath, generation=stream.generation)
+                await processor.run()
+            await self._conclude(work, processor, admitted)
+        finally:
+            metrics.active_streams.dec()
+            metrics.streams.end(stream.id, self.clocks.monotonic())
+            work.processor = None
+            admitted.source.close()
+
+    async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
+        try:
+            has_changed = await self.conclusion.conclude(processor, admitted.former)
+        except LeaseLostError:
+            processor.end = End.FENCED
+            has_changed = False
+        if processor.end is End.FENCED:
+            raise ForeignStreamError
+        work.again = work.again or has_changed
+
+    def _come_back(self, work: Work, *, pause: float | None = None) -> None:
+        before = self._comebacks.get(work.relpath)
+        failures = before.failures + 1 if before else 1
+        wait = pause if pause is not None else COMEBACK.wait_s(failures)
+        self._comebacks[work.relpath] = Comeback(self.clocks.monotonic() + wait, failures)
+
+    def start_comebacks(self, now: float) -> None:
+        for relpath in [path for path, comeback in self._comebacks.items() if comeback.at <= now]:
+            comeback = self._comebacks[relpath]
+            if relpath not in self._work:
+                self.start(relpath)
+                self._comebacks[relpath] = Comeback(float("inf"), comeback.failures)
+
+    def fence_off(self, record: StreamRecord) -> None:
+        """Another instance owns the stream: whatever we are doing with it stops now."""
+        for work in self._work.values():
+            if work.processor is not None and work.processor.record is record and work.task:
+                log.warning("stream was taken over by another instance", path=work.relpath)
+                self._come_back(work, pause=self.foreign_pause_s)
+                work.task.cancel()
+
+    # The end.
+
+    async def drain(self, timeout_s: float) -> None:
+        """Parts on the wire may arrive; then everything stops where it is, as after a crash."""
+        await self.slots.drain(timeout_s)
+        tasks = [work.task for work in self._work.values() if work.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,231 @@
+"""A full look at the watched folder, and what two looks tell about the time between them."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cefmp4.ingest.selection import ARIA2_SUFFIX, Selection
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.stream import FileStamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """`entries` are the wanted files. What lies below `unreadable` folders is unknown, and so is
+    everything where the root is missing or the scan was stopped."""
+
+    entries: dict[str, FileStamp] = field(default_factory=dict)
+    folder_paths: frozenset[str] = frozenset()  # those that were read; the root is ""
+    unreadable: list[str] = field(default_factory=list)
+    downloading: frozenset[str] = frozenset()  # wanted names that aria2 is still filling
+    mounts: frozenset[str] = frozenset()  # folders where another file system begins
+    root_missing: bool = False
+    was_stopped: bool = False
+
+    @property
+    def folders(self) -> int:
+        return len(self.folder_paths)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the absence of a file means anything at all."""
+        return not (self.root_missing or self.was_stopped)
+
+
+@dataclass(slots=True)
+class _Look:
+    selection: Selection
+    expected_mounts: frozenset[str]
+    entries: dict[str, FileStamp] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    unreadable: list[str] = field(default_factory=list)
+    downloading: set[str] = field(default_factory=set)
+    mounts: set[str] = field(default_factory=set)
+
+    def read_folder(self, fd: int, prefix: str) -> list[str]:
+        """Notes the files of one folder and returns the names of the folders in it."""
+        below: list[str] = []
+        control_files: list[str] = []
+        wants = self.selection.wants
+        with os.scandir(fd) as listing:
+            for entry in listing:
+                name = entry.name
+                relpath = prefix + name
+                if wants(relpath):
+                    if entry.is_file(follow_symlinks=False):
+                        self._note(entry, relpath)
+                        continue
+                elif name.endswith(ARIA2_SUFFIX):
+                    control_files.append(relpath)
+                if entry.is_dir(follow_symlinks=False) and self.selection.enters(name):
+                    below.append(name)
+        for control_file in control_files:
+            target = control_file.removesuffix(ARIA2_SUFFIX)
+            if self.entries.pop(target, None):
+                self.downloading.add(target)
+        return below
+
+    def _note(self, entry: os.DirEntry[str], relpath: str) -> None:
+        try:
+            facts = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        self.entries[relpath] = FileStamp(
+            facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+        )
+
+    def is_mounted(self, relpath: str, device: int, parent_device: int) -> bool:
+        """A mount point without its file system is an empty folder that says nothing about the
+        files we knew in it."""
+        if device != parent_device:
+            self.mounts.add(relpath)
+        return device != parent_device or relpath not in self.expected_mounts
+
+
+def scan(
+    root: str | bytes,
+    selection: Selection,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    expected_mounts: frozenset[str] = frozenset(),
+) -> ScanResult:
+    """Blocking: run it in a thread. Follows no symlinks and sees regular files only.
+
+    `expected_mounts`: folders that were mount points in an earlier look."""
+    top = os.fsdecode(root)
+    try:
+        before = os.stat(top)
+        parent_device = os.stat(os.path.join(top, os.pardir)).st_dev
+    except OSError:
+        return ScanResult(root_missing=True)
+    look = _Look(selection, expected_mounts)
+    if not look.is_mounted("", before.st_dev, parent_device):
+        return ScanResult(root_missing=True)
+    was_stopped = not _walk(look, top, parent_device, stop)
+    return ScanResult(
+        entries=look.entries,
+        folder_paths=frozenset(look.folders),
+        unreadable=sorted(look.unreadable),
+        downloading=frozenset(look.downloading),
+        mounts=frozenset(look.mounts),
+        # An unmount in the middle makes every folder below look deleted.
+        root_missing=not _is_same(top, before) or "" in look.unreadable,
+        was_stopped=was_stopped,
+    )
+
+
+def _walk(look: _Look, top: str, device: int, stop: Callable[[], bool]) -> bool:
+    """Not recursive: hostile trees are deeper than a call stack. False when it was stopped."""
+    pending = [("", device)]
+    while pending:
+        if stop():
+            return False
+        relpath, parent_device = pending.pop()
+        try:
+            pending.extend(_visit(look, top, relpath, parent_device))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it went while we looked; where it went to is seen there or next time
+        except OSError:
+            # Also where names can be listed but files not be looked at: what was noted of this
+            # folder so far is right, and the rest is unknown rather than gone.
+            look.unreadable.append(relpath)
+    return True
+
+
+def _visit(look: _Look, top: str, relpath: str, parent_device: int) -> list[tuple[str, int]]:
+    """By descriptor: it cannot be swapped for a symlink between two steps, and looking at files
+    relative to it takes a fifth less CPU time."""
+    path, prefix = (f"{top}/{relpath}", f"{relpath}/") if relpath else (top, "")
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        device = os.fstat(fd).st_dev
+        if relpath and not look.is_mounted(relpath, device, parent_device):
+            look.unreadable.append(relpath)
+            return []
+        below = look.read_folder(fd, prefix)
+    finally:
+        os.close(fd)
+    look.folders.add(relpath)
+    return [(prefix + name, device) for name in below]
+
+
+def _is_same(path: str, before: os.stat_result) -> bool:
+    try:
+        now = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(now.st_mode) and os.path.samestat(now, before)
+
+
+def compare(previous: Mapping[str, FileStamp], current: ScanResult) -> list[StreamEvent]:
+    """Renames first, in an order in which no name is taken before its former file has left it;
+    then what is new, what changed, what is gone."""
+    if not current.is_whole:
+        return []
+    entries = current.entries
+    unknown = _below(current.unreadable)
+    gone: dict[str, FileStamp] = {}
+    replaced: dict[str, FileStamp] = {}
+    for relpath, stamp in previous.items():
+        now = entries.get(relpath)
+        if now is None:
+            if relpath not in current.downloading and not unknown(relpath):
+                gone[relpath] = stamp
+        elif now.inode != stamp.inode:
+            replaced[relpath] = stamp
+    moves = _find_moves({**gone, **replaced}, previous, entries)
+    sources = set(moves.values())
+    events = list(_in_order(moves))
+    for relpath, stamp in entries.items():
+        before = previous.get(relpath)
+        if relpath in moves or before == stamp:
+            continue
+        is_new = before is None or relpath in sources
+        kind = EventKind.CREATE if is_new else EventKind.WRITE
+        events.append(StreamEvent(kind=kind, relpath=relpath))
+    events.extend(
+        StreamEvent(kind=EventKind.DELETE, relpath=relpath)
+        for relpath in gone
+        if relpath not in sources
+    )
+    return events
+
+
+def _find_moves(
+    left: dict[str, FileStamp], previous: Mapping[str, FileStamp], entries: dict[str, FileStamp]
+) -> dict[str, str]:
+    """New name to former name. Inode numbers are used again at once, so size and modification
+    time must be those of the former name too."""
+    former = {(stamp.inode, stamp.size, stamp.mtime_ns): name for name, stamp in left.items()}
+    moves: dict[str, str] = {}
+    if not former:
+        return moves
+    for relpath, stamp in entries.items():
+        before = previous.get(relpath)
+        if before is None or before.inode != stamp.inode:
+            source = former.pop((stamp.inode, stamp.size, stamp.mtime_ns), None)
+            if source is not None:
+                moves[relpath] = source
+    return moves
+
+
+def _in_order(moves: dict[str, str]) -> Iterator[StreamEvent]:
+    """A name that is itself moved away is moved away first. Names that were exchanged have no such
+    order; for them the files are only reported as changed."""
+    waiting = dict(moves)
+    sources = {source: name for name, source in moves.items()}
+    ready = [name for name in moves if name not in sources]
+    while ready:
+        name = ready.pop()
+        source = waiting.pop(name)
+        yield StreamEvent(kind=EventKind.MOVE, relpath=name, moved_from=source)
+        if source in waiting:
+            ready.append(source)
+    for name in waiting:
+        yield StreamEvent(kind=EventKind.WRITE, relpath=name)
+
+
+def _below(folders: list[str]) -> Callable[[str], bool]:
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    return lambda relpath: relpath.startswith(prefixes)

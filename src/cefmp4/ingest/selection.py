@@ -1,0 +1,49 @@
+"""Which files of the watched folder are recordings to upload, judged by their names."""
+
+import os
+import re
+from fnmatch import translate
+from pathlib import Path
+
+from cefmp4.model.names import is_temporary
+
+ARIA2_SUFFIX = ".aria2"
+
+
+class Selection:
+    """A pattern without '/' is matched with the file name, one with '/' with the whole path below
+    the root; letters match in either case, because cameras write both CLIP.MP4 and clip.mp4."""
+
+    def __init__(self, root: Path, globs: tuple[str, ...]) -> None:
+        self.root = root
+        self.globs = globs
+        self._name = _matcher([glob for glob in globs if "/" not in glob])
+        self._path = _matcher([glob.lstrip("/") for glob in globs if "/" in glob])
+
+    def __repr__(self) -> str:
+        return f"<Selection {self.globs} below {str(self.root)!r}>"
+
+    def wants(self, relpath: str) -> bool:
+        name = relpath.rpartition("/")[2]
+        if not (_matches(self._name, name) or _matches(self._path, relpath)):
+            return False
+        return "/." not in relpath and not is_temporary(name)
+
+    def enters(self, folder_name: str) -> bool:
+        """Whether files below a folder of that name can be wanted."""
+        return not folder_name.startswith(".")
+
+
+def is_being_downloaded(path: str) -> bool:
+    """aria2 writes under the final name, out of order, with a control file beside it."""
+    return os.path.lexists(path + ARIA2_SUFFIX)
+
+
+def _matcher(globs: list[str]) -> re.Pattern[str] | None:
+    if not globs:
+        return None
+    return re.compile("|".join(translate(glob) for glob in globs), re.IGNORECASE)
+
+
+def _matches(pattern: re.Pattern[str] | None, text: str) -> bool:
+    return pattern is not None and pattern.match(text) is not None

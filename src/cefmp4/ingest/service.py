@@ -1,0 +1,148 @@
+"""The loops of the ingest side and the order in which they start and stop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic, time
+
+import structlog
+
+from cefmp4.errors import CefError
+from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.intake import Intake
+from cefmp4.ingest.orphans import OrphanSweeper
+from cefmp4.ingest.ownership import Ownership
+from cefmp4.ingest.pulse import Pulse
+from cefmp4.ingest.reconciler import Reconciler
+from cefmp4.ingest.router import StreamRouter
+from cefmp4.ingest.startup import Startup
+from cefmp4.ingest.uploader import first_error
+from cefmp4.ingest.watcher import Watcher
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.stream import Stream
+from cefmp4.ports import CheckpointStore
+
+log = structlog.get_logger()
+
+ORPHAN_INTERVAL_S = 600.0
+PUBLISH_INTERVAL_S = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class IngestService:
+    checkpoints: CheckpointStore
+    index: FinishedIndex
+    habits: FolderHabits
+    intake: Intake
+    startup: Startup
+    router: StreamRouter
+    watcher: Watcher
+    reconciler: Reconciler
+    pulse: Pulse
+    ownership: Ownership
+    orphans: OrphanSweeper
+    memory_lost: asyncio.Event
+    drain_timeout_s: float
+    is_ready: bool = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`: intake ends first, then parts on the wire arrive, then all loops end."""
+        self.habits.load_json(await self.checkpoints.recall("habits") or "{}")
+        unfinished = await self.startup.load()
+        self.reconciler.remember({path: known.stamp for path, known in self.index.entries()})
+        async with self.watcher:
+            with first_error():
+                async with asyncio.TaskGroup() as loops:
+                    await self._run_loops(loops, unfinished, stop)
+
+    async def _run_loops(
+        self, loops: asyncio.TaskGroup, unfinished: list[Stream], stop: asyncio.Event
+    ) -> None:
+        def start(*steps: Callable[[], Coroutine[None, None, None]]) -> list[asyncio.Task[None]]:
+            return [loops.create_task(step(), name=step.__qualname__) for step in steps]
+
+        running = start(
+            self.pulse.run,
+            self.ownership.run,
+            self._sweep_orphans,
+            self._follow_requests,
+            self._publish,
+            self._restore_memory,
+        )
+        await self._catch_up(unfinished)
+        intake = start(self._follow_events, self._reconcile)
+        self.is_ready = True
+        log.info("ready", finished=len(self.index), streams=len(self.router.processors))
+        await stop.wait()
+        self.is_ready = False
+        log.info("stopping", streams=len(self.router.processors))
+        _cancel(intake)
+        await self.router.drain(self.drain_timeout_s)
+        _cancel(running)
+
+    async def _catch_up(self, unfinished: list[Stream]) -> None:
+        """The first look at the folder, compared with what was remembered."""
+        events = await self.reconciler.step(monotonic())
+        found = self.reconciler.entries
+        for relpath in await self.startup.place(unfinished, found):
+            self.router.start(relpath)
+        self.router.handle(events)
+
+    async def _follow_events(self) -> None:
+        while True:
+            self.router.handle(await self.watcher.events())
+
+    async def _reconcile(self) -> None:
+        async def deliver(events: list[StreamEvent]) -> None:
+            self.router.handle(events)
+
+        await self.reconciler.run(deliver)
+
+    async def _sweep_orphans(self) -> None:
+        while True:
+            await asyncio.sleep(ORPHAN_INTERVAL_S)
+            with _healing("orphan sweep"):
+                await self.orphans.step(time())
+
+    async def _follow_requests(self) -> None:
+        """What an operator changed in Redis: the path is looked at afresh."""
+        async for action, stream_id in self.checkpoints.requests():
+            relpath = self.index.remove_id(stream_id)
+            log.info("operator request", action=action, stream_id=stream_id)
+            if relpath is not None:
+                self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
+
+    async def _publish(self) -> None:
+        """Progress for `cefmp4 status`, and what was learnt, for the next start."""
+        saved = ""
+        while True:
+            with _healing("progress"):
+                await self.checkpoints.publish_views(self.pulse.views())
+                if (learnt := self.habits.to_json()) != saved:
+                    await self.checkpoints.remember("habits", learnt)
+                    saved = learnt
+                if self.intake.holdings is not None and self.router.pending == 0:
+                    await self.startup.finish_survey()
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
+
+    async def _restore_memory(self) -> None:
+        while True:
+            await self.memory_lost.wait()
+            self.memory_lost.clear()
+            await self.startup.restore()
+
+
+@contextmanager
+def _healing(what: str) -> Iterator[None]:
+    """Around one turn of a side loop: the next turn may find the server back."""
+    try:
+        yield
+    except CefError as error:
+        log.debug(f"{what} failed", reason=str(error))
+
+
+def _cancel(loops: list[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()

@@ -1,0 +1,163 @@
+"""The local file behind a stream: opened once, read by offset, never written."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from awscrt import checksums
+
+from cefmp4.errors import SourceError
+from cefmp4.model.object import FileRange
+from cefmp4.model.stream import FileStamp
+
+READ_BYTES = 1024 * 1024  # fits the processor's cache, so that hashing re-reads nothing from memory
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def stamp_of(facts: os.stat_result) -> FileStamp:
+    return FileStamp(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the disk said at one moment. `in_place`: the name still leads to this very file."""
+
+    stamp: FileStamp
+    in_place: bool
+
+
+class SourceFile:
+    """Every method blocks on the disk and belongs into a thread, except where a caller knows that
+    the file system is local and the call is a plain fstat."""
+
+    def __init__(self, root: str, relpath: str, fd: int, device: int) -> None:
+        self.root = root
+        self.relpath = relpath
+        self.fd = fd
+        self.device = device
+
+    def __repr__(self) -> str:
+        return f"<SourceFile {self.relpath!r} fd={self.fd}>"
+
+    @classmethod
+    def open(cls, root: str, relpath: str) -> Self:
+        """Raises FileNotFoundError when there is no such file, SourceError when it is no regular
+        file or may not be read. No component of the path may be a symbolic link."""
+        folder, _, name = relpath.rpartition("/")
+        try:
+            folder_fd = _open_folder(root, folder)
+            try:
+                fd = os.open(name, _OPEN_FLAGS, dir_fd=folder_fd)
+            finally:
+                os.close(folder_fd)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(relpath) from None
+        except OSError as error:
+            raise SourceError(f"cannot read the file: {error.strerror}") from error
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(fd)
+            raise SourceError("it is not a regular file")
+        return cls(root, relpath, fd, facts.st_dev)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str:
+        return f"{self.root}/{self.relpath}"
+
+    def stamp(self) -> FileStamp:
+        return stamp_of(os.fstat(self.fd))
+
+    def look(self) -> Look:
+        mine = os.fstat(self.fd)
+        try:
+            named = os.lstat(self.path)
+            in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+        except (FileNotFoundError, NotADirectoryError):
+            in_place = False
+        return Look(stamp_of(mine), in_place)
+
+    def range(self, start: int, end: int) -> FileRange:
+        return FileRange(self.fd, start, end - start)
+
+    def has_data_until(self, start: int, end: int) -> bool:
+        """Whether bytes were written everywhere in [start, end): preallocated files and torrents
+        have their final size long before their bytes."""
+        try:
+            return os.lseek(self.fd, start, os.SEEK_HOLE) >= end
+        except OSError:  # past the end of a file that shrank meanwhile
+            return False
+
+
+def _open_folder(root: str, folder: str) -> int:
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in folder.split("/") if folder else ():
+        parent = fd
+        try:
+            fd = os.open(
+                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
+            )
+        finally:
+            os.close(parent)
+    return fd
+
+
+class ShortFileError(Exception):
+    """The file ended before the range did: it was truncated meanwhile."""
+
+
+def hash_range(
+    fd: int,
+    start: int,
+    end: int,
+    *,
+    also: tuple["hashlib._Hash", ...] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> int:
+    """The CRC-64/NVME of [start, end), feeding `also` from the same read. Blocking."""
+    buffer = memoryview(bytearray(min(READ_BYTES, max(end - start, 1))))
+    crc, offset = 0, start
+    while offset < end:
+        if is_stopped():
+            raise ShortFileError
+        count = os.preadv(fd, [buffer[: min(len(buffer), end - offset)]], offset)
+        if count == 0:
+            raise ShortFileError
+        chunk = buffer[:count]
+        crc = checksums.crc64nvme(chunk, crc)
+        for digest in also:
+            digest.update(chunk)
+        offset += count
+    return crc
+
+
+def combine_crcs(parts: list[tuple[int, int]]) -> int:
+    """The CRC-64/NVME of a whole from the (crc, size) of its parts in order."""
+    total = 0
+    for crc, size in parts:
+        total = int(checksums.combine_crc64nvme(total, crc, size))
+    return total
+
+
+def crc_of(data: bytes) -> int:
+    return int(checksums.crc64nvme(data))

@@ -1,0 +1,124 @@
+"""Picks up where the last run stopped: what Redis remembers, compared with the folder."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.intake import ForeignStreamError, Intake
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.survey import Survey
+from cefmp4.ingest.uploader import Uploader
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports import CheckpointStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+RESTORES_AT_ONCE = 8
+
+
+class Startup:
+    def __init__(
+        self,
+        *,
+        checkpoints: CheckpointStore,
+        survey: Survey,
+        index: FinishedIndex,
+        intake: Intake,
+        uploader: Uploader,
+        describer: Describer,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._survey = survey
+        self._index = index
+        self._intake = intake
+        self._uploader = uploader
+        self._describer = describer
+
+    async def load(self) -> list[Stream]:
+        """Fills the index; returns the streams that were not at their end."""
+        streams = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
+        unfinished = []
+        for stream in streams:
+            if stream.is_final:
+                self._index.add(stream)
+            else:
+                unfinished.append(stream)
+        if await patiently(self._checkpoints.is_fresh, what="loading of checkpoints"):
+            await self._survey_store()
+        log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
+        return unfinished
+
+    async def _survey_store(self) -> None:
+        holdings = await patiently(self._survey.take, what="survey of the store")
+        if holdings.is_empty:
+            await patiently(self._checkpoints.mark_used, what="checkpoint")
+        else:
+            self._intake.holdings = holdings
+
+    async def finish_survey(self) -> None:
+        """Once every file of the folder was looked up, Redis knows as much as S3."""
+        if self._intake.holdings is not None:
+            self._intake.holdings = None
+            await patiently(self._checkpoints.mark_used, what="checkpoint")
+
+    async def place(self, unfinished: list[Stream], found: Mapping[str, FileStamp]) -> list[str]:
+        """Returns the paths to go on with. A stream whose file was renamed while we were away is
+        led to its new name; one whose file is gone is ended."""
+        by_inode = {stamp.inode: relpath for relpath, stamp in found.items()}
+        paths = []
+        for stream in unfinished:
+            if stream.relpath in found:
+                paths.append(stream.relpath)
+                continue
+            new_path = by_inode.get(stream.stamp.inode) if stream.stamp else None
+            if new_path is not None and self._index.get(new_path) is None:
+                log.info("renamed while we were away", path=new_path, former=stream.relpath)
+                stream.relpath = new_path
+                await self._intake.write_finished(stream)
+                paths.append(new_path)
+            else:
+                await self._end_missing(stream)
+        return paths
+
+    async def _end_missing(self, stream: Stream) -> None:
+        try:
+            record = await self._intake.claim(stream, keep_parts=True)
+        except ForeignStreamError:
+            return
+        if stream.state is StreamState.STORED:
+            await self._describer.describe(record, None)
+        else:
+            await self._fail_missing(record)
+        await record.release()
+
+    async def _fail_missing(self, record: StreamRecord) -> None:
+        stream = record.stream
+        log.error("the file of an unfinished stream is gone", path=stream.relpath, id=stream.id)
+        metrics.stale_outcomes.labels("missing").inc()
+        metrics.streams_failed.inc()
+        metrics.count_failure("missing", stream.id)
+        if stream.upload_id:
+            await self._uploader.abandon(record)
+        await record.move_to(
+            StreamState.FAILED, "missing: the file went away while nobody was watching"
+        )
+
+    async def restore(self) -> None:
+        """Redis lost its memory while we were running: what is finished is written again, from
+        the documents in S3."""
+        gate = asyncio.Semaphore(RESTORES_AT_ONCE)
+
+        async def restore_one(relpath: str) -> None:
+            async with gate:
+                await self._intake.restore_finished(relpath)
+
+        entries = self._index.entries()
+        for start in range(0, len(entries), 1000):
+            await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))
+        await patiently(self._checkpoints.mark_used, what="checkpoint")
+        log.info("Redis knows everything again", streams=len(entries))

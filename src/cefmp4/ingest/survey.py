@@ -1,0 +1,230 @@
+"""Finds again in S3 what an emptied Redis no longer knows: stored files and open uploads."""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import structlog
+
+from cefmp4.ingest.recovery import expected_etag
+from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
+from cefmp4.metadata.document import DocumentFacts, parse_document
+from cefmp4.model import names
+from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
+from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartSizing
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports import ObjectStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+MAX_CANDIDATES = 32  # objects of the same size that are compared with one file
+
+
+@dataclass(slots=True)
+class Holdings:
+    """What lies under our prefix."""
+
+    objects: dict[int, list[StoredObject]] = field(default_factory=lambda: defaultdict(list))
+    uploads: list[OpenUpload] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.objects and not self.uploads
+
+    def objects_like(self, filename: str, size: int) -> list[StoredObject]:
+        """Those of the same size, best guess first."""
+        wanted = names.key_safe(filename)
+        same_size = sorted(
+            self.objects.get(size, ()),
+            key=lambda stored: (PurePosixPath(stored.key).name != wanted, -stored.modified_at),
+        )
+        return same_size[:MAX_CANDIDATES]
+
+    def uploads_like(self, filename: str) -> list[OpenUpload]:
+        wanted = names.key_safe(filename)
+        return [upload for upload in self.uploads if PurePosixPath(upload.key).name == wanted]
+
+
+class Survey:
+    def __init__(self, *, store: ObjectStore, prefix: str, hashing: Executor) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._hashing = hashing
+
+    async def take(self) -> Holdings:
+        holdings = Holdings()
+        async for stored in self._store.list_objects(self._prefix):
+            holdings.keys.add(stored.key)
+            if not names.is_metadata_key(stored.key):
+                holdings.objects[stored.size].append(stored)
+        holdings.uploads = await patiently(
+            lambda: self._store.list_uploads(self._prefix), what="upload listing"
+        )
+        log.info(
+            "Redis remembers nothing: looking for our objects in S3",
+            objects=len(holdings.keys),
+            uploads=len(holdings.uploads),
+        )
+        return holdings
+
+    async def find_stored(
+        self, holdings: Holdings, source: SourceFile, stamp: FileStamp
+    ) -> Stream | None:
+        """The stream whose object holds exactly these bytes, or None."""
+        filename = PurePosixPath(source.relpath).name
+        local_crc: int | None = None
+        for stored in holdings.objects_like(filename, stamp.size):
+            if local_crc is None:
+                local_crc = await self._in_thread(lambda: hash_range(source.fd, 0, stamp.size))
+                if local_crc is None:
+                    return None
+            stream = await self._compare(holdings, stored, source, stamp, local_crc)
+            if stream is not None:
+                return stream
+        return None
+
+    async def _compare(
+        self,
+        holdings: Holdings,
+        stored: StoredObject,
+        source: SourceFile,
+        stamp: FileStamp,
+        local_crc: int,
+    ) -> Stream | None:
+        document_key = names.metadata_key(stored.key)
+        facts = None
+        if document_key in holdings.keys:
+            facts = parse_document(await self._read(document_key))
+        if facts is not None and facts.etag == stored.etag:
+            if facts.crc64 != local_crc:
+                return None
+            return _described(stored, source.relpath, stamp, facts)
+        head = await patiently(lambda: self._store.head(stored.key), what="object check")
+        if head is None or not await self._is_same(head, source, stamp, local_crc):
+            return None
+        stream_id = head.metadata.get(names.META_STREAM_ID, "")
+        return _stream_of(head, source.relpath, stamp, stream_id, local_crc)
+
+    async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Stream | None:
+        """A finished stream as its document in S3 tells it."""
+        stored = await patiently(lambda: self._store.head(key), what="object check")
+        if stored is None or stored.size != stamp.size:
+            return None
+        facts = parse_document(await self._read(names.metadata_key(key)))
+        return _described(stored, relpath, stamp, facts) if facts else None
+
+    async def _is_same(
+        self, head: StoredObject, source: SourceFile, stamp: FileStamp, local_crc: int
+    ) -> bool:
+        if head.crc64 is not None:
+            return head.crc64 == local_crc
+        plan = _plan_in(head.metadata)
+        if plan is None or not self._store.proof.etag_is_md5 or stamp.size == 0:
+            return False
+        parts: dict[int, Part] = {}
+        for cut in plan.ranges_for(stamp.size):
+            etag = await self._md5(source, cut.start, cut.end)
+            parts[cut.number] = Part(
+                number=cut.number, size=cut.size, crc64=0, etag=etag, uploaded_at=0.0
+            )
+        return expected_etag(parts) == head.etag
+
+    async def find_upload(
+        self, holdings: Holdings, source: SourceFile, *, base: int, sizing: PartSizing
+    ) -> tuple[OpenUpload, PartPlan] | None:
+        """An open upload whose parts hold this file's bytes."""
+        filename = PurePosixPath(source.relpath).name
+        empty: tuple[OpenUpload, PartPlan] | None = None
+        for upload in holdings.uploads_like(filename):
+            listed = await patiently(
+                lambda upload=upload: self._store.list_parts(upload.key, upload.upload_id),  # type: ignore[misc]
+                what="part listing",
+            )
+            if not listed:
+                empty = (upload, PartPlan(base, sizing))
+                continue
+            plan = infer_plan(listed, base, sizing)
+            if plan is None:
+                continue
+            part = listed[0]
+            start = plan.range_of(part.number).start
+            if await self._md5(source, start, start + part.size) == part.etag:
+                return upload, plan
+        return empty
+
+    async def _md5(self, source: SourceFile, start: int, end: int) -> str:
+        digest = hashlib.md5(usedforsecurity=False)
+        await self._in_thread(lambda: hash_range(source.fd, start, end, also=(digest,)))
+        return digest.hexdigest()
+
+    async def _in_thread(self, read: Callable[[], int]) -> int | None:
+        def guarded() -> int | None:
+            try:
+                return read()
+            except ShortFileError:
+                return None
+
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, guarded)
+
+    async def _read(self, key: str) -> bytes:
+        return await patiently(lambda: self._store.read(key), what="metadata reading")
+
+
+def infer_plan(listed: list[ListedPart], base: int, sizing: PartSizing) -> PartPlan | None:
+    """The plan by which these parts were cut: ours of today, or one with another first size."""
+    ordered = sorted(listed, key=lambda part: part.number)
+    candidates = [(base, sizing)]
+    first = ordered[0].size
+    if MIN_PART_BYTES <= first <= MAX_PART_BYTES:
+        candidates += [(first, PartSizing.GROW), (first, PartSizing.EQUAL)]
+    for candidate in candidates:
+        plan = PartPlan(*candidate)
+        full = all(plan.range_of(part.number).size == part.size for part in ordered[:-1])
+        last = ordered[-1]
+        if full and last.size <= plan.range_of(last.number).size:
+            return plan
+    return None
+
+
+def _plan_in(metadata: dict[str, str]) -> PartPlan | None:
+    try:
+        base = int(metadata[names.META_PART_BASE])
+        sizing = PartSizing(metadata[names.META_PART_SIZING])
+    except (KeyError, ValueError):
+        return None
+    return PartPlan(base, sizing) if MIN_PART_BYTES <= base <= MAX_PART_BYTES else None
+
+
+def _described(
+    stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts
+) -> Stream:
+    stream = _stream_of(stored, relpath, stamp, facts.stream_id, facts.crc64)
+    stream.generation, stream.sha256 = facts.generation, facts.sha256
+    stream.state = StreamState.DESCRIBED
+    return stream
+
+
+def _stream_of(
+    stored: StoredObject, relpath: str, stamp: FileStamp, stream_id: str, crc64: int
+) -> Stream:
+    plan = _plan_in(stored.metadata)
+    return Stream(
+        id=stream_id or names.stream_id_in(stored.key) or names.new_stream_id(stored.modified_at),
+        relpath=relpath,
+        state=StreamState.STORED,
+        key=stored.key,
+        part_base=plan.base if plan else MIN_PART_BYTES,
+        part_sizing=plan.sizing if plan else PartSizing.GROW,
+        size=stamp.size,
+        stamp=stamp,
+        crc64=crc64,
+        etag=stored.etag,
+        started_at=stored.modified_at,
+        completed_at=stored.modified_at,
+    )

@@ -1,0 +1,211 @@
+"""Parts of one stream to the store: slot, hash, send, checkpoint. Never completes anything."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import TypeVar
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import ProofFailedError, UploadGoneError
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
+from cefmp4.model import names
+from cefmp4.model.object import StoredObject
+from cefmp4.model.part import Part, PartRange
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.ports import ObjectStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerGeneration:
+    """The object this file was stored as before it changed: its unchanged parts are copied inside
+    the store instead of being sent again."""
+
+    stored: StoredObject
+    stream: Stream
+    parts: dict[int, Part]
+
+    def has_same(self, part: PartRange, crc64: int) -> bool:
+        former = self.parts.get(part.number)
+        return former is not None and (former.size, former.crc64) == (part.size, crc64)
+
+
+class Uploader:
+    def __init__(self, *, store: ObjectStore, slots: PartSlots, hashing: Executor) -> None:
+        self._store = store
+        self._slots = slots
+        self._hashing = hashing
+
+    async def send_full_parts(
+        self,
+        record: StreamRecord,
+        source: SourceFile,
+        parts: Iterable[PartRange],
+        *,
+        lag: int,
+        former: FormerGeneration | None,
+    ) -> int:
+        """Sends those of `parts` whose bytes are really written, side by side; returns how many."""
+        sent = await together(
+            [self._send_if_written(record, source, part, lag, former) for part in parts]
+        )
+        return sum(sent)
+
+    async def _send_if_written(
+        self,
+        record: StreamRecord,
+        source: SourceFile,
+        part: PartRange,
+        lag: int,
+        former: FormerGeneration | None,
+    ) -> bool:
+        async with self._slots.take(record.stream.id):
+            try:
+                crc64 = await self._hash_written(source, part, lag)
+            except ShortFileError:
+                return False
+            if crc64 is None:
+                return False
+            await self.begin(record)
+            try:
+                await self._store_part(record, source, part, crc64, former)
+            except ProofFailedError:
+                return False  # the writer changed it between our two reads: it comes again
+            return True
+
+    async def _hash_written(self, source: SourceFile, part: PartRange, lag: int) -> int | None:
+        def read() -> int | None:
+            if not source.has_data_until(part.start, part.end + lag):
+                return None
+            return hash_range(source.fd, part.start, part.end)
+
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
+
+    async def send_part(
+        self,
+        record: StreamRecord,
+        source: SourceFile,
+        part: PartRange,
+        crc64: int,
+        former: FormerGeneration | None = None,
+    ) -> None:
+        """Raises ProofFailedError when the bytes are no longer the ones that were hashed."""
+        async with self._slots.take(record.stream.id):
+            await self._store_part(record, source, part, crc64, former)
+
+    async def _store_part(
+        self,
+        record: StreamRecord,
+        source: SourceFile,
+        part: PartRange,
+        crc64: int,
+        former: FormerGeneration | None,
+    ) -> None:
+        stream, started = record.stream, monotonic()
+        is_copy = former is not None and former.has_same(part, crc64)
+        if is_copy and former is not None:
+            etag = await self._copy(stream, part, former)
+        else:
+            body = source.range(part.start, part.end)
+            etag = await patiently(
+                lambda: self._store.put_part(
+                    stream.key, stream.upload_id, part.number, body, crc64=crc64
+                ),
+                what="part upload",
+            )
+        await record.add_part(
+            Part(number=part.number, size=part.size, crc64=crc64, etag=etag, uploaded_at=time())
+        )
+        metrics.part_latency.observe(monotonic() - started)
+        metrics.count_part(stream.id, part.size, is_copy=is_copy)
+
+    async def _copy(self, stream: Stream, part: PartRange, former: FormerGeneration) -> str:
+        return await patiently(
+            lambda: self._store.copy_part(
+                stream.key,
+                stream.upload_id,
+                part.number,
+                source=former.stored,
+                start=part.start,
+                end=part.end,
+            ),
+            what="part copy",
+        )
+
+    async def begin(self, record: StreamRecord) -> None:
+        """Opens the multipart upload of a stream that has none yet."""
+        stream = record.stream
+        async with record.opening:
+            if stream.upload_id:
+                return
+            stream.upload_id = await patiently(
+                lambda: self._store.begin_upload(
+                    stream.key,
+                    content_type=names.content_type_of(stream.relpath),
+                    metadata=object_metadata(stream),
+                ),
+                what="upload start",
+            )
+            if stream.state in (StreamState.DISCOVERED, StreamState.STALE):
+                stream.move_to(StreamState.UPLOADING)
+            metrics.open_uploads.inc()
+            await record.save()
+
+    async def abandon(self, record: StreamRecord) -> None:
+        """Aborts the upload and forgets its parts; the stream may begin another."""
+        stream = record.stream
+        if stream.upload_id:
+            upload_id = stream.upload_id
+            try:
+                await patiently(
+                    lambda: self._store.abort_upload(stream.key, upload_id), what="upload abort"
+                )
+            except UploadGoneError:
+                log.info("the upload was gone already")
+            self.upload_ended(stream)
+        await record.drop_parts(list(record.parts))
+        stream.sent_high = 0
+        await record.save()
+
+    def upload_ended(self, stream: Stream) -> None:
+        stream.upload_id = ""
+        metrics.open_uploads.dec()
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Around a TaskGroup: raises the first of its errors as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def together(steps: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Runs the steps side by side; the first error ends the others."""
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(step) for step in steps]
+    return [task.result() for task in running]
+
+
+def object_metadata(stream: Stream, crc64: int | None = None) -> dict[str, str]:
+    metadata = {
+        names.META_STREAM_ID: stream.id,
+        names.META_PART_BASE: str(stream.part_base),
+        names.META_PART_SIZING: stream.part_sizing.value,
+    }
+    if crc64 is not None:
+        metadata[names.META_CRC64] = f"{crc64:016x}"
+    return metadata

@@ -1,0 +1,256 @@
+"""Watches the folder and its watch. Events are hints: whatever is lost on the way (overflow,
+limits, a root that was made anew) ends in a request for a rescan, never in silence."""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.config import WatchMode
+from cefmp4.errors import SettingsError
+from cefmp4.ingest.hints import HintBuffer, Put
+from cefmp4.ingest.inotify import Callbacks, FolderObserver
+from cefmp4.ingest.mounts import choose_mode
+from cefmp4.ingest.rescans import RescanCause, RescanRequests
+from cefmp4.ingest.scan import ScanResult
+from cefmp4.ingest.selection import Selection
+from cefmp4.model.event import StreamEvent
+
+log = structlog.get_logger()
+
+BUFFER_NAMES = 50_000  # some 15 MB when full
+LOOK_EVERY_S = 1.0
+ARM_AGAIN_AFTER_S = 600.0  # re-arming walks through all folders
+START_POLL_S = 0.2
+
+_WATCH_LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
+_SYSCTLS = {
+    errno.ENOSPC: "fs.inotify.max_user_watches",
+    errno.EMFILE: "fs.inotify.max_user_instances",
+}
+
+
+class Watcher:
+    """`async with` arms it; `events` waits for hints; `rescans` tells when hints are not enough."""
+
+    def __init__(
+        self,
+        root: Path,
+        selection: Selection,
+        *,
+        mode: WatchMode = WatchMode.AUTO,
+        patience_s: float = 0.0,
+        buffer_names: int = BUFFER_NAMES,
+        look_every_s: float = LOOK_EVERY_S,
+        read_watch_limit: Callable[[], int] | None = None,
+    ) -> None:
+        self.root = os.path.realpath(root)
+        self.selection = selection
+        self.rescans = RescanRequests()
+        self._mode = mode
+        self._patience_s = patience_s
+        self._look_every_s = look_every_s
+        self._read_watch_limit = read_watch_limit or _watch_limit
+        self._hints = HintBuffer(buffer_names)
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._observer: FolderObserver | None = None
+        self._armed_on: tuple[int, int] | None = None
+        self._next_look = 0.0
+        self._arm_again_at = 0.0
+        self._is_degraded = False
+        self._unwatched: frozenset[str] = frozenset()
+        self._limit_seen = 0
+
+    def __repr__(self) -> str:
+        return f"<Watcher {self._mode} {self.root!r} armed={self._armed_on} {self._hints}>"
+
+    @property
+    def mode(self) -> WatchMode:
+        return self._mode
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether events cannot be relied on: rescans come often then."""
+        return self._mode is WatchMode.POLLING or self._is_degraded
+
+    async def __aenter__(self) -> Self:
+        await self._require_root()
+        self._loop = asyncio.get_running_loop()
+        self._mode = await asyncio.to_thread(choose_mode, Path(self.root), self._mode)
+        log.info("watching", path=self.root, mode=str(self._mode))
+        if self._mode is WatchMode.EVENTS:
+            await self._arm()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._disarm()
+
+    async def events(self) -> list[StreamEvent]:
+        """Waits until there are some. Call it again and again: between events it also makes sure
+        that the root is still the one that is watched."""
+        while True:
+            if self._mode is WatchMode.EVENTS and time.monotonic() >= self._next_look:
+                await self._look_after_root()
+                self._next_look = time.monotonic() + self._look_every_s
+            self._wake.clear()
+            if batch := self._hints.drain():
+                return batch
+            try:
+                async with asyncio.timeout(self._look_every_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def check(self, result: ScanResult) -> None:
+        """Finds folders without a watch. A folder made since the scan's walk passed is none, so
+        only one that lacks its watch in two looks counts."""
+        if self._observer is None or not result.is_whole:
+            return
+        watched = await asyncio.to_thread(self._observer.watched_folders)
+        if watched is None:
+            return
+        unwatched = result.folder_paths - watched
+        confirmed = unwatched & self._unwatched
+        self._unwatched = unwatched
+        if confirmed:
+            self._degrade(errno.ENOSPC, unwatched=len(confirmed), folders=result.folders)
+        elif unwatched:
+            self.rescans.request(RescanCause.WATCH_LIMIT)
+        elif self._is_degraded:
+            self._is_degraded = False
+            log.info("every folder is watched again", folders=result.folders)
+
+    async def _require_root(self) -> None:
+        deadline = time.monotonic() + self._patience_s
+        while (problem := await asyncio.to_thread(_problem_with, self.root)) is not None:
+            if time.monotonic() >= deadline:
+                raise SettingsError(f"WATCH_DIR={self.root}: {problem}")
+            await asyncio.sleep(START_POLL_S)
+
+    async def _look_after_root(self) -> None:
+        identity = await asyncio.to_thread(_identity, self.root)
+        if identity is None:
+            if self._armed_on is not None:
+                await self._disarm()
+                self.rescans.request(RescanCause.REARMED)
+            return
+        if self._must_arm(identity):
+            await self._disarm()
+            if await self._arm():
+                log.info("watching anew", path=self.root)
+            self.rescans.request(RescanCause.REARMED)
+
+    def _must_arm(self, identity: tuple[int, int]) -> bool:
+        if self._is_degraded:
+            is_limit_raised = self._read_watch_limit() > self._limit_seen
+            return is_limit_raised or time.monotonic() >= self._arm_again_at
+        is_alive = self._observer is not None and self._observer.is_alive
+        return identity != self._armed_on or not is_alive
+
+    async def _arm(self) -> bool:
+        # The identity is taken first: a root that is replaced while we arm is armed again.
+        self._armed_on = await asyncio.to_thread(_identity, self.root)
+        self._unwatched = frozenset()
+        observer = FolderObserver(self.root, self.selection, self._callbacks())
+        start = asyncio.ensure_future(asyncio.to_thread(observer.start))
+        try:
+            await asyncio.shield(start)
+        except asyncio.CancelledError:
+            await asyncio.gather(start, return_exceptions=True)
+            await asyncio.to_thread(observer.stop)
+            raise
+        except OSError as error:
+            self._armed_on = None
+            if error.errno in _SYSCTLS:
+                self._degrade(error.errno)
+            else:
+                log.warning("cannot watch the folder", path=self.root, reason=str(error))
+            return False
+        self._observer = observer
+        return True
+
+    async def _disarm(self) -> None:
+        observer, self._observer, self._armed_on = self._observer, None, None
+        if observer is not None:
+            await asyncio.shield(asyncio.to_thread(observer.stop))
+
+    def _degrade(self, number: int, **counts: int) -> None:
+        self._limit_seen = self._read_watch_limit()
+        self._arm_again_at = time.monotonic() + ARM_AGAIN_AFTER_S
+        if self._is_degraded:
+            return
+        self._is_degraded = True
+        log.error(
+            "too few inotify watches: the folder is looked through often instead",
+            hint=f"raise sysctl {_SYSCTLS[number]}",
+            max_user_watches=self._limit_seen,
+            **counts,
+        )
+
+    # From watchdog's threads.
+
+    def _callbacks(self) -> Callbacks:
+        return Callbacks(
+            event=self._take_event,
+            overflow=lambda: self._call(self._events_lost),
+            folder_moved=lambda: self._call(self._folder_moved),
+        )
+
+    def _call(self, function: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(function)
+
+    def _take_event(self, event: StreamEvent) -> None:
+        put = self._hints.put(event)
+        if put is Put.FIRST:
+            self._call(self._wake.set)
+        elif put is Put.DROPPED:
+            self._call(self._events_lost)
+
+    def _events_lost(self) -> None:
+        metrics.events_dropped.inc()
+        self.rescans.request(RescanCause.OVERFLOW)
+
+    def _folder_moved(self) -> None:
+        """Also when the root itself was removed: then it must be looked after at once."""
+        self._next_look = 0.0
+        self._wake.set()
+        self.rescans.request(RescanCause.FOLDER_MOVED)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _problem_with(path: str) -> str | None:
+    if not os.path.exists(path):
+        return "there is no such folder; create or mount it"
+    if not os.path.isdir(path):
+        return "it must be a folder"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return "this user may not read it"
+    return None
+
+
+def _watch_limit() -> int:
+    try:
+        return int(_WATCH_LIMIT.read_text("ascii"))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,179 @@
+"""The metadata document: the JSON beside the object, written for people's programs, and read again
+by us when Redis was emptied. JSON cannot carry a path that is no valid UTF-8: it is written as
+`names.key_safe` spells it, which is how the object's key spells it too."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cefmp4.model import names
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.part import Part
+from cefmp4.model.stream import Stream
+
+SCHEMA_VERSION = 1
+
+
+def build_document(
+    stream: Stream,
+    parts: Iterable[Part],
+    media: MediaInfo,
+    *,
+    bucket: str,
+    watch_dir: str,
+    processed_at: float,
+) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "stream_id": stream.id,
+        "generation": stream.generation,
+        "previous_stream_id": stream.previous_id,
+        "original_file_path": path_text(f"{watch_dir.rstrip('/')}/{stream.relpath}"),
+        "relative_path": path_text(stream.relpath),
+        "s3_bucket": bucket,
+        "s3_key": stream.key,
+        "s3_key_prefix": stream.key[: stream.key.rfind("/") + 1],
+        "etag": stream.etag,
+        "total_size_bytes": stream.size,
+        "crc64nvme": crc64_text(stream.crc64),
+        "sha256": stream.sha256 or None,
+        "duration_seconds": media.duration_seconds,
+        "processed_at_utc": _utc(processed_at),
+        "stream_started_at_utc": _utc(stream.started_at),
+        "stream_completed_at_utc": _utc(stream.completed_at),
+        "playable": media.playable,
+        "playable_reason": media.reason or None,
+        "container": media.container,
+        "bit_rate": media.bit_rate,
+        "tracks": [asdict(track) for track in media.tracks],
+        "chunks": [_part_entry(part) for part in sorted(parts, key=lambda part: part.number)],
+    }
+
+
+def to_json(document: dict[str, Any]) -> bytes:
+    """Refuses what other programs could not read: NaN, infinity, halves of surrogate pairs."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8") + b"\n"
+
+
+def crc64_text(crc64: int) -> str:
+    """As S3 spells it: base64 of the eight bytes, the most significant first."""
+    return base64.b64encode(crc64.to_bytes(8, "big")).decode("ascii")
+
+
+def path_text(path: str) -> str:
+    is_utf8 = not any(0xD800 <= ord(char) <= 0xDFFF for char in path)
+    return path if is_utf8 else names.key_safe(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentFacts:
+    """What a stored document tells of its object."""
+
+    stream_id: str
+    generation: int
+    previous_stream_id: str | None
+    path: str  # relative to the watched folder, as `path_text` spells it
+    key: str
+    etag: str
+    size: int
+    crc64: int
+    sha256: str
+    playable: bool | None
+    started_at: float
+    completed_at: float
+    parts: tuple[Part, ...]
+
+
+def parse_document(data: bytes) -> DocumentFacts | None:
+    """None for whatever is no document of ours: anybody may have written to the bucket."""
+    try:
+        found = json.loads(data)
+        if found["schema_version"] != SCHEMA_VERSION:
+            return None
+        return _facts(found)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return None
+
+
+def _facts(found: dict[str, Any]) -> DocumentFacts:
+    size, playable = _natural(found["total_size_bytes"]), found["playable"]
+    parts = tuple(_parse_part(entry) for entry in found["chunks"])
+    if parts and sum(part.size for part in parts) != size:
+        raise ValueError("the parts are not the object")
+    if not (playable is None or isinstance(playable, bool)):
+        raise ValueError("not a verdict")
+    previous = found["previous_stream_id"]
+    return DocumentFacts(
+        stream_id=_text(found["stream_id"]),
+        generation=_natural(found["generation"]),
+        previous_stream_id=None if previous is None else _text(previous),
+        path=_text(found["relative_path"]),
+        key=_text(found["s3_key"]),
+        etag=_text(found["etag"]),
+        size=size,
+        crc64=_parse_crc64(found["crc64nvme"]),
+        sha256=_text(found["sha256"] or ""),
+        playable=playable,
+        started_at=_parse_utc(found["stream_started_at_utc"]),
+        completed_at=_parse_utc(found["stream_completed_at_utc"]),
+        parts=parts,
+    )
+
+
+def _part_entry(part: Part) -> dict[str, Any]:
+    return {
+        "part_number": part.number,
+        "size_bytes": part.size,
+        "etag": part.etag,
+        "crc64nvme": crc64_text(part.crc64),
+        "uploaded_at_utc": _utc(part.uploaded_at),
+    }
+
+
+def _parse_part(entry: dict[str, Any]) -> Part:
+    return Part(
+        number=_natural(entry["part_number"]),
+        size=_natural(entry["size_bytes"]),
+        crc64=_parse_crc64(entry["crc64nvme"]),
+        etag=_text(entry["etag"]),
+        uploaded_at=_parse_utc(entry["uploaded_at_utc"]),
+    )
+
+
+def _utc(moment: float) -> str | None:
+    """ISO 8601 with microseconds always, so that the texts sort as the moments do."""
+    if not moment:
+        return None
+    stamp = datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
+    return stamp.replace("+00:00", "Z")
+
+
+def _parse_utc(text: object) -> float:
+    return 0.0 if text is None else datetime.fromisoformat(_text(text)).timestamp()
+
+
+def _parse_crc64(text: object) -> int:
+    try:
+        raw = base64.b64decode(_text(text), validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+    if len(raw) != 8:
+        raise ValueError("not eight bytes")
+    return int.from_bytes(raw, "big")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _natural(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError("not a count")
+    return value

@@ -1,0 +1,195 @@
+"""The only place that starts child processes. A child gets limits, an environment without secrets
+and a process group of its own, which never outlives the call that started it."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from cefmp4.errors import ProgramMissingError
+
+log = structlog.get_logger()
+
+_READ_BYTES = 64 * 1024
+_STDERR_TAIL_BYTES = 8 * 1024
+_REAP_TIMEOUT_S = 5.0
+_NICENESS = 10
+_MAX_OPEN_FILES = 256
+
+# Everything else stays away from children: our own environment carries the S3 and Redis secrets.
+_PASSED_ENV = (
+    "PATH",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
+
+# The limits are set by a shell that then becomes the program. `preexec_fn` would run Python between
+# fork and exec, which can deadlock in a process with threads and rules out vfork; a Python launcher
+# costs 8 ms and more. Shell plus setpriv cost 1.3 ms, ffprobe itself 60 ms. The shell asks for its
+# parent once the death signal is armed: if we died before that, nobody would send it.
+# Arguments: our pid, kilobytes of address space ("" for no limit), CPU seconds, then the program.
+_LAUNCH = (
+    '[ -z "$1" ] || [ "$PPID" = "$1" ] || exit 125; '
+    f"ulimit -c 0; ulimit -n {_MAX_OPEN_FILES}; ulimit -t $3; "
+    '[ -z "$2" ] || ulimit -v $2; shift 3; exec "$@"'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a child ended. A negative `returncode` is the signal that killed it."""
+
+    returncode: int
+    stdout: bytes
+    stderr_tail: str
+    timed_out: bool = False
+    killed_for_output: bool = False
+
+    @property
+    def is_ok(self) -> bool:
+        return self.returncode == 0 and not self.timed_out and not self.killed_for_output
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    memory_bytes: int | None = None,
+    max_output_bytes: int,
+    stdin: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+) -> Finished:
+    """Runs a program to its end, or kills its group: at the time limit, when it prints more than
+    `max_output_bytes`, when we are cancelled, and (Linux) when this process dies."""
+    process = await asyncio.create_subprocess_exec(
+        *_launched(argv, timeout_s, memory_bytes),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        cwd="/",
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+    stdout, stderr = _Head(max_output_bytes), _Tail(_STDERR_TAIL_BYTES)
+    timed_out = False
+    try:
+        _lower_priority(process.pid)
+        async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
+            group.create_task(_drain(process.stdout, stdout, lambda: _kill_group(process)))
+            group.create_task(_drain(process.stderr, stderr, lambda: None))
+            group.create_task(process.wait())
+    except TimeoutError:
+        timed_out = True
+    finally:
+        await _kill_and_reap(process)
+    returncode = process.returncode
+    return Finished(
+        returncode=-signal.SIGKILL if returncode is None else returncode,
+        stdout=bytes(stdout.kept),
+        stderr_tail=bytes(stderr.kept).decode("utf-8", "replace"),
+        timed_out=timed_out,
+        killed_for_output=stdout.overflowed,
+    )
+
+
+def _launched(argv: Sequence[str], timeout_s: float, memory_bytes: int | None) -> list[str]:
+    program = shutil.which(argv[0])
+    if program is None:
+        raise ProgramMissingError(f"program not found: {argv[0]}")
+    setpriv = shutil.which("setpriv")  # util-linux: part of every Debian, absent on macOS
+    return [
+        *((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()),
+        "/bin/sh",
+        "-c",
+        _LAUNCH,
+        "sh",
+        str(os.getpid()) if setpriv else "",
+        str(memory_bytes // 1024) if memory_bytes else "",
+        # An orphan that nobody watches burns no more than this; threads add up, hence the factor.
+        str(int(timeout_s * (os.cpu_count() or 1)) + 1),
+        os.path.abspath(program),
+        *argv[1:],
+    ]
+
+
+def _environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ENV if name in os.environ}
+    return {"LC_ALL": "C.UTF-8", **passed}
+
+
+def _lower_priority(pid: int) -> None:
+    """Looking at a file must not delay sending one."""
+    try:
+        os.setpriority(os.PRIO_PGRP, pid, _NICENESS)
+    except (ProcessLookupError, PermissionError):
+        log.debug("child keeps its priority", pid=pid)
+
+
+class _Head:
+    """Keeps the first bytes, and tells when there are more than it may keep."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept = bytearray()
+        self.overflowed = False
+
+    def add(self, data: bytes) -> bool:
+        self.overflowed = self.overflowed or len(self.kept) + len(data) > self.limit
+        self.kept += data[: self.limit - len(self.kept)]
+        return self.overflowed
+
+
+class _Tail:
+    """Keeps the last bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept = bytearray()
+
+    def add(self, data: bytes) -> bool:
+        self.kept += data
+        del self.kept[: -self.limit]
+        return False
+
+
+async def _drain(
+    pipe: asyncio.StreamReader | None, into: _Head | _Tail, on_overflow: Callable[[], None]
+) -> None:
+    if pipe is None:
+        return
+    while data := await pipe.read(_READ_BYTES):
+        if into.add(data):
+            on_overflow()
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+async def _kill_and_reap(process: asyncio.subprocess.Process) -> None:
+    """Reaping goes on in asyncio when this is cancelled again, or when a child hangs in the kernel
+    on a dead network file system, where not even SIGKILL reaches it: then we stop waiting."""
+    if process.returncode is not None and _pipes_ended(process):
+        return  # nobody is left, and the number may be another group's by now
+    _kill_group(process)
+    try:
+        async with asyncio.timeout(_REAP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        log.warning("killed child does not end", pid=process.pid)
+
+
+def _pipes_ended(process: asyncio.subprocess.Process) -> bool:
+    return all(pipe is None or pipe.at_eof() for pipe in (process.stdout, process.stderr))

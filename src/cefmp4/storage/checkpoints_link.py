@@ -1,0 +1,116 @@
+"""The connection to Redis: bounded requests, and the only place that knows Redis errors."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from cefmp4 import metrics
+from cefmp4.errors import (
+    AccessDeniedError,
+    CefError,
+    PermanentError,
+    ServerUnreachableError,
+    SettingsError,
+)
+from cefmp4.log import redact
+from cefmp4.storage.checkpoints_scripts import Script
+
+REQUEST_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 16  # more requests than that wait their turn
+
+# The server is there but cannot serve now. Older servers put the word inside a script's error.
+_UNAVAILABLE = re.compile(
+    r"\b(READONLY|MISCONF|OOM|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b"
+    r"|max number of clients"
+)
+_FOREIGN_ERRORS = (RedisError, OSError)  # OSError holds TimeoutError
+
+
+class RedisLink:
+    def __init__(self, client: Redis, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+
+    async def call(self, *words: str | bytes | int | float) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            raise
+        except _FOREIGN_ERRORS as error:
+            raise await self.translate(error) from error
+        metrics.server_up.labels("redis").set(1)
+        return answer
+
+    async def run(
+        self, script: Script, keys: Sequence[str] = (), words: Sequence[str | bytes | int] = ()
+    ) -> Any:
+        try:
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *words)
+        except NoScriptError:
+            return await self.call("EVAL", script.text, len(keys), *keys, *words)
+
+    def subscriber(self) -> PubSub:
+        return self._client.pubsub()  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
+
+    async def translate(self, error: Exception) -> CefError:
+        if isinstance(error, ReadOnlyError):
+            # After a failover the name leads to another server, but a kept connection does not.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        translated = translated_error(error)
+        if isinstance(translated, ServerUnreachableError):
+            metrics.server_up.labels("redis").set(0)
+        return translated
+
+    async def close(self) -> None:
+        await self._client.aclose()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def connect(url: str) -> RedisLink:
+    """Opens no connection yet; one failed request is tried once more on a new connection."""
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=REQUEST_TIMEOUT_S,
+            socket_timeout=REQUEST_TIMEOUT_S,
+            socket_connect_timeout=REQUEST_TIMEOUT_S,
+            socket_keepalive=True,
+            protocol=2,
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        )
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"REDIS_URL=***: {redact(str(error))}") from None
+    return RedisLink(Redis.from_pool(pool))
+
+
+def translated_error(error: Exception) -> CefError:
+    text = redact(str(error)) or type(error).__name__
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+        return AccessDeniedError(
+            f"Redis refused us: {text}", hint="check user and password in REDIS_URL"
+        )
+    if isinstance(error, ResponseError):
+        word = getattr(error, "status_code", None) or ""
+        if _UNAVAILABLE.search(f"{word} {text}"):
+            return ServerUnreachableError(f"Redis cannot serve now: {word} {text}".strip())
+        return PermanentError(f"Redis refused a request: {text}")
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {REQUEST_TIMEOUT_S:g} s"
+    return ServerUnreachableError(f"Redis is out of reach: {text}")

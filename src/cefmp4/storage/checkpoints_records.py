@@ -1,0 +1,98 @@
+"""How streams, parts and views are written down in Redis. Fields at their default are left out, and
+fields of a later version are ignored, so that old and new instances can share one Redis."""
+
+import json
+from dataclasses import MISSING, fields
+from typing import Any
+
+from cefmp4.errors import InvariantError
+from cefmp4.model.part import Part, PartSizing
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.model.view import StreamView
+
+
+def _defaults() -> dict[str, Any]:
+    return {
+        field.name: field.default_factory()
+        if field.default_factory is not MISSING
+        else field.default
+        for field in fields(Stream)
+    }
+
+
+_STREAM_DEFAULTS = _defaults()
+_STREAM_FIELDS = frozenset(_STREAM_DEFAULTS)
+_VIEW_FIELDS = frozenset(field.name for field in fields(StreamView))
+
+
+def to_bytes(text: str) -> bytes:
+    """File names that are not UTF-8 keep their bytes."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def encode_stream(stream: Stream) -> bytes:
+    """JSON whose strings are raw bytes rather than escapes: the scripts in Redis compare them with
+    paths."""
+    record = {
+        name: value
+        for name, default in _STREAM_DEFAULTS.items()
+        if (value := getattr(stream, name)) != default
+    }
+    stamp = stream.stamp
+    if stamp is not None:
+        record["stamp"] = [stamp.inode, stamp.size, stamp.mtime_ns, stamp.ctime_ns]
+    return to_bytes(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+
+
+def decode_stream(raw: bytes) -> Stream:
+    """Raises InvariantError for what is no record of ours."""
+    try:
+        record = json.loads(to_text(raw))
+        if not record.keys() <= _STREAM_FIELDS:
+            record = {name: value for name, value in record.items() if name in _STREAM_FIELDS}
+        if "state" in record:
+            record["state"] = StreamState(record["state"])
+        if "part_sizing" in record:
+            record["part_sizing"] = PartSizing(record["part_sizing"])
+        if "stamp" in record:
+            record["stamp"] = FileStamp(*record["stamp"])
+        return Stream(**record)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvariantError(f"a stream record in Redis cannot be read: {error}") from error
+
+
+def encode_part(part: Part) -> str:
+    return f"{part.size}:{part.crc64:016x}:{part.etag}:{part.uploaded_at!r}"
+
+
+def decode_part(number: int, text: str) -> Part:
+    try:
+        size, crc64, rest = text.split(":", 2)
+        etag, _, uploaded_at = rest.rpartition(":")
+        return Part(
+            number=number,
+            size=int(size),
+            crc64=int(crc64, 16),
+            etag=etag,
+            uploaded_at=float(uploaded_at),
+        )
+    except ValueError as error:
+        raise InvariantError(f"a part record in Redis cannot be read: {error}") from error
+
+
+def encode_views(views: list[StreamView]) -> bytes:
+    return json.dumps([view.to_fields() for view in views], separators=(",", ":")).encode()
+
+
+def decode_views(raw: bytes) -> list[StreamView]:
+    """What an instance of another version wrote in another shape is left out, not guessed."""
+    views = []
+    for record in json.loads(raw):
+        known = {name: value for name, value in record.items() if name in _VIEW_FIELDS}
+        if len(known) == len(_VIEW_FIELDS):
+            views.append(StreamView(**known | {"state": StreamState(known["state"])}))
+    return views

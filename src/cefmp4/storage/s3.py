@@ -1,0 +1,260 @@
+"""The S3 adapter: the calls of the ObjectStore port, and the proof of what they stored."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from cefmp4.errors import (
+    CefError,
+    PermanentError,
+    ProofFailedError,
+    TransientError,
+    UploadGoneError,
+)
+from cefmp4.model.names import META_CRC64
+from cefmp4.model.object import (
+    FileRange,
+    ListedPart,
+    OpenUpload,
+    PartProof,
+    StoredObject,
+    StoreProof,
+)
+from cefmp4.model.part import MIB, Part
+from cefmp4.storage import s3_listing
+from cefmp4.storage.checksum_form import (
+    multipart_etag,
+    read_crc64,
+    read_hex_crc64,
+    spell_crc64,
+    spell_md5,
+)
+from cefmp4.storage.file_body import digest_range
+from cefmp4.storage.part_transfer import BodyTransfer
+from cefmp4.storage.s3_calls import S3Calls
+from cefmp4.storage.s3_connect import S3Config, connect
+from cefmp4.storage.s3_errors import KeyMissingError, RangeMissingError
+from cefmp4.storage.s3_probe import probe_store
+
+__all__ = ["S3Config", "S3Store", "open_s3_store"]
+
+MAX_READ_BYTES = 64 * MIB
+
+
+@asynccontextmanager
+async def open_s3_store(
+    config: S3Config, *, proof: StoreProof | None = None
+) -> AsyncIterator["S3Store"]:
+    """`proof` is what an earlier `store.proof` of the same endpoint said; None finds it out."""
+    async with connect(config) as (client, transfer):
+        calls = S3Calls(client, config.bucket)
+        yield S3Store(calls, transfer, proof or await probe_store(calls), bucket=config.bucket)
+
+
+class S3Store:
+    """One bucket of one endpoint, seen as the ObjectStore port."""
+
+    def __init__(
+        self, calls: S3Calls, transfer: BodyTransfer, proof: StoreProof, *, bucket: str
+    ) -> None:
+        self._calls = calls
+        self._transfer = transfer
+        self._proof = proof
+        self._bucket = bucket
+
+    def __repr__(self) -> str:
+        return f"<S3Store {self._bucket} {self._transfer!r} {self._proof}>"
+
+    @property
+    def proof(self) -> StoreProof:
+        return self._proof
+
+    async def put_object(
+        self,
+        key: str,
+        body: FileRange | bytes,
+        *,
+        content_type: str,
+        metadata: dict[str, str],
+        crc64: int,
+    ) -> str:
+        params = {
+            "Key": key,
+            "ContentType": content_type,
+            "Metadata": {META_CRC64: f"{crc64:016x}", **metadata},
+        }
+        etag = await self._send("PutObject", params, body, crc64)
+        if isinstance(body, bytes):
+            return etag
+        stored, _ = await self._look(key)
+        if stored is None or stored.size != body.size or (etag and stored.etag != etag):
+            raise ProofFailedError(f"{key}: S3 does not show the object that was just stored")
+        return stored.etag
+
+    async def begin_upload(self, key: str, *, content_type: str, metadata: dict[str, str]) -> str:
+        params: dict[str, Any] = {"Key": key, "ContentType": content_type, "Metadata": metadata}
+        if self._proof.full_object_crc:
+            params |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        reply = await self._calls.call("CreateMultipartUpload", **params)
+        return str(reply["UploadId"])
+
+    async def put_part(
+        self, key: str, upload_id: str, number: int, body: FileRange, *, crc64: int
+    ) -> str:
+        params = {"Key": key, "UploadId": upload_id, "PartNumber": number}
+        return await self._send("UploadPart", params, body, crc64)
+
+    async def copy_part(
+        self, key: str, upload_id: str, number: int, *, source: StoredObject, start: int, end: int
+    ) -> str:
+        reply = await self._calls.call(
+            "UploadPartCopy",
+            Key=key,
+            UploadId=upload_id,
+            PartNumber=number,
+            CopySource={"Bucket": self._bucket, "Key": source.key},
+            CopySourceRange=f"bytes={start}-{end - 1}",
+            CopySourceIfMatch=f'"{source.etag}"',
+        )
+        return str(reply.get("CopyPartResult", {}).get("ETag", "")).strip('"')
+
+    async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
+        return await s3_listing.list_parts(self._calls, key, upload_id)
+
+    async def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, crc64: int
+    ) -> str:
+        params: dict[str, Any] = {
+            "Key": key,
+            "UploadId": upload_id,
+            "MultipartUpload": {
+                "Parts": [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
+            },
+        }
+        if self._proof.full_object_crc:
+            params |= {"ChecksumCRC64NVME": spell_crc64(crc64), "ChecksumType": "FULL_OBJECT"}
+        try:
+            await self._calls.call("CompleteMultipartUpload", **params)
+        except (UploadGoneError, TransientError) as error:
+            return await self._completed_unseen(key, parts, crc64, error)
+        stored, difference, _ = await self._compare(key, parts, crc64)
+        if stored is None or difference:
+            raise ProofFailedError(f"{key}: the completed object {difference or 'is missing'}")
+        return stored.etag
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        with suppress(UploadGoneError):
+            await self._calls.call("AbortMultipartUpload", Key=key, UploadId=upload_id)
+
+    async def list_uploads(self, prefix: str) -> list[OpenUpload]:
+        return await s3_listing.list_uploads(self._calls, prefix)
+
+    async def head(self, key: str) -> StoredObject | None:
+        return (await self._look(key))[0]
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """At most 64 MiB; a range beyond the end of the object gives what there is."""
+        if end is not None and end <= start:
+            return b""
+        return await self._calls.repeat("GetObject", lambda: self._read(key, start, end))
+
+    def list_objects(self, prefix: str) -> AsyncIterator[StoredObject]:
+        return s3_listing.list_objects(self._calls, prefix)
+
+    async def delete(self, key: str) -> None:
+        with suppress(KeyMissingError):
+            await self._calls.call("DeleteObject", Key=key)
+
+    async def _send(
+        self, operation: str, params: dict[str, Any], body: FileRange | bytes, crc64: int
+    ) -> str:
+        md5: bytes | None = None
+        if self._proof.part is PartProof.CRC64NVME:
+            params["ChecksumCRC64NVME"] = spell_crc64(crc64)
+        else:
+            md5 = await _md5_of(body, crc64)
+        if md5 is not None and self._proof.part is PartProof.CONTENT_MD5:
+            params["ContentMD5"] = spell_md5(md5)
+        etag = await self._calls.repeat(
+            operation, lambda: self._transfer.send(operation, params, body)
+        )
+        if md5 is not None and self._proof.etag_is_md5 and etag != md5.hex():
+            raise ProofFailedError(f"{params['Key']}: S3 stored other bytes than were read")
+        return etag
+
+    async def _look(self, key: str) -> tuple[StoredObject | None, int | None]:
+        """The object, and the checksum of it that the server itself vouches for."""
+        mode = {"ChecksumMode": "ENABLED"} if self._proof.full_object_crc else {}
+        try:
+            reply = await self._calls.call("HeadObject", Key=key, **mode)
+        except KeyMissingError:
+            return None, None
+        metadata = {name.lower(): value for name, value in reply.get("Metadata", {}).items()}
+        vouched = read_crc64(reply.get("ChecksumCRC64NVME"))
+        stored = StoredObject(
+            key=key,
+            size=reply["ContentLength"],
+            etag=reply.get("ETag", "").strip('"'),
+            crc64=read_hex_crc64(metadata.get(META_CRC64)) if vouched is None else vouched,
+            modified_at=reply["LastModified"].timestamp(),
+            content_type=reply.get("ContentType", ""),
+            metadata=metadata,
+        )
+        return stored, vouched
+
+    async def _completed_unseen(
+        self, key: str, parts: Sequence[Part], crc64: int, error: CefError
+    ) -> str:
+        """Complete may have worked while its answer was lost. Only an object that is provably ours
+        counts: one that merely has the right size may be of another upload to the same key."""
+        stored, difference, is_proven = await self._compare(key, parts, crc64)
+        if stored is None or difference or not is_proven:
+            raise error
+        return stored.etag
+
+    async def _compare(
+        self, key: str, parts: Sequence[Part], crc64: int
+    ) -> tuple[StoredObject | None, str, bool]:
+        """The object, how it differs from the parts, and whether a checksum says it does not."""
+        stored, vouched = await self._look(key)
+        if stored is None:
+            return None, "", False
+        size = sum(part.size for part in parts)
+        if stored.size != size:
+            return stored, f"has {stored.size} bytes instead of {size}", False
+        if vouched is not None and vouched != crc64:
+            return stored, "has another checksum", False
+        is_proven = vouched is not None
+        # Servers that give the MD5 of the whole as the ETag of a multipart object have no "-".
+        if self._proof.etag_is_md5 and "-" in stored.etag:
+            if stored.etag != multipart_etag([part.etag for part in parts]):
+                return stored, "has another ETag", False
+            is_proven = True
+        return stored, "", is_proven
+
+    async def _read(self, key: str, start: int, end: int | None) -> bytes:
+        ranged = start > 0 or end is not None
+        wanted = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if ranged else {}
+        try:
+            reply = await self._calls.once("GetObject", Key=key, **wanted)
+        except RangeMissingError:
+            return b""
+        async with reply["Body"] as body:
+            if reply["ContentLength"] > MAX_READ_BYTES:
+                raise PermanentError(
+                    f"{key}: {reply['ContentLength']} bytes are too many for one read"
+                )
+            data = bytes(await body.read())
+        is_whole = reply["ResponseMetadata"]["HTTPStatusCode"] == 200  # the range was ignored
+        return data[start:end] if ranged and is_whole else data
+
+
+async def _md5_of(body: FileRange | bytes, crc64: int) -> bytes:
+    if isinstance(body, bytes):
+        return hashlib.md5(body, usedforsecurity=False).digest()
+    digest, seen = await asyncio.to_thread(digest_range, body, "md5")
+    if seen != crc64:
+        raise ProofFailedError("the bytes changed between hashing and sending")
+    return digest

@@ -1,0 +1,52 @@
+"""One request to S3 as all of them are made: translated errors, bounded retries, server_up."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from botocore import xform_name
+
+from cefmp4 import metrics
+from cefmp4.errors import CefError, TransientError
+from cefmp4.retry import bounded
+from cefmp4.storage.s3_errors import FOREIGN_ERRORS, translate
+
+T = TypeVar("T")
+
+
+class S3Calls:
+    """`client` is aioboto3's. Every operation called through here is safe to repeat."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def call(self, operation: str, **params: Any) -> dict[str, Any]:
+        return await self.repeat(operation, lambda: self.once(operation, **params))
+
+    async def once(self, operation: str, **params: Any) -> dict[str, Any]:
+        """One attempt, for callers that repeat more than the request itself."""
+        method = getattr(self._client, xform_name(operation))
+        try:
+            reply: dict[str, Any] = await method(Bucket=self._bucket, **params)
+        except FOREIGN_ERRORS as error:
+            raise translate(operation, error) from None  # it may quote what we sent
+        return reply
+
+    async def repeat(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
+        async def attempt() -> T:
+            try:
+                return await request()
+            except FOREIGN_ERRORS as error:
+                raise translate(operation, error) from None
+
+        up = metrics.server_up.labels("s3")
+        try:
+            result = await bounded(attempt, server="s3")
+        except TransientError:
+            up.set(0)
+            raise
+        except CefError:
+            up.set(1)  # a refusal is an answer
+            raise
+        up.set(1)
+        return result

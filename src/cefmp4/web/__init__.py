@@ -1,0 +1,1 @@
+"""Metrics, health, API and page, all on one port."""

@@ -1,0 +1,81 @@
+"""Server-sent events: what changed in the views, about once a second, for a bounded number of
+listeners. Each holds only what it was sent last, so a slow one costs no memory and is let go."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from cefmp4.model.view import StreamView, most_telling
+from cefmp4.web.guard import SECURITY_HEADERS
+
+MAX_LISTENERS = 50
+MAX_VIEWS = 500
+INTERVAL_S = 1.0
+QUIET_BEATS = 15  # then a comment keeps proxies from closing the connection
+SLOW_S = 20.0
+EVENT_HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+
+
+class ViewFeed:
+    def __init__(
+        self, views: Callable[[], list[StreamView]], *, interval_s: float = INTERVAL_S
+    ) -> None:
+        self._views = views
+        self._interval_s = interval_s
+        self._listeners = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        if self._listeners >= MAX_LISTENERS:
+            raise web.HTTPServiceUnavailable(text="too many listeners")
+        self._listeners += 1
+        try:
+            response = web.StreamResponse(headers=SECURITY_HEADERS | EVENT_HEADERS)
+            await response.prepare(request)
+            await self._send_changes(response)
+            return response
+        finally:
+            self._listeners -= 1
+
+    async def _send_changes(self, response: web.StreamResponse) -> None:
+        sent: dict[str, StreamView] = {}
+        beats = 0
+        try:
+            while not self._stopping.is_set():
+                now = {view.id: view for view in most_telling(self._views(), MAX_VIEWS)}
+                event = _difference(sent, now, is_first=beats == 0)
+                if event or beats % QUIET_BEATS == 0:
+                    async with asyncio.timeout(SLOW_S):
+                        await response.write(_encode(event))
+                sent, beats = now, beats + 1
+                await self._wait()
+        except (ConnectionError, TimeoutError):
+            return  # it has gone, or does not keep up: a browser connects again by itself
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._interval_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+def _difference(
+    before: dict[str, StreamView], now: dict[str, StreamView], *, is_first: bool
+) -> dict[str, list[Any]] | None:
+    """The first event has everything, so that a page that connected again can start over."""
+    changed = [view.to_fields() for view in now.values() if before.get(view.id) != view]
+    gone = [stream_id for stream_id in before if stream_id not in now]
+    return {"changed": changed, "gone": gone} if changed or gone or is_first else None
+
+
+def _encode(event: dict[str, list[Any]] | None) -> bytes:
+    if event is None:
+        return b": still here\n\n"
+    return b"event: streams\ndata: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"

@@ -1,0 +1,267 @@
+"""A checkpoint store in memory with the semantics of the real one, faults on demand included."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tests.crash import Crash
+
+from cefmp4.errors import LeaseLostError
+from cefmp4.model.part import Part
+from cefmp4.model.stream import Stream
+from cefmp4.model.view import StreamView
+from cefmp4.ports import Lease
+from cefmp4.storage.owner import is_dead
+
+
+class FakeCheckpointStore:
+    """Instances are told apart by the owner they pass, so several may share one object."""
+
+    def __init__(
+        self,
+        *,
+        lease_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        is_dead: Callable[[str], bool] = is_dead,
+    ) -> None:
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._is_dead = is_dead
+        self._fence = 0
+        self._faults: dict[str, list[BaseException]] = {}
+        self._crashes: dict[tuple[str, str], int] = {}
+        self._listeners: list[asyncio.Queue[tuple[str, str]]] = []
+        self.calls: Counter[str] = Counter()
+        self.wipe()
+
+    def fail(self, operation: str, error: Exception, times: int = 1) -> None:
+        self._faults.setdefault(operation, []).extend([error] * times)
+
+    def crash_before(self, operation: str, nth: int = 1) -> None:
+        self._crashes[operation, "before"] = self.calls[operation] + nth
+
+    def crash_after(self, operation: str, nth: int = 1) -> None:
+        self._crashes[operation, "after"] = self.calls[operation] + nth
+
+    def wipe(self) -> None:
+        """FLUSHALL."""
+        self._is_used = False
+        self._paths: dict[str, str] = {}
+        self._streams: dict[str, Stream] = {}
+        self._parts: dict[str, dict[int, Part]] = {}
+        self._leases: dict[str, tuple[str, int, float]] = {}
+        self._memos: dict[str, str] = {}
+        self._views: list[StreamView] = []
+
+    async def is_fresh(self) -> bool:
+        async with self._step("is_fresh"):
+            return not self._is_used
+
+    async def mark_used(self) -> None:
+        async with self._step("mark_used"):
+            self._is_used = True
+
+    async def load_streams(self) -> list[Stream]:
+        async with self._step("load_streams"):
+            return [
+                _copy(self._streams[stream_id]) for stream_id in dict.fromkeys(self._paths.values())
+            ]
+
+    async def load_stream(self, stream_id: str) -> Stream | None:
+        async with self._step("load_stream"):
+            return _copy(self._streams[stream_id]) if stream_id in self._streams else None
+
+    async def load_stream_at(self, relpath: str) -> Stream | None:
+        async with self._step("load_stream_at"):
+            stream_id = self._paths.get(relpath, "")
+            return _copy(self._streams[stream_id]) if stream_id in self._streams else None
+
+    async def load_parts(self, stream_id: str) -> dict[int, Part]:
+        async with self._step("load_parts"):
+            return dict(sorted(self._parts.get(stream_id, {}).items()))
+
+    async def claim(self, stream: Stream, owner: str) -> Lease | None:
+        async with self._step("claim"):
+            lease = self._lease_of(stream.id)
+            if lease and lease.owner == owner:
+                return self._hold(lease)
+            if lease or not self._may_take_path(stream, owner):
+                return None
+            self._fence += 1
+            self._paths[stream.relpath] = stream.id
+            self._streams.setdefault(stream.id, _copy(stream))
+            return self._hold(Lease(stream.id, owner, self._fence))
+
+    async def renew(self, leases: Iterable[Lease]) -> set[str]:
+        async with self._step("renew"):
+            lost = set()
+            for lease in leases:
+                if self._is_held(lease):
+                    self._hold(lease)
+                else:
+                    lost.add(lease.stream_id)
+            return lost
+
+    async def release(self, lease: Lease) -> None:
+        async with self._step("release"):
+            if self._is_held(lease):
+                del self._leases[lease.stream_id]
+
+    async def holder(self, stream_id: str) -> str | None:
+        async with self._step("holder"):
+            lease = self._lease_of(stream_id)
+            return lease.owner if lease else None
+
+    async def save(
+        self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
+    ) -> None:
+        async with self._step("save"):
+            if lease.stream_id != stream.id or not self._is_held(lease):
+                raise LeaseLostError(f"stream {stream.id} is no longer ours")
+            former = self._streams.get(stream.id)
+            if former and former.relpath != stream.relpath:
+                self._let_path_go(former.relpath, stream.id)
+                self._paths[stream.relpath] = stream.id
+            self._paths.setdefault(stream.relpath, stream.id)
+            self._streams[stream.id] = _copy(stream)
+            kept = self._parts.setdefault(stream.id, {})
+            for number in drop:
+                kept.pop(number, None)
+            kept.update({part.number: part for part in parts})
+
+    async def forget(self, stream: Stream) -> None:
+        async with self._step("forget"):
+            if self._lease_of(stream.id):
+                raise LeaseLostError(f"stream {stream.id} is being worked on")
+            self._let_path_go(stream.relpath, stream.id)
+            self._leases.pop(stream.id, None)
+            self._erase_back_from(stream.id)
+
+    async def request(self, action: str, stream_id: str) -> None:
+        async with self._step("request"):
+            for listener in self._listeners:
+                listener.put_nowait((action, stream_id))
+
+    async def requests(self) -> AsyncIterator[tuple[str, str]]:
+        with self._listening() as listener:
+            while True:
+                yield await listener.get()
+
+    async def remember(self, name: str, value: str) -> None:
+        async with self._step("remember"):
+            self._memos[name] = value
+
+    async def recall(self, name: str) -> str | None:
+        async with self._step("recall"):
+            return self._memos.get(name)
+
+    async def publish_views(self, views: list[StreamView]) -> None:
+        async with self._step("publish_views"):
+            self._views = list(views)
+
+    async def load_views(self) -> list[StreamView]:
+        async with self._step("load_views"):
+            return list(self._views)
+
+    def _step(self, operation: str) -> "_Step":
+        return _Step(self, operation)
+
+    def _enter(self, operation: str) -> None:
+        self.calls[operation] += 1
+        if self._crashes.get((operation, "before")) == self.calls[operation]:
+            raise Crash(f"before {operation}")
+        faults = self._faults.get(operation)
+        if faults:
+            raise faults.pop(0)
+
+    def _leave(self, operation: str, number: int) -> None:
+        if self._crashes.get((operation, "after")) == number:
+            raise Crash(f"after {operation}")
+
+    def _lease_of(self, stream_id: str) -> Lease | None:
+        owner, fence, until = self._leases.get(stream_id, ("", 0, 0.0))
+        if not owner or self._clock() >= until or self._is_dead(owner):
+            return None
+        return Lease(stream_id, owner, fence)
+
+    def _is_held(self, lease: Lease) -> bool:
+        owner, fence, until = self._leases.get(lease.stream_id, ("", 0, 0.0))
+        return (owner, fence) == (lease.owner, lease.fence) and self._clock() < until
+
+    def _hold(self, lease: Lease) -> Lease:
+        until = self._clock() + self._lease_seconds
+        self._leases[lease.stream_id] = (lease.owner, lease.fence, until)
+        return lease
+
+    def _may_take_path(self, stream: Stream, owner: str) -> bool:
+        held = self._paths.get(stream.relpath, stream.id)
+        if held == stream.id:
+            return True
+        if held != stream.previous_id and held in self._streams:
+            return False
+        lease = self._lease_of(held)
+        if lease and lease.owner != owner:
+            return False
+        grandparent = self._streams[held].previous_id if held in self._streams else None
+        if grandparent and not self._lease_of(grandparent) and not self._is_latest(grandparent):
+            self._erase(grandparent)
+        return True
+
+    def _is_latest(self, stream_id: str) -> bool:
+        stream = self._streams.get(stream_id)
+        return stream is not None and self._paths.get(stream.relpath) == stream_id
+
+    def _let_path_go(self, path: str, stream_id: str) -> None:
+        if self._paths.get(path) == stream_id:
+            del self._paths[path]
+
+    def _erase_back_from(self, stream_id: str) -> None:
+        while former := self._erase(stream_id):
+            previous = self._streams.get(former.previous_id or "")
+            if not previous or self._lease_of(previous.id) or self._is_latest(previous.id):
+                return
+            if previous.relpath == former.relpath:
+                self._paths.setdefault(former.relpath, previous.id)
+                return
+            stream_id = previous.id
+
+    def _erase(self, stream_id: str) -> Stream | None:
+        stream = self._streams.pop(stream_id, None)
+        self._parts.pop(stream_id, None)
+        if stream:
+            self._let_path_go(stream.relpath, stream_id)
+        return stream
+
+    @contextmanager
+    def _listening(self) -> Iterator[asyncio.Queue[tuple[str, str]]]:
+        listener: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._listeners.append(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+
+
+class _Step:
+    """One call: lets others run, as the network would, then fails or crashes as told."""
+
+    def __init__(self, store: FakeCheckpointStore, operation: str) -> None:
+        self._store = store
+        self._operation = operation
+        self._number = 0
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(0)
+        self._store._enter(self._operation)
+        self._number = self._store.calls[self._operation]
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._store._leave(self._operation, self._number)
+
+
+def _copy(stream: Stream) -> Stream:
+    return replace(stream, labels=dict(stream.labels))

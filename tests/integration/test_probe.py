@@ -1,0 +1,253 @@
+"""The real ffprobe on real recordings, whole and broken, under names that nobody should use."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cefmp4.metadata.probe import FfprobeMediaProbe
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.part import MIB
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
+)
+FRAGMENTED = ["-movflags", "frag_keyframe+empty_moov"]
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments], check=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds, 25 frames a second, with two audio tracks in two languages."""
+    path = tmp_path_factory.mktemp("recording") / "whole.mp4"
+    ffmpeg(
+        *("-f", "lavfi", "-i", "testsrc=s=320x240:r=25", "-f", "lavfi", "-i", "sine"),
+        *("-t", "4", "-map", "0:v", "-map", "1:a", "-map", "1:a", "-ac:a:1", "2"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac"),
+        *("-metadata:s:a:0", "language=deu", "-metadata:s:a:1", "language=fra", path),
+    )
+    return path
+
+
+def probe_of(**changed: object) -> FfprobeMediaProbe:
+    limits = {"program": "ffprobe", "timeout_s": 20, "memory_bytes": 1024 * MIB, **changed}
+    return FfprobeMediaProbe(**limits)  # type: ignore[arg-type]  # the limits of one test
+
+
+async def look(path: Path, **changed: object) -> MediaInfo:
+    return await probe_of(**changed).probe(str(path))
+
+
+def remuxed(recording: Path, target: Path, *options: str) -> Path:
+    ffmpeg("-i", recording, "-map", "0", "-c", "copy", *options, target)
+    return target
+
+
+def cut(source: Path, target: Path, share: float) -> Path:
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+async def test_a_whole_recording(recording: Path) -> None:
+    media = await look(recording)
+    assert (media.playable, media.reason) == (True, "")
+    assert media.container == "mov,mp4,m4a,3gp,3g2,mj2"
+    assert media.duration_seconds == pytest.approx(4.0, abs=0.1)
+    video, first, second = media.tracks
+    assert (video.codec, video.width, video.height, video.frame_rate) == ("h264", 320, 240, 25.0)
+    assert (first.language, first.channels) == ("deu", 1)
+    assert (second.language, second.channels) == ("fra", 2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-i.mp4",
+        "a:b.mp4",
+        "http:evil.mp4",
+        "concat:a|b.mp4",
+        "%03d.mp4",
+        "*.mp4",
+        "new\nline.mp4",
+        "quo'te\".mp4",
+        "☃.mp4",
+        "\udcff\udcfe.mp4",
+        "x" * 251 + ".mp4",
+        "no suffix",
+        "lies.m3u8",
+    ],
+)
+async def test_any_name(recording: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(recording, tmp_path / name)
+    media = await look(tmp_path / name)
+    assert media.playable, media.reason
+
+
+async def test_relative_names_are_no_options(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(recording, tmp_path / "-version")
+    monkeypatch.chdir(tmp_path)
+    media = await probe_of().probe("-version")
+    assert media.playable
+
+
+async def test_an_open_descriptor_outlives_its_name(recording: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    shutil.copy(recording, path)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        path.unlink()
+        media = await probe_of().probe(str(path), fd)
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 0
+    finally:
+        os.close(fd)
+    assert media.playable
+
+
+async def test_descriptors_are_given_back(recording: Path, tmp_path: Path) -> None:
+    await look(recording)
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (recording, tmp_path, tmp_path / "missing"):
+        await look(path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.mov", "a.avi"])
+async def test_other_containers(recording: Path, tmp_path: Path, name: str) -> None:
+    ffmpeg("-i", recording, "-map", "0:v", "-map", "0:a:0", "-c", "copy", tmp_path / name)
+    media = await look(tmp_path / name)
+    assert media.playable, media.reason
+    assert media.duration_seconds == pytest.approx(4.0, abs=0.2)
+
+
+async def test_what_a_killed_recorder_leaves_in_fragments_plays(
+    recording: Path, tmp_path: Path
+) -> None:
+    whole = remuxed(recording, tmp_path / "f.mp4", *FRAGMENTED)
+    media = await look(cut(whole, tmp_path / "cut.mp4", 0.7))
+    assert media.playable, media.reason
+    assert 1.5 < (media.duration_seconds or 0) < 3.5
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("l.mkv", ["-live", "1"]), ("l.flv", ["-flvflags", "no_duration_filesize"])],
+)
+async def test_the_duration_is_measured_where_no_header_tells_it(
+    recording: Path, tmp_path: Path, name: str, options: list[str]
+) -> None:
+    ffmpeg("-i", recording, "-map", "0:v", "-map", "0:a:0", "-c", "copy", *options, tmp_path / name)
+    media = await look(cut(tmp_path / name, tmp_path / f"cut{name}", 0.7))
+    assert media.playable, media.reason
+    assert 1.5 < (media.duration_seconds or 0) < 3.5
+
+
+async def test_a_raw_stream_has_no_duration(recording: Path, tmp_path: Path) -> None:
+    ffmpeg("-i", recording, "-map", "0:v", "-c", "copy", tmp_path / "raw.h264")
+    media = await look(tmp_path / "raw.h264")
+    assert (media.playable, media.duration_seconds) == (True, None)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.3, 0.9, 0.999])
+async def test_a_cut_mp4_is_not_playable(recording: Path, tmp_path: Path, share: float) -> None:
+    media = await look(cut(recording, tmp_path / "cut.mp4", share))
+    assert media.playable is False
+    assert media.reason
+
+
+@pytest.mark.parametrize("name", ["fast.mp4", "a.mkv"])
+async def test_a_lost_end_is_noticed(recording: Path, tmp_path: Path, name: str) -> None:
+    whole = remuxed(recording, tmp_path / name, *(["-movflags", "faststart"] * name.endswith("4")))
+    media = await look(cut(whole, tmp_path / f"cut-{name}", 0.8))
+    assert media.playable is False
+    assert "truncated" in media.reason
+    assert media.tracks  # what is known is told
+
+
+async def test_a_header_without_media(recording: Path, tmp_path: Path) -> None:
+    data = remuxed(recording, tmp_path / "f.mp4", *FRAGMENTED).read_bytes()
+    (tmp_path / "header.mp4").write_bytes(data[: data.index(b"moof") - 4])
+    media = await look(tmp_path / "header.mp4")
+    assert (media.playable, media.reason) == (False, "there is a header, but no media behind it")
+
+
+async def test_a_picture_in_a_song_is_no_video(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", "1", tmp_path / "cover.png")
+    ffmpeg(
+        *("-f", "lavfi", "-i", "sine", "-i", tmp_path / "cover.png", "-t", "1"),
+        *("-map", "0", "-map", "1", "-c:a", "aac", "-c:v", "copy"),
+        *("-disposition:v", "attached_pic", tmp_path / "song.m4a"),
+    )
+    media = await look(tmp_path / "song.m4a")
+    assert media.playable
+    assert [(track.kind, track.is_cover) for track in media.tracks] == [
+        ("audio", False),
+        ("video", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0" * 100_000, b"hello\n" * 1000, bytes(range(256)) * 400, b"\x89PNG\r\n\x1a\n" * 9]
+)
+async def test_garbage_is_not_playable(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.mp4").write_bytes(data)
+    media = await look(tmp_path / "x.mp4")
+    assert media.playable is False
+    assert media.reason.isprintable()
+    assert "/proc/" not in media.reason
+
+
+async def test_without_ffprobe_nobody_knows(recording: Path, tmp_path: Path) -> None:
+    media = await look(recording, program="/nowhere/ffprobe")
+    assert media == MediaInfo(reason="ffprobe not found: /nowhere/ffprobe (set FFPROBE_PATH)")
+    broken = await look(cut(recording, tmp_path / "cut.mp4", 0.5), program="/nowhere/ffprobe")
+    assert broken.playable is False
+
+
+async def test_a_slow_ffprobe_is_stopped(recording: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nsleep 60\n")
+    slow.chmod(0o755)
+    media = await look(recording, program=str(slow), timeout_s=0.3)
+    assert media.playable is None
+    assert "FFPROBE_TIMEOUT_SECONDS" in media.reason
+
+
+async def test_a_starved_ffprobe_says_nothing_about_the_file(recording: Path) -> None:
+    media = await look(recording, memory_bytes=200 * MIB)
+    assert media.playable is None
+    assert "FFPROBE_MEMORY_BYTES" in media.reason
+
+
+async def test_a_crashing_ffprobe_says_nothing_about_the_file(
+    recording: Path, tmp_path: Path
+) -> None:
+    crash = tmp_path / "crash"
+    crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    media = await look(recording, program=str(crash))
+    assert (media.playable, media.reason) == (None, "ffprobe was killed by SIGSEGV")
+
+
+async def test_a_babbling_ffprobe_is_stopped(recording: Path, tmp_path: Path) -> None:
+    babble = tmp_path / "babble"
+    babble.write_text("#!/bin/sh\nexec yes\n")
+    babble.chmod(0o755)
+    media = await look(recording, program=str(babble))
+    assert media.playable is None
+
+
+async def test_only_a_regular_file_is_opened(recording: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to(recording)
+    for path in (tmp_path / "pipe.mp4", tmp_path / "link.mp4", tmp_path, tmp_path / "missing.mp4"):
+        media = await look(path)
+        assert media.playable is None
+        assert "cannot be read" in media.reason

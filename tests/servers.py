@@ -1,0 +1,157 @@
+"""Real servers for tests: the embedded S3 and Valkey, each in a folder of its own."""
+
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from cefmp4.embedded.bucket import make_bucket
+from cefmp4.embedded.process import ServerProcess
+from cefmp4.embedded.servers import swift_process, valkey_process
+from cefmp4.embedded.state import CREDENTIALS, free_port, new_credentials, write_private
+from cefmp4.model.part import MIN_PART_BYTES
+
+START_SECONDS = 30.0
+
+
+class _Server:
+    """What can be done to either of them. It keeps port, keys and data over a restart."""
+
+    def __init__(self, process: ServerProcess) -> None:
+        self.process = process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log_text(self) -> str:
+        return self.process.log.read_text(errors="replace")
+
+    async def start(self) -> None:
+        self.process.start()
+        await self.process.ready(START_SECONDS)
+
+    async def stop(self) -> None:
+        self.resume()
+        await self.process.stop()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    def kill(self) -> None:
+        """kill -9; returns when it is gone."""
+        if self.process.is_running:
+            self.process.kill()
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing: a server that hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self.process.is_running:
+            os.kill(self.pid, signal.SIGCONT)
+
+
+class SwiftServer(_Server):
+    """An S3 server. A small `min_part_bytes` lets tests use small files."""
+
+    def __init__(
+        self, folder: Path, *, min_part_bytes: int = MIN_PART_BYTES, region: str = "us-east-1"
+    ) -> None:
+        self.region = region
+        self.port = free_port()
+        keys = new_credentials()
+        self.access_key = keys.s3_access_key_id
+        self.secret_key = keys.s3_secret_access_key
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private(folder / CREDENTIALS, asdict(keys))
+        super().__init__(
+            swift_process(folder, self.port, region=region, min_part_bytes=min_part_bytes)
+        )
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that point the product at it, without the bucket."""
+        return {
+            "S3_ENDPOINT_URL": self.endpoint_url,
+            "S3_ACCESS_KEY_ID": self.access_key,
+            "S3_SECRET_ACCESS_KEY": self.secret_key,
+            "S3_REGION_NAME": self.region,
+        }
+
+    async def new_bucket(self) -> str:
+        bucket = f"test-{secrets.token_hex(6)}"
+        await make_bucket(
+            self.endpoint_url,
+            bucket,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            region=self.region,
+        )
+        return bucket
+
+
+class ValkeyServer(_Server):
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        keys = new_credentials()
+        self.password = keys.redis_password
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private(folder / CREDENTIALS, asdict(keys))
+        super().__init__(valkey_process(folder, self.port, keys))
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    async def flush(self) -> None:
+        async with Redis.from_url(self.url) as client:
+            await client.flushall()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def s3_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SwiftServer]:
+    """Shared: take a `new_bucket()`, and a server of your own to hurt one."""
+    server = SwiftServer(tmp_path_factory.mktemp("s3"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tiny_part_s3_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[SwiftServer]:
+    """As `s3_server`, but it takes parts of any size."""
+    server = SwiftServer(tmp_path_factory.mktemp("s3-tiny"), min_part_bytes=1)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyServer]:
+    """Shared: use `redis_url`, and a server of your own to hurt one."""
+    server = ValkeyServer(tmp_path_factory.mktemp("redis"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def redis_url(redis_server: ValkeyServer) -> str:
+    """An empty Redis."""
+    await redis_server.flush()
+    return redis_server.url

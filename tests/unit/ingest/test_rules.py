@@ -1,0 +1,85 @@
+"""When a file is finished, and which parts may leave."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cefmp4.ingest.rules import (
+    Facts,
+    Move,
+    Patience,
+    StaleOutcome,
+    Writer,
+    full_parts,
+    judge_stale,
+    next_move,
+)
+from cefmp4.model.part import MIB, PartPlan
+
+PATIENCE = Patience(settle=2.0, unknown_writer=10.0, idle=30.0)
+
+
+def facts(**changes: object) -> Facts:
+    values: dict[str, object] = {
+        "size": 100,
+        "sent_high": 0,
+        "quiet_s": 0.0,
+        "in_place": True,
+        "writer": Writer.NONE,
+        "saw_close": False,
+        **changes,
+    }
+    return Facts(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "move"),
+    [
+        ({"quiet_s": 0.1}, Move.SEND),
+        ({"quiet_s": 1.0}, Move.PROVE),
+        ({"quiet_s": 1.0, "may_speculate": False}, Move.SEND),
+        ({"quiet_s": 2.0}, Move.FINALIZE),
+        ({"quiet_s": 29.0, "writer": Writer.PRESENT}, Move.SEND),
+        ({"quiet_s": 30.0, "writer": Writer.PRESENT}, Move.FINALIZE),
+        ({"quiet_s": 30.0, "writer": Writer.PRESENT, "size": 0}, Move.SEND),
+        ({"quiet_s": 2.0, "size": 0}, Move.FINALIZE),
+        ({"quiet_s": 5.0, "writer": Writer.UNKNOWN, "saw_close": True}, Move.SEND),
+        ({"quiet_s": 10.0, "writer": Writer.UNKNOWN, "saw_close": True}, Move.FINALIZE),
+        ({"quiet_s": 10.0, "writer": Writer.UNKNOWN}, Move.SEND),
+        ({"quiet_s": 30.0, "writer": Writer.UNKNOWN}, Move.FINALIZE),
+        ({"quiet_s": 2.0, "sent_high": 101}, Move.TRUNCATED),
+        ({"quiet_s": 0.1, "sent_high": 101}, Move.SEND),
+        ({"quiet_s": 99.0, "in_place": False}, Move.GONE),
+    ],
+)
+def test_next_move(changes: dict[str, object], move: Move) -> None:
+    assert next_move(facts(**changes), PATIENCE) is move
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "outcome"),
+    [
+        ({}, 100, StaleOutcome.FINALIZE),
+        ({}, 40, StaleOutcome.RESUME),
+        ({"sent_high": 120}, 100, StaleOutcome.TRUNCATED),
+        ({"in_place": False}, 100, StaleOutcome.MISSING),
+    ],
+)
+def test_stale_outcomes(changes: dict[str, object], stored: int, outcome: StaleOutcome) -> None:
+    assert judge_stale(facts(**changes), stored) is outcome
+
+
+@given(st.integers(0, 400 * MIB), st.integers(0, 64 * MIB), st.sets(st.integers(1, 50)))
+def test_a_part_leaves_only_when_the_writer_is_past_it(
+    size: int, lag: int, stored: set[int]
+) -> None:
+    plan = PartPlan(5 * MIB)
+    for part in full_parts(plan, size, lag, stored):
+        assert part.end + lag <= size
+        assert part.number not in stored
+        assert part.number > 1  # the head is held until the writer is done
+
+
+def test_parts_leave_in_order_without_holes() -> None:
+    plan = PartPlan(5 * MIB)
+    assert [p.number for p in full_parts(plan, 31 * MIB, 5 * MIB, {3})] == [2, 4, 5]

@@ -1,0 +1,101 @@
+"""Slots: bounded, fair, and never lost."""
+
+import asyncio
+
+from cefmp4.ingest.slots import PartSlots
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Sender:
+    """Takes a slot and keeps it until told to give it back."""
+
+    def __init__(self, slots: PartSlots, stream: str, log: list[str]) -> None:
+        self.stream = stream
+        self._slots = slots
+        self._log = log
+        self._done = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self._slots.take(self.stream):
+            self._log.append(self.stream)
+            await self._done.wait()
+
+    async def give_back(self) -> None:
+        self._done.set()
+        await self.task
+        await settle()
+
+
+async def test_no_more_parts_than_allowed() -> None:
+    slots, log = PartSlots(max_parts=2, max_streams=9), []
+    senders = [Sender(slots, name, log) for name in "abc"]
+    await settle()
+    assert log == ["a", "b"]
+    await senders[0].give_back()
+    assert log == ["a", "b", "c"]
+    for sender in senders[1:]:
+        await sender.give_back()
+
+
+async def test_streams_take_turns() -> None:
+    slots, log = PartSlots(max_parts=1, max_streams=9), []
+    first = Sender(slots, "a", log)
+    await settle()
+    rest = [Sender(slots, name, log) for name in ("a", "a", "b", "b", "c")]
+    await settle()
+    await first.give_back()
+    while not all(sender.task.done() for sender in rest):
+        running = [s for s in rest if not s.task.done() and not s._done.is_set()]
+        active = next(s for s in running if log.count(s.stream))
+        by_turn = [s for s in running if s.stream == log[-1]]
+        await (by_turn or [active])[0].give_back()
+    assert log == ["a", "a", "b", "c", "a", "b"]
+
+
+async def test_a_waiting_stream_is_not_starved_by_those_on_the_wire() -> None:
+    slots, log = PartSlots(max_parts=4, max_streams=1), []
+    first = Sender(slots, "a", log)
+    await settle()
+    other = Sender(slots, "b", log)
+    await settle()
+    more = Sender(slots, "a", log)
+    await settle()
+    assert log == ["a"]
+    await first.give_back()
+    assert log == ["a", "b"]
+    await other.give_back()
+    await more.give_back()
+    assert log == ["a", "b", "a"]
+
+
+async def test_a_cancelled_waiter_leaves_no_trace() -> None:
+    slots, log = PartSlots(max_parts=1, max_streams=1), []
+    first = Sender(slots, "a", log)
+    await settle()
+    waiting, following = Sender(slots, "b", log), Sender(slots, "c", log)
+    await settle()
+    waiting.task.cancel()
+    await settle()
+    await first.give_back()
+    assert log == ["a", "c"]
+    await following.give_back()
+
+
+async def test_draining_waits_for_parts_on_the_wire_and_lets_nobody_in() -> None:
+    slots, log = PartSlots(max_parts=2, max_streams=2), []
+    first = Sender(slots, "a", log)
+    await settle()
+    draining = asyncio.create_task(slots.drain(5.0))
+    await settle()
+    late = Sender(slots, "b", log)
+    await settle()
+    assert log == ["a"]
+    assert not draining.done()
+    await first.give_back()
+    await draining
+    late.task.cancel()

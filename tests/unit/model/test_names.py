@@ -1,0 +1,86 @@
+"""Keys and names, hostile ones included."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cefmp4.model import names
+
+FACTS = {"stream_id": "20261121T100000Z-0a1b2c3d", "started_at": 1_795_255_200.0, "host": "cam"}
+
+
+def key(template: str, relpath: str, *, distinct: bool = False) -> str:
+    return names.object_key(
+        template,
+        stream_id=FACTS["stream_id"],  # type: ignore[arg-type]
+        relpath=relpath,
+        started_at=FACTS["started_at"],  # type: ignore[arg-type]
+        host=FACTS["host"],  # type: ignore[arg-type]
+        distinct=distinct,
+    )
+
+
+def test_default_template() -> None:
+    assert (
+        key(names.DEFAULT_KEY_TEMPLATE, "a/b/rec 1.mp4")
+        == "streams/20261121T100000Z-0a1b2c3d/rec 1.mp4"
+    )
+
+
+def test_every_field() -> None:
+    template = "{host}/{date:%Y/%m/%d}/{relpath}/{stem}"
+    assert key(template, "a/r.mp4") == "cam/2026/11/21/a/r.mp4/r"
+
+
+def test_distinct_keys_keep_folder_and_suffix() -> None:
+    assert key("{relpath}", "a/r.mp4", distinct=True) == f"a/r~{FACTS['stream_id']}.mp4"
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("streams/{name}", "unknown field"),
+        ("fixed", "share one key"),
+        ("/{filename}", "does not start"),
+        ("{filename", "not a valid template"),
+        ("{filename:>9999999}", "only {date}"),
+    ],
+)
+def test_bad_templates_are_refused_with_a_sentence(template: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        names.check_key_template(template)
+
+
+@given(st.binary(min_size=1, max_size=255).filter(lambda raw: b"/" not in raw and b"\0" not in raw))
+def test_any_file_name_makes_a_key_that_s3_can_list(raw: bytes) -> None:
+    name = raw.decode("utf-8", "surrogateescape")
+    made = key(names.DEFAULT_KEY_TEMPLATE, name)
+    assert made.encode("utf-8")
+    assert made.isprintable()
+    assert len(made.encode()) + len(names.METADATA_SUFFIX) <= 1024
+
+
+def test_long_paths_are_shortened_and_stay_different() -> None:
+    deep = "/".join(["d" * 200] * 7)
+    first, second = key("{relpath}", deep + "/a.mp4"), key("{relpath}", deep + "/b.mp4")
+    assert first != second
+    assert max(len(first), len(second)) <= names.MAX_KEY_BYTES
+
+
+def test_stream_ids_are_found_in_keys() -> None:
+    stream_id = names.new_stream_id(1_795_255_200.0)
+    assert names.stream_id_in(f"streams/{stream_id}/x.mp4") == stream_id
+    assert names.stream_id_in("streams/x.mp4") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".r.mp4.Xy12Zz", "r.mp4.part", "r.mp4.tmp", "r.crdownload", "sedAb12Cd", "rec-temp-7.mp4"],
+)
+def test_temporary_names(name: str) -> None:
+    assert names.is_temporary(name)
+
+
+@pytest.mark.parametrize("name", ["r.mp4", "sediment.mp4", "-r.mp4", "tmp.mp4", "party.mp4"])
+def test_names_that_only_look_temporary(name: str) -> None:
+    assert not names.is_temporary(name)
