@@ -316,7 +316,7 @@ def _http_server(
     return HttpServer(
         settings.http_host,
         settings.prom_port,
-        views=service.pulse.views,
+        views=service.views,
         health=lambda: _health(service),
         actions=Actions(
             find=find,

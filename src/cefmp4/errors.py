@@ -75,3 +75,7 @@ class UnknownStreamError(CefError):
 
 class RefusedError(CefError):
     """The stream is not in a state in which this can be done."""
+
+
+class UnknownJobError(CefError):
+    """There is no such job."""

@@ -123,10 +123,6 @@ class Patience:
         return self._rounds
 
 
-def patience(backoff: Backoff = STREAM_BACKOFF) -> Patience:
-    return Patience(backoff)
-
-
 # What an operator, or time, can heal while the file waits on the disk.
 HEALABLE = (TransientError, AccessDeniedError, BucketMissingError)
 _REPORT_EVERY = 8  # failures in a row between two log lines of one wait

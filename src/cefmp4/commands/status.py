@@ -15,6 +15,7 @@ from rich.text import Text
 from cefmp4.commands.board import Board, redis_address
 from cefmp4.commands.display import behind_text, plain, size_text, state_text
 from cefmp4.config import Settings
+from cefmp4.model.stream import StreamState
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.storage.checkpoints import open_checkpoints
 
@@ -70,11 +71,11 @@ def table_of(views: list[StreamView], limit: int) -> Table:
     for name in ("size", "uploaded", "behind", "speed"):
         table.add_column(name, justify="right", no_wrap=True)
     for view in most_telling(views, limit):
-        name = plain(view.relpath)
+        file = plain(view.relpath)
         if view.reason:
-            name.append_text(plain(f"\n{view.reason}", style="dim"))
+            file.append("\n").append_text(plain(view.reason, style="dim"))
         table.add_row(
-            name,
+            file,
             state_text(view.state),
             Text(size_text(view.size)),
             Text(size_text(view.uploaded)),
@@ -88,7 +89,9 @@ def summary_of(views: list[StreamView]) -> Text:
     if not views:
         return Text("no streams yet")
     counts = Counter(view.state for view in views)
-    states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items())
+    states = ", ".join(
+        f"{counts[state]} {state.replace('_', ' ')}" for state in StreamState if counts[state]
+    )
     totals = _totals(views)
     return Text(
         f"{states}; {size_text(totals['bytes_behind'])} behind, "

@@ -45,7 +45,7 @@ class Conclusion:
             return False
         if processor.end is End.UNCHANGED and former is not None:
             await self._put_back(processor, former)
-            return False
+            return (await asyncio.to_thread(source.look)).is_replaced
         if processor.end is End.STORED:
             if record.stream.state is StreamState.STORED:
                 await self._describer.describe(record, source)
@@ -57,13 +57,14 @@ class Conclusion:
             )
             self._index.add(record.stream)
             await self._treat_local_file(processor)
-        elif processor.end is End.FAILED:
+        elif processor.end in (End.FAILED, End.DROPPED):
             self._index.add(record.stream)
         await record.release()
         if processor.end is End.TRUNCATED:
             return True
         look = await asyncio.to_thread(source.look)
-        return processor.end is End.STORED and look.stamp != record.stream.stamp
+        has_changed = look.in_place and look.stamp != record.stream.stamp
+        return look.is_replaced or (processor.end is End.STORED and has_changed)
 
     async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
         """Only the dates of the file changed: the former generation goes on, with the new dates."""

@@ -1,8 +1,11 @@
 """What is finished already: answers "have we stored these very bytes?" without asking Redis."""
 
+from collections import deque
 from dataclasses import dataclass
 
 from cefmp4.model.stream import FileStamp, Stream
+
+LATEST = 200  # streams that ended lately, kept whole for people to see
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,13 +13,14 @@ class Finished:
     stream_id: str
     key: str
     stamp: FileStamp
-    has_failed: bool = False
+    is_proven: bool
 
 
 class FinishedIndex:
     """About 400 bytes a file, so that 100,000 stored files cost little and start fast."""
 
     def __init__(self) -> None:
+        self.latest: deque[Stream] = deque(maxlen=LATEST)
         self._by_path: dict[str, Finished] = {}
         self._by_inode: dict[int, str] = {}
 
@@ -24,10 +28,11 @@ class FinishedIndex:
         return len(self._by_path)
 
     def add(self, stream: Stream) -> None:
+        self.latest.append(stream)
         if stream.stamp is None:
             return
         self._by_path[stream.relpath] = Finished(
-            stream.id, stream.key, stream.stamp, stream.has_failed
+            stream.id, stream.key, stream.stamp, stream.is_proven
         )
         self._by_inode[stream.stamp.inode] = stream.relpath
 
@@ -42,7 +47,7 @@ class FinishedIndex:
         """The path under which this very content was finished: a candidate for a rename."""
         relpath = self._by_inode.get(stamp.inode)
         known = self._by_path.get(relpath) if relpath is not None else None
-        if known is None or known.has_failed:
+        if known is None or not known.is_proven:
             return None
         same = (known.stamp.size, known.stamp.mtime_ns) == (stamp.size, stamp.mtime_ns)
         return relpath if same else None

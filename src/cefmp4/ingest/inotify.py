@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,6 +57,9 @@ class FolderObserver:
 
     def start(self) -> None:
         """Returns when every folder has its watch. OSError: the root cannot be watched."""
+        # watchdog sees a new folder twice as a matter of course and warns of it each time; where
+        # warnings are errors, that ends its thread.
+        warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         observer = InotifyObserver()
         _OVERFLOW_LOGGER.addHandler(self._overflow)
         if not _OVERFLOW_LOGGER.isEnabledFor(logging.WARNING):

@@ -154,7 +154,7 @@ class Intake:
     async def restore_finished(self, relpath: str) -> None:
         """Writes the record of a finished file again, from its document in S3."""
         known = self._index.get(relpath)
-        if known is None or known.has_failed:
+        if known is None or not known.is_proven:
             return
         stream = await self._survey.read_stream(relpath, known.key, known.stamp)
         if stream is not None and stream.id == known.stream_id:

@@ -88,6 +88,7 @@ class StreamProcessor:
         self._close_reported = False
         self._idle_reported = False
         self._observed_at = 0.0
+        self._is_replaced = False
         self._gone_since: float | None = None
         self._disturbed = 0
         self._proof_failures = 0
@@ -117,6 +118,7 @@ class StreamProcessor:
     def observe(self, look: Look) -> None:
         """Takes in what the disk says now; wakes the stream when there is something to do."""
         now = self._clocks.monotonic()
+        self._is_replaced = look.is_replaced
         if look.in_place:
             self._gone_since = None
         elif self._gone_since is None:
@@ -341,12 +343,18 @@ class StreamProcessor:
         left = GONE_GRACE_S - (self._clocks.monotonic() - self._gone_since)
         if left > 0:
             return left
-        if self.record.stream.upload_id:
+        if self._is_replaced:
+            await self._uploader.abandon(self.record)
+            await self._drop("replaced: another file took its name")
+        elif self.record.stream.upload_id:
             await self._fail("missing: the file is gone from the watched folder")
         else:
-            await self.record.move_to(StreamState.DROPPED, "gone before anything was sent")
-            self.end = End.DROPPED
+            await self._drop("gone before anything was sent")
         return 0.0
+
+    async def _drop(self, reason: str) -> None:
+        await self.record.move_to(StreamState.DROPPED, reason)
+        self.end = End.DROPPED
 
     async def _fail(self, reason: str, end: End = End.FAILED) -> None:
         await self._uploader.abandon(self.record)

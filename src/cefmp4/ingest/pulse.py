@@ -77,6 +77,7 @@ class Pulse:
         metrics.seconds_behind.set(oldest)
 
     def views(self) -> list[StreamView]:
+        """The streams that are worked on now."""
         return [self._view(processor) for processor in self._router.processors]
 
     def _view(self, processor: StreamProcessor) -> StreamView:

@@ -44,6 +44,10 @@ class Coverage(Protocol):
         """Whether events cannot be relied on, so that only looking helps."""
         ...
 
+    def take_told(self) -> set[str]:
+        """The names that events told of since the last call."""
+        ...
+
     async def check(self, result: ScanResult) -> None:
         """Compares what is watched with what was seen."""
         ...
@@ -57,6 +61,7 @@ class Reconciler:
         self._interval_s = interval_s
         self._min_pause_s = min_pause_s
         self._known: dict[str, FileStamp] = {}
+        self._told: set[str] = set()  # by events only, and not seen by a look yet
         self._missed_once: dict[str, FileStamp] = {}
         self._mounts: frozenset[str] = frozenset()
         self._unreadable: list[str] = []
@@ -88,39 +93,49 @@ class Reconciler:
 
     async def run(self, deliver: Deliver) -> None:
         while True:
+            await self._pause()
             events = await self.step(time.monotonic())
             if events:
                 await deliver(events)
-            await self._pause()
 
     async def step(self, now: float) -> list[StreamEvent]:
         """One look, and what changed since the one before."""
         is_first = self._last_at == float("-inf")
         cause = self._watcher.rescans.take() or RescanCause.INTERVAL
         metrics.rescans.labels(RescanCause.START if is_first else cause).inc()
-        result = await self._look()
+        told = self._told | self._watcher.take_told()
+        result, events = await self._look()
         self._last_at = now
         self._report_trouble(result)
         await self._watcher.check(result)
         if not result.is_whole:
+            self._told = told
             return []
+        self._told = set()
         self._mounts = self._mounts | result.mounts
-        events = await asyncio.to_thread(compare, self._known, result)
+        events += [
+            StreamEvent(kind=EventKind.DELETE, relpath=relpath)
+            for relpath in told
+            if relpath not in self._known and result.lacks(relpath)
+        ]
         return self._remember_whole(events, result)
 
-    async def _look(self) -> ScanResult:
+    async def _look(self) -> tuple[ScanResult, list[StreamEvent]]:
         stop = threading.Event()
         try:
-            result, self._cost_s = await asyncio.to_thread(self._timed_scan, stop)
+            result, events, self._cost_s = await asyncio.to_thread(self._scan_and_compare, stop)
         finally:
             stop.set()  # a cancelled wait must not leave the thread walking
-        return result
+        return result, events
 
-    def _timed_scan(self, stop: threading.Event) -> tuple[ScanResult, float]:
+    def _scan_and_compare(
+        self, stop: threading.Event
+    ) -> tuple[ScanResult, list[StreamEvent], float]:
         began = time.thread_time()
         watcher = self._watcher
         result = scan(watcher.root, watcher.selection, stop.is_set, expected_mounts=self._mounts)
-        return result, time.thread_time() - began
+        events = compare(self._known, result)
+        return result, events, time.thread_time() - began
 
     def _remember_whole(self, events: list[StreamEvent], result: ScanResult) -> list[StreamEvent]:
         """What lies below a folder that could not be read stays known. Without events to tell of
@@ -128,7 +143,8 @@ class Reconciler:
         looked at already is in neither place, and shows up as renamed in the next look."""
         gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
         moved = {event.moved_from for event in events}
-        held = gone - self._missed_once.keys() if self._watcher.is_polling else set()
+        is_polling = self._watcher.is_polling
+        held = (gone & self._known.keys()) - self._missed_once.keys() if is_polling else set()
         self._missed_once = {path: self._known[path] for path in held}
         hidden = {
             path: stamp

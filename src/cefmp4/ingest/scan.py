@@ -32,6 +32,11 @@ class ScanResult:
         """Whether the absence of a file means anything at all."""
         return not (self.root_missing or self.was_stopped)
 
+    def lacks(self, relpath: str) -> bool:
+        """Whether a wanted file of that name is surely not there."""
+        is_seen = relpath in self.entries or relpath in self.downloading
+        return not is_seen and not any(relpath.startswith(f"{f}/") for f in self.unreadable)
+
 
 @dataclass(slots=True)
 class _Look:
@@ -110,7 +115,7 @@ def scan(
         downloading=frozenset(look.downloading),
         mounts=frozenset(look.mounts),
         # An unmount in the middle makes every folder below look deleted.
-        root_missing=not _is_same(top, before) or "" in look.unreadable,
+        root_missing=not (was_stopped or ("" in look.folders and _is_same(top, before))),
         was_stopped=was_stopped,
     )
 
@@ -137,7 +142,8 @@ def _visit(look: _Look, top: str, relpath: str, parent_device: int) -> list[tupl
     """By descriptor: it cannot be swapped for a symlink between two steps, and looking at files
     relative to it takes a fifth less CPU time."""
     path, prefix = (f"{top}/{relpath}", f"{relpath}/") if relpath else (top, "")
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    fd = os.open(path, flags | os.O_NOFOLLOW if relpath else flags)
     try:
         device = os.fstat(fd).st_dev
         if relpath and not look.is_mounted(relpath, device, parent_device):
@@ -160,17 +166,16 @@ def _is_same(path: str, before: os.stat_result) -> bool:
 
 def compare(previous: Mapping[str, FileStamp], current: ScanResult) -> list[StreamEvent]:
     """Renames first, in an order in which no name is taken before its former file has left it;
-    then what is new, what changed, what is gone."""
+    then what is new or changed, then what is gone."""
     if not current.is_whole:
         return []
     entries = current.entries
-    unknown = _below(current.unreadable)
     gone: dict[str, FileStamp] = {}
     replaced: dict[str, FileStamp] = {}
     for relpath, stamp in previous.items():
         now = entries.get(relpath)
         if now is None:
-            if relpath not in current.downloading and not unknown(relpath):
+            if current.lacks(relpath):
                 gone[relpath] = stamp
         elif now.inode != stamp.inode:
             replaced[relpath] = stamp
@@ -224,8 +229,3 @@ def _in_order(moves: dict[str, str]) -> Iterator[StreamEvent]:
             ready.append(source)
     for name in waiting:
         yield StreamEvent(kind=EventKind.WRITE, relpath=name)
-
-
-def _below(folders: list[str]) -> Callable[[str], bool]:
-    prefixes = tuple(f"{folder}/" for folder in folders)
-    return lambda relpath: relpath.startswith(prefixes)

@@ -27,7 +27,8 @@ class Selection:
         name = relpath.rpartition("/")[2]
         if not (_matches(self._name, name) or _matches(self._path, relpath)):
             return False
-        return "/." not in relpath and not is_temporary(name)
+        is_hidden = relpath.startswith(".") or "/." in relpath
+        return not (is_hidden or is_temporary(name))
 
     def enters(self, folder_name: str) -> bool:
         """Whether files below a folder of that name can be wanted."""

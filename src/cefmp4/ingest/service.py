@@ -22,6 +22,7 @@ from cefmp4.ingest.uploader import first_error
 from cefmp4.ingest.watcher import Watcher
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import Stream
+from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports import CheckpointStore
 
 log = structlog.get_logger()
@@ -56,6 +57,13 @@ class IngestService:
             with first_error():
                 async with asyncio.TaskGroup() as loops:
                     await self._run_loops(loops, unfinished, stop)
+
+    def views(self) -> list[StreamView]:
+        """What goes on now, and what ended lately."""
+        live = self.pulse.views()
+        shown = {view.id for view in live}
+        ended = {stream.id: stream for stream in self.index.latest if stream.id not in shown}
+        return live + [view_of_record(stream) for stream in ended.values()]
 
     async def _run_loops(
         self, loops: asyncio.TaskGroup, unfinished: list[Stream], stop: asyncio.Event

@@ -25,10 +25,12 @@ def stamp_of(facts: os.stat_result) -> FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the disk said at one moment. `in_place`: the name still leads to this very file."""
+    """What the disk said at one moment. `in_place`: the name still leads to this very file;
+    `is_replaced`: it leads to another one."""
 
     stamp: FileStamp
     in_place: bool
+    is_replaced: bool = False
 
 
 class SourceFile:
@@ -92,10 +94,10 @@ class SourceFile:
         mine = os.fstat(self.fd)
         try:
             named = os.lstat(self.path)
-            in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
         except (FileNotFoundError, NotADirectoryError):
-            in_place = False
-        return Look(stamp_of(mine), in_place)
+            return Look(stamp_of(mine), in_place=False)
+        in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+        return Look(stamp_of(mine), in_place, is_replaced=not in_place)
 
     def range(self, start: int, end: int) -> FileRange:
         return FileRange(self.fd, start, end - start)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import structlog
 
 from cefmp4 import metrics
+from cefmp4.errors import CefError
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import ForeignStreamError, Intake
@@ -43,7 +44,7 @@ class Startup:
         """Fills the index; returns the streams that were not at their end."""
         streams = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
         unfinished = []
-        for stream in streams:
+        for stream in sorted(streams, key=lambda stream: stream.updated_at):
             if stream.is_final:
                 self._index.add(stream)
             else:
@@ -115,7 +116,10 @@ class Startup:
 
         async def restore_one(relpath: str) -> None:
             async with gate:
-                await self._intake.restore_finished(relpath)
+                try:
+                    await self._intake.restore_finished(relpath)
+                except CefError as error:
+                    log.warning("could not restore a record", path=relpath, reason=str(error))
 
         entries = self._index.entries()
         for start in range(0, len(entries), 1000):

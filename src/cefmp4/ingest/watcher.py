@@ -21,7 +21,7 @@ from cefmp4.ingest.mounts import choose_mode
 from cefmp4.ingest.rescans import RescanCause, RescanRequests
 from cefmp4.ingest.scan import ScanResult
 from cefmp4.ingest.selection import Selection
-from cefmp4.model.event import StreamEvent
+from cefmp4.model.event import EventKind, StreamEvent
 
 log = structlog.get_logger()
 
@@ -59,6 +59,7 @@ class Watcher:
         self._look_every_s = look_every_s
         self._read_watch_limit = read_watch_limit or _watch_limit
         self._hints = HintBuffer(buffer_names)
+        self._told: set[str] = set()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._observer: FolderObserver | None = None
@@ -107,12 +108,18 @@ class Watcher:
                 self._next_look = time.monotonic() + self._look_every_s
             self._wake.clear()
             if batch := self._hints.drain():
+                self._note_told(batch)
                 return batch
             try:
                 async with asyncio.timeout(self._look_every_s):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    def take_told(self) -> set[str]:
+        """The names that events told of since the last call, and not that they are gone."""
+        told, self._told = self._told, set()
+        return told
 
     async def check(self, result: ScanResult) -> None:
         """Finds folders without a watch. A folder made since the scan's walk passed is none, so
@@ -132,6 +139,14 @@ class Watcher:
         elif self._is_degraded:
             self._is_degraded = False
             log.info("every folder is watched again", folders=result.folders)
+
+    def _note_told(self, events: list[StreamEvent]) -> None:
+        for event in events:
+            self._told.discard(event.moved_from or "")
+            if event.kind is EventKind.DELETE:
+                self._told.discard(event.relpath)
+            else:
+                self._told.add(event.relpath)
 
     async def _require_root(self) -> None:
         deadline = time.monotonic() + self._patience_s
@@ -154,7 +169,7 @@ class Watcher:
             self.rescans.request(RescanCause.REARMED)
 
     def _must_arm(self, identity: tuple[int, int]) -> bool:
-        if self._is_degraded:
+        if self._is_degraded and self._armed_on in (None, identity):
             is_limit_raised = self._read_watch_limit() > self._limit_seen
             return is_limit_raised or time.monotonic() >= self._arm_again_at
         is_alive = self._observer is not None and self._observer.is_alive
@@ -164,6 +179,8 @@ class Watcher:
         # The identity is taken first: a root that is replaced while we arm is armed again.
         self._armed_on = await asyncio.to_thread(_identity, self.root)
         self._unwatched = frozenset()
+        self._limit_seen = self._read_watch_limit()
+        self._arm_again_at = time.monotonic() + ARM_AGAIN_AFTER_S
         observer = FolderObserver(self.root, self.selection, self._callbacks())
         start = asyncio.ensure_future(asyncio.to_thread(observer.start))
         try:
@@ -188,8 +205,6 @@ class Watcher:
             await asyncio.shield(asyncio.to_thread(observer.stop))
 
     def _degrade(self, number: int, **counts: int) -> None:
-        self._limit_seen = self._read_watch_limit()
-        self._arm_again_at = time.monotonic() + ARM_AGAIN_AFTER_S
         if self._is_degraded:
             return
         self._is_degraded = True

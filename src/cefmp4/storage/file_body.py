@@ -61,7 +61,7 @@ class RangePayload(Payload):
         self._sent = 0
         self.is_short = False
         writer.send_headers()
-        transport = writer.transport  # type: ignore[attr-defined]  # only the real writer has it
+        transport = writer.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
         try:

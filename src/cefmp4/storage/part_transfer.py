@@ -35,7 +35,7 @@ _HEADERS = {
 }
 
 
-class _PrehashedAuth(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
+class _PrehashedAuth(S3SigV4Auth):
     """Takes the body's hash from the body, where a thread has computed it, instead of reading the
     whole part on the event loop."""
 

@@ -20,6 +20,10 @@ class S3Calls:
         self._client = client
         self._bucket = bucket
 
+    @property
+    def bucket(self) -> str:
+        return self._bucket
+
     async def call(self, operation: str, **params: Any) -> dict[str, Any]:
         return await self.repeat(operation, lambda: self.once(operation, **params))
 

@@ -32,7 +32,8 @@ class Sender:
 
 
 async def test_no_more_parts_than_allowed() -> None:
-    slots, log = PartSlots(max_parts=2, max_streams=9), []
+    slots = PartSlots(max_parts=2, max_streams=9)
+    log: list[str] = []
     senders = [Sender(slots, name, log) for name in "abc"]
     await settle()
     assert log == ["a", "b"]
@@ -43,7 +44,8 @@ async def test_no_more_parts_than_allowed() -> None:
 
 
 async def test_streams_take_turns() -> None:
-    slots, log = PartSlots(max_parts=1, max_streams=9), []
+    slots = PartSlots(max_parts=1, max_streams=9)
+    log: list[str] = []
     first = Sender(slots, "a", log)
     await settle()
     rest = [Sender(slots, name, log) for name in ("a", "a", "b", "b", "c")]
@@ -58,7 +60,8 @@ async def test_streams_take_turns() -> None:
 
 
 async def test_a_waiting_stream_is_not_starved_by_those_on_the_wire() -> None:
-    slots, log = PartSlots(max_parts=4, max_streams=1), []
+    slots = PartSlots(max_parts=4, max_streams=1)
+    log: list[str] = []
     first = Sender(slots, "a", log)
     await settle()
     other = Sender(slots, "b", log)
@@ -74,7 +77,8 @@ async def test_a_waiting_stream_is_not_starved_by_those_on_the_wire() -> None:
 
 
 async def test_a_cancelled_waiter_leaves_no_trace() -> None:
-    slots, log = PartSlots(max_parts=1, max_streams=1), []
+    slots = PartSlots(max_parts=1, max_streams=1)
+    log: list[str] = []
     first = Sender(slots, "a", log)
     await settle()
     waiting, following = Sender(slots, "b", log), Sender(slots, "c", log)
@@ -87,7 +91,8 @@ async def test_a_cancelled_waiter_leaves_no_trace() -> None:
 
 
 async def test_draining_waits_for_parts_on_the_wire_and_lets_nobody_in() -> None:
-    slots, log = PartSlots(max_parts=2, max_streams=2), []
+    slots = PartSlots(max_parts=2, max_streams=2)
+    log: list[str] = []
     first = Sender(slots, "a", log)
     await settle()
     draining = asyncio.create_task(slots.drain(5.0))

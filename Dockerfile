@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /build
+COPY . .
+RUN pip wheel --no-cache-dir --wheel-dir /wheels .
+
+FROM python:3.11-slim-bookworm
+# ffprobe describes recordings; setpriv, which ends it together with us, is in the base image.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ffmpeg \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 1001 --user-group --no-create-home --home-dir /nonexistent cefmp4
+# hadolint ignore=DL3013
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-index --find-links /wheels cefmp4
+
+# Nothing is written into the image while it runs: it works with a read-only root and a small /tmp.
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    APP_ENV=production \
+    WATCH_DIR=/watch
+USER 1001:1001
+EXPOSE 8000
+
+# http.client, because urllib would go through a proxy that the environment may name.
+HEALTHCHECK --interval=15s --timeout=6s --start-period=60s --retries=3 \
+    CMD ["python", "-I", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PROM_PORT') or 8000), timeout=5); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+
+# Handles SIGTERM as process 1 and reaps the children it starts: no init is needed.
+ENTRYPOINT ["cefmp4"]
+CMD ["ingest"]

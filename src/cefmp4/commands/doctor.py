@@ -1,0 +1,92 @@
+"""`cefmp4 doctor`: looks at everything an upload depends on, and says what to do about it."""
+
+import argparse
+import asyncio
+import ipaddress
+import json
+from collections import Counter
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from cefmp4.commands.doctor_folder import examine_folder
+from cefmp4.commands.doctor_media import examine_media
+from cefmp4.config import Settings
+from cefmp4.log import printable, redact
+from cefmp4.model import names
+from cefmp4.model.diagnosis import Diagnosis, Level, fail, ok, warn
+from cefmp4.storage.doctor_redis import examine_redis
+from cefmp4.storage.doctor_s3 import examine_s3
+from cefmp4.storage.s3_connect import S3Config
+
+_MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+async def run(args: argparse.Namespace, settings: Settings) -> int:
+    found = await examine(settings)
+    if args.json:
+        for diagnosis in found:
+            print(json.dumps({name: redact(str(v)) for name, v in asdict(diagnosis).items()}))
+    else:
+        _show(found)
+    return 1 if any(diagnosis.level is Level.FAIL for diagnosis in found) else 0
+
+
+async def examine(settings: Settings) -> list[Diagnosis]:
+    groups = await asyncio.gather(
+        _redis(settings),
+        examine_s3(_s3_config(settings), key_prefix=names.static_prefix(settings.s3_key_template)),
+        asyncio.to_thread(examine_folder, settings),
+        examine_media(settings.ffprobe_path, settings.ffprobe_memory_bytes),
+    )
+    return [*_configuration(settings), *(entry for group in groups for entry in group)]
+
+
+def _configuration(settings: Settings) -> list[Diagnosis]:
+    if not _is_loopback(settings.http_host) and settings.api_token is None:
+        detail = f"the page is open to {settings.http_host} and can only be looked at"
+        return [warn("settings", detail, "set API_TOKEN to change anything through it")]
+    return [ok("settings", "every value can be used")]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _redis(settings: Settings) -> list[Diagnosis]:
+    address = settings.redis_address
+    if address is None:
+        return [fail("Redis", "REDIS_URL is not set", "set it, or run `cefmp4 up`")]
+    return await examine_redis(address)
+
+
+def _s3_config(settings: Settings) -> S3Config:
+    secret = settings.s3_secret_access_key
+    return S3Config(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key_id,
+        secret=secret.get_secret_value() if secret else None,
+        bucket=settings.s3_bucket_name,
+        region=settings.s3_region_name,
+    )
+
+
+def _show(found: list[Diagnosis]) -> None:
+    console = Console()
+    for diagnosis in found:
+        line = Text(f"{diagnosis.level:<5}", style=_MARKS[diagnosis.level])
+        line.append(f"{diagnosis.subject:<28}", style="default not bold")
+        line.append(printable(redact(diagnosis.detail)), style="default not bold")
+        console.print(line, soft_wrap=True)
+        if diagnosis.advice:
+            console.print(Text(f"{'':<5}→ {printable(redact(diagnosis.advice))}"), soft_wrap=True)
+    counts = Counter(diagnosis.level for diagnosis in found)
+    console.print(", ".join(f"{counts[level]} {level}" for level in Level))

@@ -1,0 +1,94 @@
+"""Asks Redis about what makes it forget checkpoints or refuse to take them."""
+
+from typing import Any
+
+from cefmp4.errors import CefError
+from cefmp4.model.diagnosis import Diagnosis, fail, fail_of, ok, warn
+from cefmp4.storage.checkpoints_link import RedisLink, connect
+
+_OLDEST_VERSION = (6, 2)
+_FULL_SHARE = 0.9
+
+
+async def examine_redis(url: str) -> list[Diagnosis]:
+    link = connect(url)
+    try:
+        await link.call("PING")
+        facts: dict[str, Any] = dict(await link.call("INFO"))
+        saves = await _snapshots(link)
+    except CefError as error:
+        return [fail_of("Redis", error, "check REDIS_URL and that the server runs")]
+    finally:
+        await link.close()
+    return [
+        judge_version(facts),
+        judge_role(facts),
+        judge_persistence(facts, saves),
+        judge_memory(facts),
+    ]
+
+
+async def _snapshots(link: RedisLink) -> bool | None:
+    """Whether it takes snapshots; None where it does not tell, as hosted servers do not."""
+    try:
+        answer = await link.call("CONFIG", "GET", "save")
+    except CefError:
+        return None
+    values = answer.values() if isinstance(answer, dict) else answer[1::2]
+    return any(bool(value) for value in values)
+
+
+def judge_version(facts: dict[str, Any]) -> Diagnosis:
+    version = str(facts.get("valkey_version") or facts.get("redis_version") or "unknown")
+    numbers = tuple(int(word) for word in version.split(".")[:2] if word.isdecimal())
+    if len(numbers) == 2 and numbers < _OLDEST_VERSION:
+        return fail("Redis", f"version {version}", "use Redis 6.2 or newer, or Valkey")
+    return ok("Redis", f"version {version} answers")
+
+
+def judge_role(facts: dict[str, Any]) -> Diagnosis:
+    if facts.get("role") in ("slave", "replica"):
+        return fail("Redis role", "it is a replica", "point REDIS_URL at the primary")
+    return ok("Redis role", "it takes writes")
+
+
+def judge_persistence(facts: dict[str, Any], saves: bool | None) -> Diagnosis:
+    price = (
+        "its checkpoints go with a crash, and every upload in progress is compared with S3 again"
+    )
+    if _number(facts, "aof_enabled"):
+        if str(facts.get("aof_last_write_status", "ok")) != "ok":
+            return fail(
+                "Redis persistence", "its last write failed", "look at its disk and its log"
+            )
+        return ok("Redis persistence", "append-only file")
+    if str(facts.get("rdb_last_bgsave_status", "ok")) != "ok":
+        return fail("Redis persistence", "its last snapshot failed", "look at its disk and its log")
+    if saves is False:
+        return warn("Redis persistence", "none", f"set appendonly yes: {price}")
+    detail = "snapshots only" if saves else "no append-only file"
+    return warn("Redis persistence", detail, f"set appendonly yes: the newest of {price}")
+
+
+def judge_memory(facts: dict[str, Any]) -> Diagnosis:
+    limit, used = _number(facts, "maxmemory"), _number(facts, "used_memory")
+    policy = str(facts.get("maxmemory_policy", "noeviction"))
+    if not limit:
+        return ok("Redis memory", f"{used // 2**20} MiB used, no limit")
+    detail = f"{used // 2**20} of {limit // 2**20} MiB used, {policy}"
+    if policy.startswith("allkeys"):
+        advice = "set maxmemory-policy noeviction: it throws checkpoints away when memory runs out"
+        return fail("Redis memory", detail, advice)
+    if policy.startswith("volatile"):
+        advice = "set maxmemory-policy noeviction: it may throw leases away when memory runs out"
+        return warn("Redis memory", detail, advice)
+    if used > limit * _FULL_SHARE:
+        return warn("Redis memory", detail, "raise maxmemory: uploads wait while Redis is full")
+    return ok("Redis memory", detail)
+
+
+def _number(facts: dict[str, Any], name: str) -> int:
+    try:
+        return int(facts.get(name, 0))
+    except (TypeError, ValueError):
+        return 0

@@ -1,0 +1,108 @@
+"""`cefmp4 doctor` against real servers: whole, half allowed, and gone."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers import SwiftServer, ValkeyServer
+
+from cefmp4.model.diagnosis import Diagnosis, Level
+from cefmp4.storage.doctor_redis import examine_redis
+from cefmp4.storage.doctor_s3 import examine_s3
+from cefmp4.storage.s3_connect import S3Config, connect
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
+
+
+def by_subject(found: list[Diagnosis]) -> dict[str, Diagnosis]:
+    return {diagnosis.subject: diagnosis for diagnosis in found}
+
+
+async def config_of(server: SwiftServer, **changed: Any) -> S3Config:
+    given = {
+        "endpoint_url": server.endpoint_url,
+        "access_key": server.access_key,
+        "secret": server.secret_key,
+        "bucket": await server.new_bucket(),
+    }
+    return S3Config(**{**given, **changed})
+
+
+async def test_a_server_that_allows_everything(s3_server: SwiftServer) -> None:
+    config = await config_of(s3_server)
+    found = await examine_s3(config, key_prefix="streams/")
+    assert {diagnosis.level for diagnosis in found} == {Level.OK}, found
+    assert "S3 rights" in by_subject(found)
+    async with connect(config) as (client, _):
+        left = await client.list_objects_v2(Bucket=config.bucket)
+        uploads = await client.list_multipart_uploads(Bucket=config.bucket)
+    assert left["KeyCount"] == 0
+    assert "Uploads" not in uploads
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"secret": "not the right one"},
+        {"bucket": "no-such-bucket"},
+        {"endpoint_url": "http://127.0.0.1:1"},
+    ],
+)
+async def test_a_server_that_cannot_be_used(
+    s3_server: SwiftServer, changed: dict[str, str]
+) -> None:
+    (diagnosis,) = await examine_s3(await config_of(s3_server, **changed), key_prefix="")
+    assert diagnosis.level is Level.FAIL
+    assert diagnosis.advice
+    assert "not the right one" not in diagnosis.detail
+
+
+async def test_redis(redis_url: str) -> None:
+    found = await examine_redis(redis_url)
+    assert {diagnosis.level for diagnosis in found} == {Level.OK}, found
+    assert by_subject(found)["Redis persistence"].detail == "append-only file"
+
+
+async def test_redis_with_a_wrong_password(redis_server: ValkeyServer) -> None:
+    (diagnosis,) = await examine_redis(f"redis://:wrong-one@127.0.0.1:{redis_server.port}/0")
+    assert diagnosis.level is Level.FAIL
+    assert "wrong-one" not in f"{diagnosis}"
+
+
+async def doctor(environment: dict[str, str], folder: Path) -> tuple[int, list[dict[str, str]]]:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cefmp4", "doctor", "--json"),
+        env={"PATH": os.environ["PATH"], "WATCH_DIR": str(folder), **environment},
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(child.communicate(), 60)
+    return child.returncode or 0, [json.loads(line) for line in output.splitlines()]
+
+
+async def test_the_command(s3_server: SwiftServer, redis_url: str, tmp_path: Path) -> None:
+    servers = {
+        **s3_server.environment,
+        "S3_BUCKET_NAME": await s3_server.new_bucket(),
+        "REDIS_URL": redis_url,
+    }
+    code, found = await doctor(servers, tmp_path)
+    assert code == 0
+    assert "fail" not in {entry["level"] for entry in found}
+    subjects = {entry["subject"] for entry in found}
+    assert {"settings", "Redis", "S3", "clock", "S3 proof", "watched folder", "ffprobe"} <= subjects
+    text = json.dumps(found)
+    assert s3_server.secret_key not in text
+    assert redis_url.split("@")[0] not in text
+
+
+async def test_the_command_with_nothing_there(tmp_path: Path) -> None:
+    code, found = await doctor({"S3_ENDPOINT_URL": "http://127.0.0.1:1"}, tmp_path)
+    assert code == 1
+    failed = {entry["subject"] for entry in found if entry["level"] == "fail"}
+    assert failed == {"Redis", "S3"}
+    assert all(entry["advice"] for entry in found if entry["level"] != "ok")

@@ -1,0 +1,188 @@
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cefmp4 import metrics
+from cefmp4.config import DEFAULT_GLOBS
+from cefmp4.ingest.reconciler import EVENTS_COST, POLLING_COST, Reconciler
+from cefmp4.ingest.rescans import RescanCause, RescanRequests
+from cefmp4.ingest.scan import ScanResult
+from cefmp4.ingest.selection import Selection
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.stream import FileStamp
+
+
+@dataclass
+class WatchedFolder:
+    """The Reconciler's view of a Watcher, without one."""
+
+    root: str
+    selection: Selection
+    rescans: RescanRequests = field(default_factory=RescanRequests)
+    is_polling: bool = False
+    checked: list[ScanResult] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
+
+    def take_told(self) -> set[str]:
+        told, self.told = self.told, set()
+        return told
+
+    async def check(self, result: ScanResult) -> None:
+        self.checked.append(result)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> WatchedFolder:
+    root = tmp_path / "watched"
+    root.mkdir()
+    return WatchedFolder(str(root), Selection(root, DEFAULT_GLOBS))
+
+
+def kinds(events: list[StreamEvent]) -> list[tuple[EventKind, str]]:
+    return [(event.kind, event.relpath) for event in events]
+
+
+def rescans_counted(cause: RescanCause) -> float:
+    return metrics.REGISTRY.get_sample_value("cefmp4_rescans_total", {"cause": cause}) or 0.0
+
+
+async def test_the_first_look_reports_everything_the_next_only_differences(
+    folder: WatchedFolder,
+) -> None:
+    root = Path(folder.root)
+    reconciler = Reconciler(folder, interval_s=60)
+    (root / "a.mp4").write_text("a")
+    assert kinds(await reconciler.step(0)) == [(EventKind.CREATE, "a.mp4")]
+    assert await reconciler.step(1) == []
+    (root / "a.mp4").write_text("longer")
+    (root / "b.mp4").write_text("b")
+    assert sorted(kinds(await reconciler.step(2))) == [
+        (EventKind.CREATE, "b.mp4"),
+        (EventKind.WRITE, "a.mp4"),
+    ]
+    (root / "b.mp4").unlink()
+    assert kinds(await reconciler.step(3)) == [(EventKind.DELETE, "b.mp4")]
+    assert set(reconciler.entries) == {"a.mp4"}
+    assert len(folder.checked) == 4
+
+
+async def test_what_was_known_before_the_start_is_not_new(folder: WatchedFolder) -> None:
+    path = Path(folder.root) / "a.mp4"
+    path.touch()
+    facts = path.stat()
+    stamp = FileStamp(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    reconciler = Reconciler(folder, interval_s=60)
+    reconciler.remember({"a.mp4": stamp, "gone.mp4": stamp})
+    assert kinds(await reconciler.step(0)) == [(EventKind.DELETE, "gone.mp4")]
+
+
+async def test_a_missing_root_deletes_nothing(folder: WatchedFolder) -> None:
+    root = Path(folder.root)
+    elsewhere = root.with_name("elsewhere")
+    (root / "a.mp4").touch()
+    reconciler = Reconciler(folder, interval_s=60)
+    await reconciler.step(0)
+    os.rename(root, elsewhere)
+    assert await reconciler.step(1) == []
+    os.rename(elsewhere, root)
+    assert await reconciler.step(2) == []
+    assert set(reconciler.entries) == {"a.mp4"}
+
+
+async def test_files_in_unreadable_folders_stay_known(
+    folder: WatchedFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(folder.root)
+    (root / "in").mkdir()
+    (root / "in/a.mp4").touch()
+    reconciler = Reconciler(folder, interval_s=60)
+    await reconciler.step(0)
+    plain_open = os.open
+
+    def refusing_open(path: str, flags: int) -> int:
+        if str(path).endswith("/in"):
+            raise PermissionError(13, "no", path)
+        return plain_open(path, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing_open)
+        assert await reconciler.step(1) == []
+        assert set(reconciler.entries) == {"in/a.mp4"}
+    assert await reconciler.step(2) == []
+
+
+async def test_what_only_events_told_of_and_is_not_there_is_gone(folder: WatchedFolder) -> None:
+    root = Path(folder.root)
+    elsewhere = root.with_name("elsewhere")
+    reconciler = Reconciler(folder, interval_s=60)
+    (root / "b.mp4").touch()
+    folder.told = {"moved/away/a.mp4", "b.mp4"}
+    os.rename(root, elsewhere)
+    assert await reconciler.step(0) == []
+    os.rename(elsewhere, root)
+    assert kinds(await reconciler.step(1)) == [
+        (EventKind.CREATE, "b.mp4"),
+        (EventKind.DELETE, "moved/away/a.mp4"),
+    ]
+    assert await reconciler.step(2) == []
+
+
+async def test_polling_believes_in_a_loss_at_the_second_look(folder: WatchedFolder) -> None:
+    root = Path(folder.root)
+    folder.is_polling = True
+    (root / "a.mp4").write_text("a")
+    (root / "b.mp4").write_text("bb")
+    reconciler = Reconciler(folder, interval_s=60)
+    await reconciler.step(0)
+    (root / "a.mp4").unlink()
+    (root / "b.mp4").rename(root / "b.elsewhere")
+    assert await reconciler.step(1) == []
+    (root / "b.elsewhere").rename(root / "c.mp4")
+    assert await reconciler.step(2) == [
+        StreamEvent(kind=EventKind.MOVE, relpath="c.mp4", moved_from="b.mp4"),
+        StreamEvent(kind=EventKind.DELETE, relpath="a.mp4"),
+    ]
+    assert await reconciler.step(3) == []
+    assert set(reconciler.entries) == {"c.mp4"}
+
+
+async def test_the_interval_follows_the_cost_of_a_look(folder: WatchedFolder) -> None:
+    reconciler = Reconciler(folder, interval_s=60)
+    await reconciler.step(0)
+    assert reconciler.interval_s == max(60, EVENTS_COST * reconciler.scan_cpu_s)
+    reconciler._cost_s = 0.5
+    assert reconciler.interval_s == 100
+    folder.is_polling = True
+    assert reconciler.interval_s == 0.5 * POLLING_COST
+    reconciler._cost_s = 0.001
+    assert reconciler.interval_s == 1.0
+
+
+async def test_each_look_is_counted_by_its_cause(folder: WatchedFolder) -> None:
+    causes = (RescanCause.START, RescanCause.OVERFLOW, RescanCause.INTERVAL)
+    before = [rescans_counted(cause) for cause in causes]
+    reconciler = Reconciler(folder, interval_s=60)
+    await reconciler.step(0)
+    folder.rescans.request(RescanCause.OVERFLOW)
+    await reconciler.step(1)
+    await reconciler.step(2)
+    assert [rescans_counted(cause) for cause in causes] == [count + 1 for count in before]
+
+
+async def test_a_wish_brings_the_next_look_forward(folder: WatchedFolder) -> None:
+    root = Path(folder.root)
+    delivered: asyncio.Queue[list[StreamEvent]] = asyncio.Queue()
+    reconciler = Reconciler(folder, interval_s=3600, min_pause_s=0.01)
+    (root / "a.mp4").touch()
+    task = asyncio.create_task(reconciler.run(delivered.put))
+    async with asyncio.timeout(10):
+        assert kinds(await delivered.get()) == [(EventKind.CREATE, "a.mp4")]
+        (root / "b.mp4").touch()
+        folder.rescans.request(RescanCause.OVERFLOW)
+        assert kinds(await delivered.get()) == [(EventKind.CREATE, "b.mp4")]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,166 @@
+"""The watch over the watch: roots that go, limits, and events that are lost on the way."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from cefmp4 import metrics
+from cefmp4.config import DEFAULT_GLOBS, WatchMode
+from cefmp4.errors import SettingsError
+from cefmp4.ingest.inotify import FolderObserver
+from cefmp4.ingest.rescans import RescanCause
+from cefmp4.ingest.scan import ScanResult, scan
+from cefmp4.ingest.selection import Selection
+from cefmp4.ingest.watcher import Watcher
+from cefmp4.model.event import EventKind, StreamEvent
+
+
+def watch(root: Path, **options: object) -> Watcher:
+    settings: dict[str, object] = {"mode": WatchMode.EVENTS, "look_every_s": 0.02, **options}
+    return Watcher(root, Selection(root, DEFAULT_GLOBS), **settings)  # type: ignore[arg-type]
+
+
+def look(watcher: Watcher) -> ScanResult:
+    return scan(watcher.root, watcher.selection)
+
+
+async def next_event(watcher: Watcher) -> StreamEvent:
+    async with asyncio.timeout(20):
+        return (await watcher.events())[0]
+
+
+async def listen_until(watcher: Watcher, condition: Callable[[], bool]) -> None:
+    """Events are listened to, as always, while something else is waited for."""
+    listening = asyncio.create_task(watcher.events())
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # the kernel has no event for it
+            await asyncio.sleep(0.005)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_missing_root_is_an_error_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"WATCH_DIR=.*none"):
+        async with watch(tmp_path / "none"):
+            pass
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="must be a folder"):
+        async with watch(tmp_path / "file"):
+            pass
+
+
+async def test_a_root_that_appears_in_time_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "late"
+    asyncio.get_running_loop().call_later(0.05, root.mkdir)
+    async with watch(root, patience_s=20) as watcher:
+        assert watcher.mode is WatchMode.EVENTS
+
+
+async def test_a_symlinked_root_is_resolved_once(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    async with watch(tmp_path / "link") as watcher:
+        (tmp_path / "real/a.mp4").touch()
+        assert (await next_event(watcher)).relpath == "a.mp4"
+
+
+async def test_polling_has_no_observer(tmp_path: Path) -> None:
+    async with watch(tmp_path, mode=WatchMode.POLLING) as watcher:
+        assert watcher.is_polling
+        await watcher.check(look(watcher))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await watcher.events()
+
+
+async def test_a_root_that_is_removed_and_made_anew_is_watched_again(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    async with watch(root) as watcher:
+        root.rmdir()
+        await listen_until(watcher, lambda: watcher._armed_on is None)
+        assert watcher.rescans.is_set()
+        watcher.rescans.take()
+        root.mkdir()
+        await listen_until(watcher, watcher.rescans.is_set)
+        assert watcher.rescans.take() is RescanCause.REARMED
+        (root / "a.mp4").touch()
+        assert (await next_event(watcher)).relpath == "a.mp4"
+
+
+async def test_a_root_that_is_replaced_is_watched_again(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    async with watch(root) as watcher:
+        os.rename(root, tmp_path / "former")
+        root.mkdir()
+        await listen_until(watcher, watcher.rescans.is_set)
+        (root / "a.mp4").touch()
+        assert (await next_event(watcher)).relpath == "a.mp4"
+
+
+async def test_a_dead_thread_of_the_observer_is_replaced(tmp_path: Path) -> None:
+    async with watch(tmp_path) as watcher:
+        assert watcher._observer is not None
+        assert watcher._observer._observer is not None
+        for emitter in watcher._observer._observer.emitters:
+            emitter.stop()
+        await listen_until(watcher, watcher.rescans.is_set)
+        (tmp_path / "a.mp4").touch()
+        assert (await next_event(watcher)).relpath == "a.mp4"
+
+
+async def test_a_full_buffer_asks_for_a_rescan(tmp_path: Path) -> None:
+    dropped = metrics.REGISTRY.get_sample_value("cefmp4_events_dropped_total") or 0.0
+    async with watch(tmp_path, buffer_names=5) as watcher:
+        for number in range(6):
+            watcher._take_event(StreamEvent(kind=EventKind.CREATE, relpath=f"{number}.mp4"))
+        await asyncio.sleep(0)
+        assert watcher.rescans.take() is RescanCause.OVERFLOW
+    assert metrics.REGISTRY.get_sample_value("cefmp4_events_dropped_total") == dropped + 1
+
+
+async def test_folders_without_a_watch_are_told_once_and_looked_at_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    limit = 100
+    async with watch(tmp_path, read_watch_limit=lambda: limit) as watcher:
+        with monkeypatch.context() as patched, capture_logs() as logs:
+            patched.setattr(FolderObserver, "watched_folders", lambda _: frozenset({""}))
+            await watcher.check(look(watcher))
+            assert not watcher.is_polling  # the folder may be younger than its watch
+            assert watcher.rescans.take() is RescanCause.WATCH_LIMIT
+            for _ in range(3):
+                await watcher.check(look(watcher))
+            assert watcher.is_polling
+        errors = [entry for entry in logs if entry["log_level"] == "error"]
+        assert len(errors) == 1
+        assert errors[0]["hint"] == "raise sysctl fs.inotify.max_user_watches"
+        assert errors[0]["unwatched"] == 1
+        watcher.rescans.take()
+        limit = 200  # the operator raised it
+        await listen_until(watcher, watcher.rescans.is_set)
+        await watcher.check(look(watcher))
+        assert not watcher.is_polling
+
+
+async def test_too_few_watches_for_the_root_means_polling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing_start(_: FolderObserver) -> None:
+        raise OSError(24, "inotify instance limit reached")
+
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(FolderObserver, "start", refusing_start)
+        async with watch(tmp_path) as watcher:
+            assert watcher.is_polling
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await watcher.events()
+    errors = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [entry["hint"] for entry in errors] == ["raise sysctl fs.inotify.max_user_instances"]

@@ -1,0 +1,47 @@
+"""example.env and the settings say the same."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from cefmp4.config import Settings
+from cefmp4.example_env import render
+
+EXAMPLE = Path(__file__).parents[2] / "example.env"
+
+
+def uncommented(text: str) -> str:
+    """The example with every setting switched on; explanations begin with a blank after '#'."""
+    lines = text.splitlines()
+    return "\n".join(line[1:] for line in lines if line[:1] == "#" and line[1:2].isupper())
+
+
+def test_the_file_is_up_to_date() -> None:
+    assert EXAMPLE.read_text() == render(), "run: python -m cefmp4.example_env > example.env"
+
+
+def test_every_setting_is_there_once_and_explained() -> None:
+    names = [line.partition("=")[0] for line in uncommented(render()).splitlines()]
+    assert names == [name.upper() for name in Settings.model_fields]
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_copy_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    (tmp_path / ".env").write_text(uncommented(render()))
+    defaults = Settings(_env_file=None)  # type: ignore[call-arg]  # pydantic's own argument
+    assert Settings(_env_file=tmp_path / ".env") == defaults  # type: ignore[call-arg]
+
+
+def test_no_secret_has_a_value() -> None:
+    values = dotenv_values(stream=StringIO(uncommented(render())))
+    secrets = {
+        name.upper()
+        for name, field in Settings.model_fields.items()
+        if "Secret" in str(field.annotation)
+    }
+    assert len(secrets) >= 3
+    assert {values[name] for name in secrets | {"S3_ACCESS_KEY_ID"}} == {""}

@@ -1,0 +1,77 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cefmp4 import metrics
+from cefmp4.errors import PermanentError, ThrottledError, TransientError
+from cefmp4.retry import Backoff, Patience, bounded, no_waiting
+
+
+def _retries() -> float:
+    return metrics.REGISTRY.get_sample_value("cefmp4_retries_total", {"server": "t"}) or 0.0
+
+
+class Failing:
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def test_waits_double_up_to_the_cap_and_differ() -> None:
+    backoff = Backoff(first_s=1.0, cap_s=8.0)
+    for failures, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (5000, 8)):
+        waits = [backoff.wait_s(failures) for _ in range(50)]
+        assert all(longest / 2 <= wait <= longest for wait in waits)
+        assert len(set(waits)) > 1
+
+
+def test_what_the_server_asks_for_is_obeyed_within_reason() -> None:
+    backoff = Backoff(first_s=1.0, cap_s=8.0)
+    assert backoff.wait_s(1, ThrottledError(retry_after_s=20.0)) == 20.0
+    assert backoff.wait_s(1, ThrottledError(retry_after_s=86400.0)) == 32.0
+
+
+async def test_a_request_is_repeated_until_it_works() -> None:
+    before, request = _retries(), Failing(TransientError(), ThrottledError())
+    with no_waiting():
+        assert await bounded(request, server="t") == "done"
+    assert request.calls == 3
+    assert _retries() - before == 2
+
+
+async def test_the_last_error_comes_out() -> None:
+    request = Failing(*[TransientError(str(n)) for n in range(9)])
+    with no_waiting(), pytest.raises(TransientError, match="3"):
+        await bounded(request, server="t")
+    assert request.calls == 4
+
+
+async def test_what_repeating_cannot_help_comes_out_at_once() -> None:
+    request = Failing(PermanentError())
+    with pytest.raises(PermanentError):
+        await bounded(request, server="t")
+    assert request.calls == 1
+
+
+async def test_patience_counts_failures_in_a_row() -> None:
+    patience = Patience()
+    with no_waiting():
+        for _ in range(3):
+            await patience.wait()
+        assert patience.failures == 3
+        patience.reset()
+        assert [number async for number in _first(patience, 4)] == [1, 2, 3, 4]
+    assert patience.failures == 3  # the first round waits for nothing
+
+
+async def _first(patience: Patience, count: int) -> AsyncIterator[int]:
+    async for number in patience:
+        yield number
+        if number == count:
+            return

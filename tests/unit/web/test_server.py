@@ -1,0 +1,292 @@
+"""The HTTP server over a real socket, asked as scrapers, browsers and attackers ask."""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cefmp4.errors import RefusedError, SettingsError, UnknownStreamError
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.web.health import Health
+from cefmp4.web.server import Actions, HttpServer
+
+TOKEN = "correct horse"
+HOSTILE = os.fsdecode(b"<script>alert(1)</script>\n\xff.mp4")
+
+
+def view(number: int, state: StreamState = StreamState.UPLOADING, **fields: Any) -> StreamView:
+    record = Stream(id=f"s{number}", relpath=f"{number}.mp4", state=state, part_base=10 << 20)
+    return replace(view_of_record(record), updated_at=float(number), **fields)
+
+
+class Service:
+    """What the server is given, and what it did with it."""
+
+    def __init__(self) -> None:
+        self.views: list[StreamView] = []
+        self.health = Health()
+        self.done: list[tuple[str, str]] = []
+
+    async def find(self, stream_id: str) -> StreamView | None:
+        return view(99, StreamState.FAILED) if stream_id == "s99" else None
+
+    async def retry(self, stream_id: str) -> None:
+        if stream_id == "busy":
+            raise RefusedError("stream busy is being worked on")
+        if stream_id == "none":
+            raise UnknownStreamError
+        self.done.append(("retry", stream_id))
+
+    async def forget(self, stream_id: str) -> None:
+        self.done.append(("forget", stream_id))
+
+    @asynccontextmanager
+    async def serving(
+        self, host: str = "127.0.0.1", token: str | None = None
+    ) -> AsyncIterator[tuple[aiohttp.ClientSession, HttpServer]]:
+        server = HttpServer(
+            host,
+            0,
+            views=lambda: list(self.views),
+            health=lambda: self.health,
+            actions=Actions(find=self.find, retry=self.retry, forget=self.forget),
+            token=token,
+            feed_interval_s=0.02,
+        )
+        async with (
+            server,
+            aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session,
+        ):
+            yield session, server
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+async def status_of(session: aiohttp.ClientSession, method: str, path: str, **headers: str) -> int:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with session.request(method, path, headers=named) as response:
+        await response.read()
+        return response.status
+
+
+async def test_metrics(service: Service) -> None:
+    async with service.serving() as (session, _), session.get("/metrics") as response:
+        text = await response.text()
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    assert "active_streams_gauge" in text
+    assert "video_bytes_uploaded_total" in text
+
+
+@pytest.mark.parametrize(
+    ("health", "live", "ready"),
+    [
+        (Health(), 200, 200),
+        (Health(waiting_for=("Redis is out of reach",)), 200, 503),
+        (Health(stalled=("watcher",)), 503, 503),
+    ],
+)
+async def test_health(service: Service, health: Health, live: int, ready: int) -> None:
+    service.health = health
+    async with service.serving() as (session, _):
+        assert await status_of(session, "GET", "/livez") == live
+        assert await status_of(session, "GET", "/readyz") == ready
+        async with session.get("/healthz") as response:
+            assert response.status == ready
+            assert (await response.json())["reasons"] == health.reasons
+
+
+async def test_stats(service: Service) -> None:
+    service.views = [
+        view(1, behind_bytes=5, behind_seconds=2.0, bytes_per_second=7.0),
+        view(2, StreamState.DESCRIBED),
+    ]
+    async with service.serving() as (session, _), session.get("/stats") as response:
+        stats = await response.json()
+    assert stats["streams"] == {"uploading": 1, "described": 1}
+    assert (stats["active_streams"], stats["bytes_behind"], stats["seconds_behind"]) == (1, 5, 2.0)
+
+
+async def test_streams_are_listed_by_state_and_limit(service: Service) -> None:
+    service.views = [view(n) for n in range(5)]
+    service.views += [view(n, StreamState.FAILED, relpath=HOSTILE) for n in range(10, 12)]
+    async with service.serving() as (session, _):
+        async with session.get("/api/streams?state=failed") as response:
+            failed = await response.json()
+        async with session.get("/api/streams?limit=3") as response:
+            few = await response.json()
+    assert [found["id"] for found in failed["streams"]] == ["s11", "s10"]
+    assert failed["streams"][0]["relpath"] == HOSTILE
+    assert [found["id"] for found in few["streams"]] == ["s4", "s3", "s2"]
+    assert few["total"] == 7
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=-1", "limit=10001", "limit=" + "9" * 5000, "state=odd"]
+)
+async def test_bad_questions_are_answered_with_400(service: Service, query: str) -> None:
+    async with service.serving() as (session, _):
+        assert await status_of(session, "GET", f"/api/streams?{query}") == 400
+
+
+async def test_one_stream(service: Service) -> None:
+    service.views = [view(1)]
+    async with service.serving() as (session, _):
+        async with session.get("/api/streams/s1") as response:
+            assert await response.json() == view(1).to_fields()
+        assert await status_of(session, "GET", "/api/streams/s99") == 200
+        assert await status_of(session, "GET", "/api/streams/s2") == 404
+        assert await status_of(session, "GET", "/nothing") == 404
+        assert await status_of(session, "GET", "/api/streams/s1/retry") == 405
+
+
+async def test_changes_on_loopback(service: Service) -> None:
+    async with service.serving() as (session, server):
+        assert await status_of(session, "POST", "/api/streams/s1/retry") == 200
+        own = f"http://127.0.0.1:{server.port}"
+        assert await status_of(session, "POST", "/api/streams/s1/forget", Origin=own) == 200
+        assert await status_of(session, "POST", "/api/streams/busy/retry") == 409
+        assert await status_of(session, "POST", "/api/streams/none/retry") == 404
+    assert service.done == [("retry", "s1"), ("forget", "s1")]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Host": "evil.example"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "[::1"},
+    ],
+)
+async def test_other_sites_change_nothing(service: Service, headers: dict[str, str]) -> None:
+    async with service.serving() as (session, _):
+        status = await status_of(session, "POST", "/api/streams/s1/forget", **headers)
+    assert status in {400, 403}
+    assert service.done == []
+
+
+async def test_a_rebound_name_reads_nothing(service: Service) -> None:
+    service.views = [view(1)]
+    async with service.serving() as (session, _):
+        for path in ("/api/streams", "/api/streams/s1", "/stats", "/events", "/"):
+            assert await status_of(session, "GET", path, Host="evil.example:8000") == 403
+        for path in ("/metrics", "/livez", "/readyz"):
+            assert await status_of(session, "GET", path, Host="cefmp4:8000") == 200
+        for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "127.9.9.9", "LOCALHOST"):
+            assert await status_of(session, "GET", "/stats", Host=host) == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_where_a_token_is_set_changes_need_it(service: Service, host: str) -> None:
+    path = "/api/streams/s1/forget"
+    async with service.serving(host, TOKEN) as (session, _):
+        assert await status_of(session, "GET", "/api/streams") == 200
+        assert await status_of(session, "POST", path) == 401
+        for wrong in ("Bearer wrong", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"):
+            assert await status_of(session, "POST", path, Authorization=wrong) == 401
+        assert service.done == []
+        assert await status_of(session, "POST", path, Authorization=f"Bearer {TOKEN}") == 200
+    assert service.done == [("forget", "s1")]
+
+
+async def test_bound_wide_without_a_token_nothing_can_be_changed(service: Service) -> None:
+    async with service.serving("0.0.0.0") as (session, _):
+        assert await status_of(session, "GET", "/stats", Host="recorder.lan:8000") == 200
+        assert await status_of(session, "POST", "/api/streams/s1/forget") == 403
+        headers = {"Authorization": "Bearer "}
+        assert await status_of(session, "POST", "/api/streams/s1/forget", **headers) == 403
+    assert service.done == []
+
+
+async def test_the_page_runs_only_its_own_script(service: Service) -> None:
+    async with service.serving() as (session, _), session.get("/") as response:
+        html = await response.text()
+    policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert re.search(r"script-src 'sha256-[\w+/]{43}='", policy)
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "innerHTML" not in html
+    assert not re.search(r"""(src|href)=["'](?!data:,)""", html)
+
+
+async def next_event(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                found: dict[str, Any] = json.loads(line[6:])
+                return found
+    raise AssertionError("the stream of events ended")
+
+
+async def test_events_tell_what_changed(service: Service) -> None:
+    async with service.serving() as (session, _), session.get("/events") as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert await next_event(response) == {"changed": [], "gone": []}
+        service.views = [view(1), view(2)]
+        assert [v["id"] for v in (await next_event(response))["changed"]] == ["s2", "s1"]
+        service.views = [view(1, relpath=HOSTILE), view(2)]
+        event = await next_event(response)
+        assert [v["relpath"] for v in event["changed"]] == [HOSTILE]
+        service.views = [view(2)]
+        assert await next_event(response) == {"changed": [], "gone": ["s1"]}
+
+
+async def test_listeners_are_bounded_and_leave_room(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cefmp4.web.feed.MAX_LISTENERS", 2)
+    async with service.serving() as (session, _):
+        async with session.get("/events") as first, session.get("/events"):
+            await next_event(first)
+            assert await status_of(session, "GET", "/events") == 503
+        async with asyncio.timeout(10):
+            while True:
+                async with session.get("/events") as again:
+                    if again.status == 200:
+                        break
+                service.views = [view(len(service.views))]
+                await asyncio.sleep(0.02)
+
+
+async def test_closing_does_not_wait_for_listeners(service: Service) -> None:
+    async with service.serving() as (session, server), session.get("/events") as response:
+        await next_event(response)
+        async with asyncio.timeout(1):
+            await server.__aexit__(None, None, None)
+
+
+async def test_a_busy_port_is_named(service: Service) -> None:
+    async with service.serving() as (_, first):
+        second = HttpServer(
+            "127.0.0.1",
+            first.port,
+            views=list,
+            health=Health,
+            actions=Actions(find=service.find, retry=service.retry, forget=service.forget),
+        )
+        with pytest.raises(SettingsError, match=f"PROM_PORT={first.port}: "):
+            async with second:
+                pass
+
+
+async def test_an_address_that_is_not_ours_is_named(service: Service) -> None:
+    with pytest.raises(SettingsError, match=r"HTTP_HOST=192\.0\.2\.1: "):
+        async with service.serving("192.0.2.1"):
+            pass
