@@ -113,7 +113,7 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
         store = await _until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
         if remembered is None:
             await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
-        log.info("S3 is there", bucket=config.bucket, **asdict(store.proof))
+        log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
         yield store
 
 
@@ -220,7 +220,12 @@ def build_ingest(
         )
 
     selection = Selection(folder, settings.watch_filter_globs)
-    watcher = Watcher(folder, selection, mode=settings.watch_mode)
+    watcher = Watcher(
+        folder,
+        selection,
+        mode=settings.watch_mode,
+        patience_s=settings.startup_timeout_seconds,
+    )
     router = StreamRouter(
         intake=intake,
         selection=selection,

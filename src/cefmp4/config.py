@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
     ffprobe_memory_bytes: int = setting(
         1024 * MIB, "bytes of address space one ffprobe run may use",
-        small="large files are not described", big="a hostile file takes that much", ge=256 * MIB,
+        small="large files are not described", big="a hostile file takes that much", ge=512 * MIB,
     )  # fmt: skip
 
     prom_port: int = setting(8000, "port of metrics, health, API and page", ge=0, le=65535)

@@ -89,6 +89,40 @@ leases_lost = Counter(
     "cefmp4_leases_lost_total", "Streams another instance took over", registry=REGISTRY
 )
 
+_JOB_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600)
+
+job_queue_depth = Gauge(
+    "cefmp4_job_queue_depth", "Jobs that wait, back-off included", ["kind"], registry=REGISTRY
+)
+job_queue_age = Gauge(
+    "cefmp4_job_queue_age_seconds",
+    "How long the longest waiting job could have been running",
+    ["kind"],
+    registry=REGISTRY,
+)
+job_duration = Histogram(
+    "cefmp4_job_duration_seconds",
+    "Time one attempt took that completed its job",
+    ["kind"],
+    buckets=_JOB_SECONDS,
+    registry=REGISTRY,
+)
+job_results = Counter(
+    "cefmp4_job_results_total",
+    "Ended attempts: complete, error, cancelled, dead_letter, retried, released or fenced",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
+job_slots_in_use = Gauge(
+    "cefmp4_job_slots_in_use", "Slots that jobs hold", ["slot"], registry=REGISTRY
+)
+encode_speed = Gauge(
+    "cefmp4_encode_speed_ratio",
+    "Seconds of media per second, as the latest encode reported",
+    ["slot"],
+    registry=REGISTRY,
+)
+
 
 # Series of one stream. They go some time after their stream, so that a scrape still sees its end.
 

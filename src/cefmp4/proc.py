@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -58,6 +59,24 @@ class Finished:
         return self.returncode == 0 and not self.timed_out and not self.killed_for_output
 
 
+@asynccontextmanager
+async def streaming(
+    argv: Sequence[str],
+    *,
+    cpu_limit_s: float,
+    memory_bytes: int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A child whose output is read while it runs. The caller drains `stdout` and `stderr`; on
+    leaving the block, however it is left, the whole group is killed and reaped."""
+    process = await _spawn(_launched(argv, cpu_limit_s, memory_bytes), subprocess.DEVNULL, pass_fds)
+    try:
+        _lower_priority(process.pid)
+        yield process
+    finally:
+        await _kill_and_reap(process)
+
+
 async def run(
     argv: Sequence[str],
     *,
@@ -69,16 +88,7 @@ async def run(
 ) -> Finished:
     """Runs a program to its end, or kills its group: at the time limit, when it prints more than
     `max_output_bytes`, when we are cancelled, and (Linux) when this process dies."""
-    process = await asyncio.create_subprocess_exec(
-        *_launched(argv, timeout_s, memory_bytes),
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-        cwd="/",
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
+    process = await _spawn(_launched(argv, timeout_s, memory_bytes), stdin, pass_fds)
     stdout, stderr = _Head(max_output_bytes), _Tail(_STDERR_TAIL_BYTES)
     timed_out = False
     try:
@@ -98,6 +108,21 @@ async def run(
         stderr_tail=bytes(stderr.kept).decode("utf-8", "replace"),
         timed_out=timed_out,
         killed_for_output=stdout.overflowed,
+    )
+
+
+async def _spawn(
+    argv: Sequence[str], stdin: int, pass_fds: Sequence[int]
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        cwd="/",
+        start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 

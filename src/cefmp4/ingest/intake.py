@@ -11,6 +11,7 @@ from cefmp4.errors import LeaseLostError, SourceError
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery
+from cefmp4.ingest.selection import is_being_downloaded
 from cefmp4.ingest.source import SourceFile
 from cefmp4.ingest.survey import Holdings, Survey
 from cefmp4.ingest.uploader import FormerGeneration
@@ -72,12 +73,15 @@ class Intake:
         self.holdings: Holdings | None = None  # set while Redis has forgotten what S3 knows
 
     async def admit(self, relpath: str) -> Admitted | None:
-        """None: nothing to do (finished, gone). Raises SourceError for what cannot be read, and
-        ForeignStreamError."""
+        """None: nothing to do (finished, gone, still being downloaded). Raises SourceError for what
+        cannot be read, and ForeignStreamError."""
         try:
             source = await asyncio.to_thread(SourceFile.open, self._root, relpath)
         except FileNotFoundError:
             return None
+        if await asyncio.to_thread(is_being_downloaded, source.path):
+            source.close()
+            return None  # the end of its control file is an event
         admitted = None
         try:
             admitted = await self._admit_open(source, source.stamp())
@@ -250,19 +254,18 @@ class Intake:
         if stored is not None:
             stored.host = self._naming.host
             if stored.state is StreamState.STORED:
-                return Admitted(record=await self.claim(stored, keep_parts=False), source=source)
+                return await self._take_up_stored(stored, source)
             if not await self.write_finished(stored):
                 raise ForeignStreamError
             self._index.add(stored)
             log.info("recognised a stored file", path=source.relpath, key=stored.key)
             return None
-        found = await self._survey.find_upload(
+        found = await self._survey.take_upload(
             holdings, source, base=self._naming.part_base, sizing=self._naming.part_sizing
         )
         if found is None:
             return await self._begin(source, stamp)
         upload, plan = found
-        holdings.uploads.remove(upload)
         stream = Stream(
             id=names.stream_id_in(upload.key) or names.new_stream_id(self._wall_clock()),
             relpath=source.relpath,
@@ -280,6 +283,14 @@ class Intake:
         await record.save()
         await self._recovery.resume(record, source)
         log.info("adopted an open upload", path=source.relpath, parts=len(record.parts))
+        return Admitted(record=record, source=source)
+
+    async def _take_up_stored(self, stored: Stream, source: SourceFile) -> Admitted:
+        """Only its document is missing, and what that tells of the bytes is read once more."""
+        parts = await self._survey.read_content(stored, source)
+        record = await self.claim(stored, keep_parts=False)
+        record.parts = parts
+        await record.restore()
         return Admitted(record=record, source=source)
 
 

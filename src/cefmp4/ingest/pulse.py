@@ -73,6 +73,7 @@ class Pulse:
                 speed = speed * SPEED_MEMORY + (stored - before) / (now - then) * (1 - SPEED_MEMORY)
             progress[record.stream.id] = (now, stored, speed)
         self._progress = progress
+        metrics.open_uploads.set(sum(bool(one.record.stream.upload_id) for one in processors))
         metrics.bytes_behind.set(behind)
         metrics.seconds_behind.set(oldest)
 

@@ -142,24 +142,26 @@ class Reconciler:
         renames, a file must be missing twice in a row: one that is renamed into a folder we had
         looked at already is in neither place, and shows up as renamed in the next look."""
         gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
-        moved = {event.moved_from for event in events}
         is_polling = self._watcher.is_polling
         held = (gone & self._known.keys()) - self._missed_once.keys() if is_polling else set()
-        self._missed_once = {path: self._known[path] for path in held}
-        hidden = {
-            path: stamp
-            for path, stamp in self._known.items()
-            if path not in result.entries
-            and path not in gone
-            and path not in moved
-            and path not in result.downloading
-        }
-        self._known = result.entries | hidden | self._missed_once
+        missed_once = {path: self._known[path] for path in held}
+        known = result.entries
+        if result.unreadable:
+            known.update(self._hidden(gone | {event.moved_from or "" for event in events}, result))
+        known.update(missed_once)
+        self._known, self._missed_once = known, missed_once
         return [
             event
             for event in events
             if not (event.kind is EventKind.DELETE and event.relpath in held)
         ]
+
+    def _hidden(self, left: set[str], result: ScanResult) -> dict[str, FileStamp]:
+        return {
+            path: stamp
+            for path, stamp in self._known.items()
+            if path not in result.entries and path not in result.downloading and path not in left
+        }
 
     def _report_trouble(self, result: ScanResult) -> None:
         if result.root_missing != self._was_missing:

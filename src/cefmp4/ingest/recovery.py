@@ -7,7 +7,6 @@ from time import time
 
 import structlog
 
-from cefmp4 import metrics
 from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
@@ -39,7 +38,6 @@ class Recovery:
                 await record.save()
             return
         stream.upload_id = upload.upload_id
-        metrics.open_uploads.inc()
         try:
             listed = await patiently(
                 lambda: self._store.list_parts(stream.key, stream.upload_id), what="part listing"

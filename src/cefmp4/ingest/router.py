@@ -138,12 +138,18 @@ class StreamRouter:
             metrics.count_failure("crash", "")
             self._come_back(work)
         finally:
-            self._work.pop(work.relpath, None)
+            if self._work.get(work.relpath) is work:
+                del self._work[work.relpath]
         if work.again and work.relpath not in self._work:
             self.start(work.relpath)
 
     async def _work_on(self, work: Work) -> None:
         work.again = False
+        former_path = await asyncio.to_thread(self._find_renamed, work.relpath)
+        if former_path is not None:
+            del self._work[work.relpath]
+            self._move(former_path, work.relpath)
+            return
         admitted = await self.intake.admit(work.relpath)
         self._comebacks.pop(work.relpath, None)
         if admitted is None:
@@ -165,6 +171,14 @@ class StreamRouter:
             metrics.streams.end(stream.id, self.clocks.monotonic())
             work.processor = None
             admitted.source.close()
+
+    def _find_renamed(self, relpath: str) -> str | None:
+        """The former path of an active stream whose file has this name now: where events do not
+        tell of renames, a growing file shows up as a new one. Blocking."""
+        for processor in self.processors:
+            if processor.source.relpath != relpath and processor.source.is_found_at(relpath):
+                return processor.source.relpath
+        return None
 
     async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
         try:

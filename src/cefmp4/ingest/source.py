@@ -99,6 +99,16 @@ class SourceFile:
         in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
         return Look(stamp_of(mine), in_place, is_replaced=not in_place)
 
+    def is_found_at(self, relpath: str) -> bool:
+        """Whether this file left its name and has that one now."""
+        try:
+            there = os.lstat(f"{self.root}/{relpath}")
+            return (there.st_dev, there.st_ino) == (self.device, self.stamp().inode) and not (
+                self.look().in_place
+            )
+        except OSError:
+            return False
+
     def range(self, start: int, end: int) -> FileRange:
         return FileRange(self.fd, start, end - start)
 

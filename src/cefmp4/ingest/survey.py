@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 
 import structlog
@@ -15,7 +16,7 @@ from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
 from cefmp4.metadata.document import DocumentFacts, parse_document
 from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
-from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartSizing
+from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartRange, PartSizing
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports import ObjectStore
 from cefmp4.retry import patiently
@@ -111,6 +112,31 @@ class Survey:
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
         return _stream_of(head, source.relpath, stamp, stream_id, local_crc)
 
+    async def read_content(self, stream: Stream, source: SourceFile) -> dict[int, Part]:
+        """Reads a stored file again for what its lost record knew: the SHA-256, noted in `stream`,
+        and the parts, which stay unknown where they do not make up the ETag of the object."""
+        whole = hashlib.sha256()
+        is_single = "-" not in stream.etag
+        cuts = [PartRange(1, 0, stream.size)] if is_single else stream.plan.ranges_for(stream.size)
+        parts: dict[int, Part] = {}
+        for cut in cuts if stream.size else ():
+            digest = hashlib.md5(usedforsecurity=False)
+            crc64 = await self._in_thread(
+                partial(hash_range, source.fd, cut.start, cut.end, also=(whole, digest))
+            )
+            if crc64 is None:
+                return {}
+            parts[cut.number] = Part(
+                number=cut.number,
+                size=cut.size,
+                crc64=crc64,
+                etag=digest.hexdigest(),
+                uploaded_at=stream.completed_at,
+            )
+        stream.sha256 = whole.hexdigest()
+        etag = parts[1].etag if is_single and parts else expected_etag(parts)
+        return parts if etag == stream.etag else {}
+
     async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Stream | None:
         """A finished stream as its document in S3 tells it."""
         stored = await patiently(lambda: self._store.head(key), what="object check")
@@ -134,6 +160,19 @@ class Survey:
                 number=cut.number, size=cut.size, crc64=0, etag=etag, uploaded_at=0.0
             )
         return expected_etag(parts) == head.etag
+
+    async def take_upload(
+        self, holdings: Holdings, source: SourceFile, *, base: int, sizing: PartSizing
+    ) -> tuple[OpenUpload, PartPlan] | None:
+        """Finds one and takes it out of the holdings. Files of one name are looked up side by side:
+        another may have taken it while we compared."""
+        while True:
+            found = await self.find_upload(holdings, source, base=base, sizing=sizing)
+            if found is None:
+                return None
+            if found[0] in holdings.uploads:
+                holdings.uploads.remove(found[0])
+                return found
 
     async def find_upload(
         self, holdings: Holdings, source: SourceFile, *, base: int, sizing: PartSizing

@@ -159,7 +159,6 @@ class Uploader:
             )
             if stream.state in (StreamState.DISCOVERED, StreamState.STALE):
                 stream.move_to(StreamState.UPLOADING)
-            metrics.open_uploads.inc()
             await record.save()
 
     async def abandon(self, record: StreamRecord) -> None:
@@ -180,7 +179,6 @@ class Uploader:
 
     def upload_ended(self, stream: Stream) -> None:
         stream.upload_id = ""
-        metrics.open_uploads.dec()
 
 
 @contextmanager

@@ -121,10 +121,15 @@ def _tracks(streams: list[Any]) -> Iterator[Track]:
             rotation=_rotation(stream, tags) if is_video else None,
             channels=_count(stream.get("channels")) or None,
             sample_rate=_count(stream.get("sample_rate")) or None,
-            language=_text(tags.get("language")),
+            language=_language(tags),
             bit_rate=_count(stream.get("bit_rate")) or None,
             is_cover=bool(_count(disposition.get("attached_pic"))),
         )
+
+
+def _language(tags: dict[str, Any]) -> str | None:
+    language = _text(tags.get("language"))
+    return None if language == "und" else language
 
 
 def _longest(streams: object) -> float | None:

@@ -47,11 +47,12 @@ _TEMPORARY_SUFFIXES = (
     ".swp",
     ".filepart",
 )
-_TEMPORARY_PATTERNS = (
-    re.compile(r"^\."),  # dotfiles, rsync's .name.XXXXXX
-    re.compile(r"^sed[A-Za-z0-9]{6}$"),  # sed -i
-    re.compile(r"^rec-temp-\d+\.mp4$"),  # AtomicParsley
-    re.compile(r"~$"),
+_TEMPORARY = re.compile(
+    r"\."  # dotfiles, rsync's .name.XXXXXX
+    r"|sed[A-Za-z0-9]{6}$"  # sed -i
+    r"|rec-temp-\d+\.mp4$"  # AtomicParsley
+    r"|.*~$",
+    re.DOTALL,
 )
 
 
@@ -66,9 +67,7 @@ def stream_id_in(key: str) -> str | None:
 
 
 def is_temporary(name: str) -> bool:
-    return name.lower().endswith(_TEMPORARY_SUFFIXES) or any(
-        pattern.search(name) for pattern in _TEMPORARY_PATTERNS
-    )
+    return name.lower().endswith(_TEMPORARY_SUFFIXES) or _TEMPORARY.match(name) is not None
 
 
 def content_type_of(filename: str) -> str:

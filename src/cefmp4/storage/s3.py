@@ -13,7 +13,7 @@ from cefmp4.errors import (
     TransientError,
     UploadGoneError,
 )
-from cefmp4.model.names import META_CRC64
+from cefmp4.model.names import META_CRC64, stream_id_in
 from cefmp4.model.object import (
     FileRange,
     ListedPart,
@@ -63,6 +63,7 @@ class S3Store:
         self._transfer = transfer
         self._proof = proof
         self._bucket = bucket
+        self._unanswered: set[str] = set()  # keys whose last start of an upload got no answer
 
     def __repr__(self) -> str:
         return f"<S3Store {self._bucket} {self._transfer!r} {self._proof}>"
@@ -97,7 +98,23 @@ class S3Store:
         params: dict[str, Any] = {"Key": key, "ContentType": content_type, "Metadata": metadata}
         if self._proof.full_object_crc:
             params |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-        reply = await self._calls.call("CreateMultipartUpload", **params)
+        return await self._calls.repeat(
+            "CreateMultipartUpload", lambda: self._begin_once(key, params)
+        )
+
+    async def _begin_once(self, key: str, params: dict[str, Any]) -> str:
+        """A start whose answer was lost is found again, or every lost answer leaves an upload open
+        that nobody knows. Only a key with a stream id is surely ours alone."""
+        if key in self._unanswered:
+            begun = await s3_listing.list_uploads(self._calls, key)
+            for upload in begun:
+                if upload.key == key:
+                    self._unanswered.discard(key)
+                    return upload.upload_id
+        if stream_id_in(key) is not None:
+            self._unanswered.add(key)
+        reply = await self._calls.once("CreateMultipartUpload", **params)
+        self._unanswered.discard(key)
         return str(reply["UploadId"])
 
     async def put_part(

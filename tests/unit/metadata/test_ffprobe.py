@@ -96,6 +96,10 @@ def test_frame_rate(average: str, claimed: str | None, rate: float | None) -> No
     assert track.frame_rate == rate
 
 
+def test_an_undetermined_language_is_none() -> None:
+    assert only_track(codec_type="audio", tags={"language": "und"}).language is None
+
+
 def test_a_cover_is_flagged() -> None:
     assert only_track(codec_type="video", disposition={"attached_pic": 1}).is_cover
 

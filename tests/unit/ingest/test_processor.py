@@ -1,0 +1,440 @@
+"""One stream, step by step, on stores in memory and a real file."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.fake_checkpoints import FakeCheckpointStore
+from tests.fakes import FakeObjectStore
+
+from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
+from cefmp4.ingest.finalizer import Finalizer
+from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.intake import Admitted, Intake, Naming
+from cefmp4.ingest.processor import Clocks, End, StreamProcessor
+from cefmp4.ingest.recovery import Recovery, expected_etag
+from cefmp4.ingest.rules import Patience
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.survey import Survey
+from cefmp4.ingest.tripwire import Tripwires
+from cefmp4.ingest.uploader import Uploader
+from cefmp4.model.event import EventKind
+from cefmp4.model.part import MIB, MIN_PART_BYTES, PartSizing
+from cefmp4.model.stream import StreamState
+from cefmp4.retry import no_waiting
+
+PART = MIN_PART_BYTES
+LAG = PART  # one part, which is more than the least lag
+
+
+@dataclass
+class Clock:
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class World:
+    folder: Path
+    tripwires: Tripwires
+    hashing: ThreadPoolExecutor
+    store: FakeObjectStore = field(default_factory=FakeObjectStore)
+    checkpoints: FakeCheckpointStore = field(default_factory=FakeCheckpointStore)
+    clock: Clock = field(default_factory=Clock)
+    index: FinishedIndex = field(default_factory=FinishedIndex)
+    habits: FolderHabits = field(default_factory=FolderHabits)
+
+    def write(self, data: bytes, at: int = 0, name: str = "r.mp4") -> None:
+        path = self.folder / name
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.seek(at)
+            file.write(data)
+
+    async def admit(self, name: str = "r.mp4", owner: str = "me") -> StreamProcessor | None:
+        uploader = Uploader(
+            store=self.store,
+            slots=PartSlots(max_parts=4, max_streams=4),
+            hashing=self.hashing,
+        )
+        intake = Intake(
+            root=str(self.folder),
+            naming=Naming(
+                owner=owner,
+                host="here",
+                key_template="streams/{stream_id}/{filename}",
+                part_base=PART,
+                part_sizing=PartSizing.GROW,
+            ),
+            index=self.index,
+            checkpoints=self.checkpoints,
+            store=self.store,
+            recovery=Recovery(store=self.store, hashing=self.hashing),
+            survey=Survey(store=self.store, prefix="streams/", hashing=self.hashing),
+            wall_clock=self.clock,
+        )
+        admitted = await intake.admit(name)
+        return None if admitted is None else self._processor(admitted, uploader)
+
+    def _processor(self, admitted: Admitted, uploader: Uploader) -> StreamProcessor:
+        return StreamProcessor(
+            record=admitted.record,
+            source=admitted.source,
+            uploader=uploader,
+            finalizer=Finalizer(store=self.store, uploader=uploader, hashing=self.hashing),
+            tripwires=self.tripwires,
+            habits=self.habits,
+            patience=Patience(settle=2.0, unknown_writer=10.0, idle=30.0),
+            clocks=Clocks(monotonic=self.clock, wall=self.clock),
+            trusts_ctime=False,
+            former=admitted.former,
+        )
+
+    async def look(self, processor: StreamProcessor) -> None:
+        processor.observe(processor.source.look())
+        await processor._guarded_step()
+
+    async def finish(self, processor: StreamProcessor) -> End:
+        """The writer is done: quiet for the settle time."""
+        await self.look(processor)
+        for _ in range(10):
+            if processor.end is not None:
+                break
+            self.clock.pass_by(3.0)
+            await self.look(processor)
+        assert processor.end is not None, processor
+        return processor.end
+
+    async def stored(self, name: str = "r.mp4") -> StreamProcessor:
+        processor = await self.admit(name)
+        assert processor is not None
+        assert await self.finish(processor) is End.STORED
+        self.index.add(processor.record.stream)
+        await processor.record.release()
+        return processor
+
+
+@pytest.fixture
+def hashing() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[World]:
+    async with Tripwires() as tripwires:
+        with no_waiting():
+            yield World(tmp_path, tripwires, hashing)
+
+
+def bytes_of(size: int) -> bytes:
+    return os.urandom(size)
+
+
+async def open_growing(world: World, data: bytes) -> StreamProcessor:
+    """A stream whose writer has the file open and has written `data`."""
+    world.write(data)
+    processor = await world.admit()
+    assert processor is not None
+    await world.look(processor)
+    return processor
+
+
+async def test_parts_leave_behind_the_writer_and_the_head_is_held(world: World) -> None:
+    processor = await open_growing(world, bytes_of(4 * PART))
+    assert sorted(processor.record.parts) == [2, 3]
+    world.write(bytes_of(PART), at=4 * PART)
+    await world.look(processor)
+    assert sorted(processor.record.parts) == [2, 3, 4]
+
+
+async def test_the_object_is_the_file(world: World) -> None:
+    data = bytes_of(3 * PART + 12345)
+    processor = await open_growing(world, data)
+    assert await world.finish(processor) is End.STORED
+    stream = processor.record.stream
+    assert world.store.data(stream.key) == data
+    assert stream.etag == expected_etag(processor.record.parts)
+    assert world.store.open_uploads == {}
+
+
+@pytest.mark.parametrize("at", [0, PART + 7, 2 * PART])
+async def test_bytes_patched_after_they_were_sent_are_sent_again(world: World, at: int) -> None:
+    data = bytearray(bytes_of(5 * PART))
+    processor = await open_growing(world, bytes(data))
+    sent = dict(processor.record.parts)
+    data[at : at + 4] = b"moov"
+    world.write(b"moov", at=at)
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == bytes(data)
+    kept = [n for n, part in sent.items() if processor.record.parts[n].etag == part.etag]
+    assert len(kept) == len(sent) - (1 if at else 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1])
+async def test_small_files(world: World, size: int) -> None:
+    data = bytes_of(size)
+    world.write(data)
+    processor = await world.stored()
+    assert world.store.data(processor.record.stream.key) == data
+    assert processor.record.stream.size == size
+
+
+async def test_a_writer_that_pauses_is_not_finished(world: World) -> None:
+    processor = await open_growing(world, bytes_of(3 * PART))
+    with (world.folder / "r.mp4").open("r+b"):
+        world.clock.pass_by(20.0)
+        await world.look(processor)
+        assert processor.end is None
+        world.clock.pass_by(11.0)
+        processor.notify(EventKind.IDLE)
+        await world.look(processor)
+    assert processor.end is End.STORED
+
+
+async def test_a_writer_that_comes_back_during_the_proof_voids_it(world: World) -> None:
+    data = bytes_of(3 * PART)
+    processor = await open_growing(world, data)
+    world.clock.pass_by(3.0)
+    more = bytes_of(PART)
+    with world.store.pause("put_part") as gate:
+        step = processor._guarded_step()
+        proving = asyncio.ensure_future(step)
+        await gate.reached.wait()
+        # In a thread: the open waits until our loop has let go of the tripwire.
+        await asyncio.to_thread(world.write, more, len(data))
+        gate.release()
+        await proving
+    assert processor.end is None
+    assert processor.record.stream.state is StreamState.UPLOADING
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data + more
+
+
+async def test_a_truncated_file_fails_and_its_upload_is_aborted(world: World) -> None:
+    processor = await open_growing(world, bytes_of(5 * PART))
+    os.truncate(world.folder / "r.mp4", PART // 2)
+    assert await world.finish(processor) is End.TRUNCATED
+    assert processor.record.stream.state is StreamState.FAILED
+    assert "truncated" in processor.record.stream.reason
+    assert world.store.open_uploads == {}
+    assert world.store.keys == []
+
+
+async def test_what_is_left_of_a_truncated_file_is_stored_as_a_stream_of_its_own(
+    world: World,
+) -> None:
+    processor = await open_growing(world, bytes_of(5 * PART))
+    os.truncate(world.folder / "r.mp4", PART // 2)
+    await world.finish(processor)
+    await processor.record.release()
+    following = await world.stored()
+    left = (world.folder / "r.mp4").read_bytes()
+    assert world.store.data(following.record.stream.key) == left
+
+
+async def test_a_missing_file_fails_and_its_upload_is_aborted(world: World) -> None:
+    processor = await open_growing(world, bytes_of(5 * PART))
+    (world.folder / "r.mp4").unlink()
+    assert await world.finish(processor) is End.FAILED
+    assert "missing" in processor.record.stream.reason
+    assert world.store.open_uploads == {}
+
+
+async def test_a_file_that_vanishes_before_anything_was_sent_is_dropped(world: World) -> None:
+    world.write(b"")
+    processor = await world.admit()
+    assert processor is not None
+    (world.folder / "r.mp4").unlink()
+    assert await world.finish(processor) is End.DROPPED
+
+
+async def test_a_rename_keeps_the_stream(world: World) -> None:
+    data = bytes_of(4 * PART)
+    processor = await open_growing(world, data)
+    (world.folder / "r.mp4").rename(world.folder / "final.mp4")
+    processor.renamed("final.mp4")
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+    assert (await world.checkpoints.load_stream_at("final.mp4")) is not None
+    assert (await world.checkpoints.load_stream_at("r.mp4")) is None
+
+
+async def test_a_finished_file_is_not_taken_again(world: World) -> None:
+    world.write(bytes_of(PART))
+    await world.stored()
+    assert await world.admit() is None
+
+
+async def test_new_dates_alone_store_nothing(world: World) -> None:
+    world.write(bytes_of(3 * PART))
+    first = await world.stored()
+    os.utime(world.folder / "r.mp4", (1, 1))
+    again = await world.admit()
+    assert again is not None
+    assert await world.finish(again) is End.UNCHANGED
+    assert world.store.keys == [first.record.stream.key]
+    assert world.store.open_uploads == {}
+
+
+async def test_a_changed_file_is_a_new_generation_that_copies_what_is_the_same(
+    world: World,
+) -> None:
+    data = bytearray(bytes_of(4 * PART))
+    world.write(bytes(data))
+    first = await world.stored()
+    sent_before = world.store.calls["put_part"]
+    data[2 * PART : 2 * PART + 3] = b"new"
+    world.write(b"new", at=2 * PART)
+    second = await world.stored()
+    stream = second.record.stream
+    assert (stream.generation, stream.previous_id) == (2, first.record.stream.id)
+    assert world.store.data(stream.key) == bytes(data)
+    assert world.store.data(first.record.stream.key) != bytes(data)
+    assert world.store.calls["put_part"] - sent_before == 1
+    assert world.store.calls["copy_part"] == 3
+
+
+async def test_an_upload_that_a_lifecycle_rule_ate_is_begun_again(world: World) -> None:
+    data = bytes_of(4 * PART)
+    processor = await open_growing(world, data)
+    await world.store.abort_upload(processor.record.stream.key, processor.record.stream.upload_id)
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_a_failed_proof_is_never_completed(world: World) -> None:
+    data = bytes_of(4 * PART)
+    processor = await open_growing(world, data)
+    world.store.fail("complete_upload", ProofFailedError("other bytes"), times=2)
+    assert await world.finish(processor) is End.STORED
+    assert world.store.calls["complete_upload"] == 3
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_a_sick_store_and_redis_only_delay(world: World) -> None:
+    data = bytes_of(4 * PART)
+    for operation in ("begin_upload", "put_part", "complete_upload"):
+        world.store.fail(operation, ServerUnreachableError("away"), times=9)
+    processor = await open_growing(world, data)
+    world.checkpoints.fail("save", ServerUnreachableError("away"), times=9)
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_a_lost_answer_to_completion_is_understood(world: World) -> None:
+    data = bytes_of(3 * PART)
+    processor = await open_growing(world, data)
+    world.store.lose_answer("complete_upload", ServerUnreachableError("reset"))
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_another_owner_fences_us(world: World) -> None:
+    processor = await open_growing(world, bytes_of(3 * PART))
+    lease = processor.record.lease
+    await world.checkpoints.release(lease)
+    taken = await world.checkpoints.claim(processor.record.stream, "somebody else")
+    assert taken is not None
+    world.write(bytes_of(PART), at=3 * PART)
+    assert await world.finish(processor) is End.FENCED
+    assert world.store.keys == []
+
+
+async def test_a_preallocated_file_is_not_sent_before_its_bytes_are_written(world: World) -> None:
+    path = world.folder / "r.mp4"
+    with path.open("wb") as file:
+        file.truncate(6 * PART)
+        processor = await world.admit()
+        assert processor is not None
+        await world.look(processor)
+        assert processor.record.parts == {}
+        file.write(bytes_of(4 * PART + MIB))
+        file.flush()
+        await world.look(processor)
+        assert sorted(processor.record.parts) == [2, 3]
+
+
+async def test_emptied_checkpoints_are_written_again(world: World) -> None:
+    data = bytes_of(4 * PART)
+    processor = await open_growing(world, data)
+    world.checkpoints.wipe()
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+    known = await world.checkpoints.load_stream_at("r.mp4")
+    assert known is not None
+    assert known.state is StreamState.STORED
+    assert len(await world.checkpoints.load_parts(known.id)) == 4
+
+
+async def test_a_restart_sends_nothing_again_that_the_store_has(world: World) -> None:
+    data = bytes_of(6 * PART)
+    before = await open_growing(world, data)
+    sent = world.store.calls["put_part"]
+    assert sent == 4
+    again = await world.admit()  # the same owner: as after a crash
+    assert again is not None
+    assert again.record.stream.id == before.record.stream.id
+    assert await world.finish(again) is End.STORED
+    assert world.store.data(again.record.stream.key) == data
+    assert world.store.calls["put_part"] == 6
+
+
+async def test_a_listing_with_a_hole_is_no_reason_to_believe_it_dense(world: World) -> None:
+    data = bytes_of(6 * PART)
+    before = await open_growing(world, data)
+    lost = before.record.stream.upload_id
+    del world.store._uploads[lost].parts[3]
+    again = await world.admit()
+    assert again is not None
+    assert sorted(again.record.parts) == [2, 4, 5]
+    assert await world.finish(again) is End.STORED
+    assert world.store.data(again.record.stream.key) == data
+
+
+async def test_a_part_that_only_the_store_knows_is_adopted_after_comparison(world: World) -> None:
+    data = bytes_of(6 * PART)
+    before = await open_growing(world, data)
+    await before.record.drop_parts([3, 4])
+    world.store._uploads[before.record.stream.upload_id].parts[4] = bytes_of(PART)
+    again = await world.admit()
+    assert again is not None
+    assert sorted(again.record.parts) == [2, 3, 5]
+
+
+async def test_a_crash_between_completion_and_checkpoint(world: World) -> None:
+    data = bytes_of(3 * PART)
+    processor = await open_growing(world, data)
+    stream = processor.record.stream
+    saved = await world.checkpoints.load_stream(stream.id)
+    assert await world.finish(processor) is End.STORED
+    assert saved is not None
+    parts = await world.checkpoints.load_parts(stream.id)
+    world.checkpoints._streams[stream.id] = saved
+    saved.upload_id, saved.state = saved.upload_id or "gone", StreamState.FINALIZING
+    assert len(parts) == 3
+    again = await world.admit()
+    assert again is not None
+    sends = world.store.calls["put_part"]
+    assert await world.finish(again) is End.STORED
+    assert world.store.calls["put_part"] == sends
+    assert world.store.keys == [stream.key]
+
+
+async def test_an_upload_gone_error_reaches_no_one_else(world: World) -> None:
+    processor = await open_growing(world, bytes_of(4 * PART))
+    world.store.fail("put_part", UploadGoneError("gone"))
+    world.write(bytes_of(PART), at=4 * PART)
+    await world.look(processor)
+    assert processor.record.parts == {}
+    assert processor.end is None
