@@ -27,9 +27,10 @@ from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.mounts import choose_mode
+from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.orphans import OrphanSweeper
 from cefmp4.ingest.ownership import Ownership
-from cefmp4.ingest.processor import Clocks, StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.pulse import Pulse
 from cefmp4.ingest.reconciler import Reconciler
 from cefmp4.ingest.recovery import Recovery

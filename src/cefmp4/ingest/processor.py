@@ -1,8 +1,6 @@
 """One stream from first sight to its proven object: the only place that decides its next step."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
@@ -18,6 +16,7 @@ from cefmp4.errors import (
 )
 from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome, Proof
 from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.observation import Clocks, Observation
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import Facts, Move, Patience, Writer, full_parts, judge_stale, next_move
 from cefmp4.ingest.source import Look, SourceFile
@@ -25,7 +24,7 @@ from cefmp4.ingest.tripwire import Tripwires, TripwireState
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES, Part, PartPlan
-from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.model.stream import StreamState
 
 log = structlog.get_logger()
 
@@ -48,12 +47,6 @@ class End(StrEnum):
     TRUNCATED = "truncated"  # failed, and what is left of the file is a new stream
     DROPPED = "dropped"
     FENCED = "fenced"  # another instance goes on with it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    monotonic: Callable[[], float]
-    wall: Callable[[], float]
 
 
 class StreamProcessor:
@@ -79,21 +72,14 @@ class StreamProcessor:
         self._habits = habits
         self._patience = patience
         self._clocks = clocks
-        self._trusts_ctime = trusts_ctime
         self._former = former
+        self._file = Observation(clocks=clocks, trusts_ctime=trusts_ctime)
         self._wake = asyncio.Event()
-        self._stamp: FileStamp | None = None
-        self._changed_at = 0.0
-        self._saw_close = False
         self._close_reported = False
         self._idle_reported = False
-        self._observed_at = 0.0
-        self._is_replaced = False
-        self._gone_since: float | None = None
         self._disturbed = 0
         self._proof_failures = 0
         self._next_part_at = 0
-        self.behind_since: float | None = None
         self.end: End | None = None
 
     def __repr__(self) -> str:
@@ -112,48 +98,28 @@ class StreamProcessor:
     def renamed(self, relpath: str) -> None:
         self.source.relpath = relpath
         self.record.stream.relpath = relpath
-        self._gone_since = None
+        self._file.renamed()
         self._wake.set()
 
     def observe(self, look: Look) -> None:
         """Takes in what the disk says now; wakes the stream when there is something to do."""
-        now = self._clocks.monotonic()
-        self._is_replaced = look.is_replaced
-        if look.in_place:
-            self._gone_since = None
-        elif self._gone_since is None:
-            self._gone_since = now
-            self._wake.set()
-        since_last, self._observed_at = now - self._observed_at, now
-        if look.stamp == self._stamp:
+        if not self._file.take(look):
             return
-        age = self._age_of(look.stamp)
-        self._changed_at = now - (age if self._stamp is None else min(age, since_last))
-        self._stamp = self.record.stream.stamp = look.stamp
-        self._saw_close = False
-        self.record.stream.size = look.stamp.size
-        if self.behind_since is None:
-            self.behind_since = now
-        if look.stamp.size >= self._next_part_at or look.stamp.size < self.record.stream.sent_high:
+        stream = self.record.stream
+        stream.stamp, stream.size = look.stamp, look.stamp.size
+        is_shorter = stream.size < stream.sent_high
+        if self._file.is_gone or is_shorter or stream.size >= self._next_part_at:
             self._wake.set()
-
-    def _age_of(self, stamp: FileStamp) -> float:
-        """How long ago the change was. The change time cannot be set by anybody, but on a network
-        file system it is another machine's clock."""
-        if not self._trusts_ctime:
-            return 0.0
-        return max(0.0, self._clocks.wall() - stamp.ctime_ns / 1e9)
 
     @property
     def quiet_s(self) -> float:
-        return self._clocks.monotonic() - self._changed_at
+        return self._file.quiet_s
 
     @property
     def seconds_behind(self) -> float:
         """How long bytes have been on the disk that are not stored."""
-        if self.behind_since is None or self.record.stored_bytes >= self.record.stream.size:
-            return 0.0
-        return self._clocks.monotonic() - self.behind_since
+        is_behind = self.record.stored_bytes < self.record.stream.size
+        return self._file.unsent_s if is_behind else 0.0
 
     # The loop and its step.
 
@@ -196,10 +162,10 @@ class StreamProcessor:
     async def step(self) -> float:
         """Does the next thing; returns the seconds after which to look again."""
         self._wake.clear()
-        if self._stamp is None or self._close_reported or self._gone_since is not None:
+        if self._file.stamp is None or self._close_reported or self._file.is_gone:
             close_reported, self._close_reported = self._close_reported, False
             self.observe(await asyncio.to_thread(self.source.look))
-            self._saw_close = self._saw_close or close_reported
+            self._file.saw_close = self._file.saw_close or close_reported
         facts = self._facts()
         if self._idle_reported:
             self._idle_reported = False
@@ -228,16 +194,15 @@ class StreamProcessor:
             await self.record.move_to(StreamState.STALE, outcome)
 
     def _facts(self) -> Facts:
-        assert self._stamp is not None
         quiet = self.quiet_s
         may_be_done = quiet >= self._patience.before_proof
         return Facts(
-            size=self._stamp.size,
+            size=self.record.stream.size,
             sent_high=self.record.stream.sent_high,
             quiet_s=quiet,
-            in_place=self._gone_since is None,
+            in_place=not self._file.is_gone,
             writer=self._writer() if may_be_done else Writer.PRESENT,
-            saw_close=self._saw_close,
+            saw_close=self._file.saw_close,
             may_speculate=self._disturbed == 0,
         )
 
@@ -276,8 +241,8 @@ class StreamProcessor:
         stream = self.record.stream
         number = max(self.record.parts, default=1) + 1
         self._next_part_at = stream.plan.range_of(number).end + lag
-        if sent and self.behind_since is not None:
-            self.behind_since = self._clocks.monotonic()
+        if sent:
+            self._file.parts_sent()
 
     # Ending.
 
@@ -285,7 +250,7 @@ class StreamProcessor:
         await self.record.move_to(StreamState.FINALIZING)
         with self._tripwires.arm(self.source.fd, on_sprung=self._wake.set) as wire:
             disturbance = Disturbance(self.source, lambda: wire.is_sprung)
-            if disturbance.stamp == self._stamp:
+            if disturbance.stamp == self._file.stamp:
                 outcome, proof = await self._finalizer.finalize(
                     self.record,
                     self.source,
@@ -299,7 +264,7 @@ class StreamProcessor:
             self._disturbed += 1
             self.observe(await asyncio.to_thread(self.source.look))
             await self.record.move_to(StreamState.UPLOADING)
-            return 0.0 if self._gone_since is not None else self._patience.before_proof
+            return 0.0 if self._file.is_gone else self._patience.before_proof
         if outcome is Outcome.UNCHANGED:
             await self._abandon_unchanged()
         else:
@@ -311,9 +276,9 @@ class StreamProcessor:
         while (left := self._patience.settle - self.quiet_s) > 0:
             self._wake.clear()
             await self._sleep(left)
-            if disturbance.has_happened() or self._gone_since is not None:
+            if disturbance.has_happened() or self._file.is_gone:
                 return False
-        return self._gone_since is None
+        return not self._file.is_gone
 
     async def _abandon_unchanged(self) -> None:
         if self.record.stream.upload_id:
@@ -339,11 +304,10 @@ class StreamProcessor:
         self.end = End.STORED
 
     async def _leave_if_gone(self) -> float:
-        assert self._gone_since is not None
-        left = GONE_GRACE_S - (self._clocks.monotonic() - self._gone_since)
+        left = GONE_GRACE_S - self._file.gone_s
         if left > 0:
             return left
-        if self._is_replaced:
+        if self._file.is_replaced:
             await self._uploader.abandon(self.record)
             await self._drop("replaced: another file took its name")
         elif self.record.stream.upload_id:

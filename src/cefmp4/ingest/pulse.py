@@ -6,7 +6,8 @@ import os
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.ingest.processor import Clocks, StreamProcessor
+from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.source import Look
 from cefmp4.ingest.stale import StaleStreamChecker

@@ -10,7 +10,8 @@ from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
-from cefmp4.ingest.processor import Clocks, End, StreamProcessor
+from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.selection import Selection
 from cefmp4.ingest.slots import PartSlots

@@ -17,7 +17,8 @@ from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
-from cefmp4.ingest.processor import Clocks, End, StreamProcessor
+from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.recovery import Recovery, expected_etag
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.slots import PartSlots
