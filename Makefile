@@ -4,12 +4,14 @@ SHELL := /bin/bash
 
 PYTHON ?=
 HOURS ?= 1
+ROWS ?=
 export PYTHON
 
 BIN := .venv/bin
+BENCH_ROWS := $(if $(ROWS),--rows $(ROWS))
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/acceptance)
 
-.PHONY: help up setup check test bench faults faults-short soak clean
+.PHONY: help up setup check test test-servers bench bench-short faults faults-short soak clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F"|" '{printf "%-20s %s\n", $$1, $$2}'
@@ -32,9 +34,21 @@ check: ## format, lint, types, import rules, unit tests
 test: setup ## unit, contract, integration and acceptance tests, with real servers
 	$(BIN)/python -m pytest -q $(TESTED)
 
-bench: setup ## speed and cost, beside other tools
-	@scripts/venv embedded,dev,bench
-	$(BIN)/python -m bench
+test-servers: setup ## the same contracts on the servers that S3_* and REDIS_URL name; EMPTIES that Redis
+	TEST_GIVEN_SERVERS=yes $(BIN)/python -m pytest -q tests/contracts
+
+bench: setup .venv-bench/.installed ## speed and cost, beside other tools; ROWS=backlog,crash runs some
+	$(BIN)/python -m bench $(BENCH_ROWS)
+
+bench-short: setup .venv-bench/.installed ## the same, smaller: a few minutes
+	$(BIN)/python -m bench --short $(BENCH_ROWS)
+
+# Apart from ours: one of them wants another botocore.
+.venv-bench/.installed: bench/peers.txt
+	@echo "installing the other tools into .venv-bench"
+	@$(BIN)/python -m venv --clear .venv-bench
+	@.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-input -r $<
+	@touch $@
 
 faults: setup ## kills, stops and breaks everything, at length
 	$(BIN)/python -m pytest -q tests/faults
@@ -46,5 +60,5 @@ soak: setup ## make soak HOURS=8: runs for hours and watches memory and lag
 	$(BIN)/python -m bench.soak --hours $(HOURS)
 
 clean: ## removes what make and the tools made; keeps .cefmp4, where up has its data
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bench bench/results build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,8 @@ from cefmp4.embedded.state import CREDENTIALS, free_port, new_credentials, write
 from cefmp4.model.part import MIN_PART_BYTES
 
 START_SECONDS = 30.0
+# Set by `make test-servers` alone, because the tests empty that Redis.
+USES_GIVEN_SERVERS = os.environ.get("TEST_GIVEN_SERVERS") == "yes"
 
 
 class _Server:
@@ -60,26 +62,13 @@ class _Server:
             os.kill(self.pid, signal.SIGCONT)
 
 
-class SwiftServer(_Server):
-    """An S3 server. A small `min_part_bytes` lets tests use small files."""
+class S3Place:
+    """Where an S3 server is, whoever runs it."""
 
-    def __init__(
-        self, folder: Path, *, min_part_bytes: int = MIN_PART_BYTES, region: str = "us-east-1"
-    ) -> None:
-        self.region = region
-        self.port = free_port()
-        keys = new_credentials()
-        self.access_key = keys.s3_access_key_id
-        self.secret_key = keys.s3_secret_access_key
-        folder.mkdir(parents=True, exist_ok=True)
-        write_private(folder / CREDENTIALS, asdict(keys))
-        super().__init__(
-            swift_process(folder, self.port, region=region, min_part_bytes=min_part_bytes)
-        )
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    region: str
 
     @property
     def environment(self) -> dict[str, str]:
@@ -103,27 +92,69 @@ class SwiftServer(_Server):
         return bucket
 
 
-class ValkeyServer(_Server):
-    def __init__(self, folder: Path) -> None:
+class GivenS3(S3Place):
+    """The server that the environment names, for `make test-servers`."""
+
+    def __init__(self) -> None:
+        self.endpoint_url = os.environ["S3_ENDPOINT_URL"]
+        self.access_key = os.environ["S3_ACCESS_KEY_ID"]
+        self.secret_key = os.environ["S3_SECRET_ACCESS_KEY"]
+        self.region = os.environ.get("S3_REGION_NAME", "us-east-1")
+
+
+class SwiftServer(_Server, S3Place):
+    """An S3 server. A small `min_part_bytes` lets tests use small files."""
+
+    def __init__(
+        self, folder: Path, *, min_part_bytes: int = MIN_PART_BYTES, region: str = "us-east-1"
+    ) -> None:
+        self.region = region
         self.port = free_port()
         keys = new_credentials()
-        self.password = keys.redis_password
+        self.access_key = keys.s3_access_key_id
+        self.secret_key = keys.s3_secret_access_key
         folder.mkdir(parents=True, exist_ok=True)
         write_private(folder / CREDENTIALS, asdict(keys))
-        super().__init__(valkey_process(folder, self.port, keys))
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
+        super().__init__(
+            swift_process(folder, self.port, region=region, min_part_bytes=min_part_bytes)
+        )
 
-    @property
-    def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+class RedisPlace:
+    """Where a Redis is, whoever runs it."""
+
+    url: str
 
     async def flush(self) -> None:
         async with Redis.from_url(self.url) as client:
             await client.flushall()
 
 
+class GivenRedis(RedisPlace):
+    """The server that the environment names. The tests empty it."""
+
+    def __init__(self) -> None:
+        self.url = os.environ["REDIS_URL"]
+
+
+class ValkeyServer(_Server, RedisPlace):
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        keys = new_credentials()
+        self.password = keys.redis_password
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private(folder / CREDENTIALS, asdict(keys))
+        self.url = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        super().__init__(valkey_process(folder, self.port, keys))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def s3_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SwiftServer]:
+async def s3_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3Place]:
     """Shared: take a `new_bucket()`, and a server of your own to hurt one."""
+    if USES_GIVEN_SERVERS:
+        yield GivenS3()
+        return
     server = SwiftServer(tmp_path_factory.mktemp("s3"))
     await server.start()
     yield server
@@ -142,8 +173,11 @@ async def tiny_part_s3_server(
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyServer]:
+async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisPlace]:
     """Shared: use `redis_url`, and a server of your own to hurt one."""
+    if USES_GIVEN_SERVERS:
+        yield GivenRedis()
+        return
     server = ValkeyServer(tmp_path_factory.mktemp("redis"))
     await server.start()
     yield server
@@ -151,7 +185,7 @@ async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 
 @pytest_asyncio.fixture
-async def redis_url(redis_server: ValkeyServer) -> str:
+async def redis_url(redis_server: RedisPlace) -> str:
     """An empty Redis."""
     await redis_server.flush()
     return redis_server.url
