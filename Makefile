@@ -50,14 +50,16 @@ bench-short: setup .venv-bench/.installed ## the same, smaller: a few minutes
 	@.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-input -r $<
 	@touch $@
 
-faults: setup ## kills, stops and breaks everything, at length
-	$(BIN)/python -m pytest -q tests/faults
+faults: setup ## kills, stops and breaks everything, at length, and prints the matrix
+	$(BIN)/python -m pytest -q tests/faults/test_crash_points.py
+	$(BIN)/python -m tests.faults
 
 faults-short: setup ## the part of it that every change must pass
-	@echo "no short fault run yet"
+	$(BIN)/python -m pytest -q tests/faults/test_crash_points.py
+	$(BIN)/python -m tests.faults --short
 
-soak: setup ## make soak HOURS=8: runs for hours and watches memory and lag
-	$(BIN)/python -m bench.soak --hours $(HOURS)
+soak: setup ## make soak HOURS=8: random faults for hours; prints the seed of each round
+	$(BIN)/python -m tests.faults --hours $(HOURS)
 
 clean: ## removes what make and the tools made; keeps .cefmp4, where up has its data
 	rm -rf .venv .venv-bench bench/results build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from cefmp4.app import until_signal
 from cefmp4.errors import PermanentError, TransientError
-from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure
+from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
@@ -34,6 +36,8 @@ class Pretence:
     async def run(self, context: JobContext) -> JobOutcome:
         job, params = context.job, context.job.spec.params
         (context.folder / "scratch").write_bytes(b"x")
+        if context.slot is None and "copy" not in params:
+            raise NeedsSlotError
         await self._redis.rpush(f"test:begun:{job.id}", f"{os.getpid()}:{context.fence}")
         await self._redis.set(f"test:out:{job.id}:{context.fence}", "1")
         mode = params.get("mode", "sleep")
@@ -65,7 +69,7 @@ async def work(folder: Path, options: dict[str, str]) -> None:
     url = os.environ["REDIS_URL"]
     async with (
         until_signal() as stop,
-        Redis.from_url(url) as redis,
+        Redis.from_url(url, retry=Retry(NoBackoff(), 3)) as redis,
         open_jobs(
             url,
             lease_seconds=float(options.get("lease", "2")),

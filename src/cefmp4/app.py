@@ -18,7 +18,13 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.config import Settings, WatchMode
-from cefmp4.errors import ServerUnreachableError, SettingsError, TransientError
+from cefmp4.errors import (
+    AccessDeniedError,
+    BucketMissingError,
+    ServerUnreachableError,
+    SettingsError,
+    TransientError,
+)
 from cefmp4.ingest.aftermath import Aftermath
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
@@ -107,8 +113,11 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
     async with AsyncExitStack() as stack:
 
         async def open_it() -> S3Store:
-            opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
-            await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
+            try:
+                opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
+                await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
+            except (AccessDeniedError, BucketMissingError) as error:
+                raise SettingsError(str(error)) from error
             return opened
 
         store = await _until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
@@ -180,6 +189,8 @@ def build_ingest(
             timeout_s=settings.ffprobe_timeout_seconds,
             memory_bytes=settings.ffprobe_memory_bytes,
         ),
+        slots=slots,
+        hashing=hashing,
         bucket=settings.s3_bucket_name,
         watch_dir=root,
     )

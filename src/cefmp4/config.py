@@ -293,7 +293,7 @@ def load_settings(**overrides: Any) -> tuple[Settings, list[str]]:
     if megabytes and "CHUNK_SIZE_BYTES" not in given:
         try:
             overrides.setdefault("chunk_size_bytes", int(float(megabytes) * MIB))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise SettingsError(f"STREAM_CHUNK_SIZE_MB={megabytes}: it must be a number") from None
     try:
         settings = Settings(**overrides)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cefmp4.model.job import JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.object import FileRange, ListedPart, OpenUpload, StoredObject, StoreProof
 from cefmp4.model.part import Part
@@ -158,4 +159,12 @@ class MediaProbe(Protocol):
 
     async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
         """`fd`: an open descriptor of the file; then a rename of `path` in between is harmless."""
+        ...
+
+
+class JobSink(Protocol):
+    """Takes the jobs of a stream that is described."""
+
+    async def submit(self, spec: JobSpec) -> bool:
+        """False: the job is known already, in whatever state. Raises ServerUnreachableError."""
         ...

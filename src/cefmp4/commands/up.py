@@ -59,4 +59,7 @@ def _announce(connection: Connection, settings: Settings) -> None:
     print(f"  watching   {settings.watch_dir.resolve()}")
     print(f"  storing    s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}")
     print(f"  page       http://{settings.http_host}:{settings.prom_port}/")
-    print("  Drop a recording into the folder. Ctrl-C stops everything; start again to go on.")
+    print(
+        "  Drop a recording into the folder. Ctrl-C stops everything; start again to go on.",
+        flush=True,  # also where it is no terminal: a log must not wait for the end
+    )

@@ -45,7 +45,7 @@ class Conclusion:
             return False
         if processor.end is End.UNCHANGED and former is not None:
             await self._put_back(processor, former)
-            return (await asyncio.to_thread(source.look)).is_replaced
+            return await self._has_changed(processor)
         if processor.end is End.STORED:
             if record.stream.state is StreamState.STORED:
                 await self._describer.describe(record, source)
@@ -62,9 +62,15 @@ class Conclusion:
         await record.release()
         if processor.end is End.TRUNCATED:
             return True
-        look = await asyncio.to_thread(source.look)
-        has_changed = look.in_place and look.stamp != record.stream.stamp
-        return look.is_replaced or (processor.end is End.STORED and has_changed)
+        if processor.end is End.STORED:
+            return await self._has_changed(processor)
+        return (await asyncio.to_thread(source.look)).is_replaced
+
+    @staticmethod
+    async def _has_changed(processor: StreamProcessor) -> bool:
+        look = await asyncio.to_thread(processor.source.look)
+        is_other = look.in_place and look.stamp != processor.record.stream.stamp
+        return look.is_replaced or is_other
 
     async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
         """Only the dates of the file changed: the former generation goes on, with the new dates."""

@@ -1,16 +1,22 @@
 """Object → metadata: probes the local file and stores the document beside the object."""
 
 import asyncio
+import hashlib
 import time
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from cefmp4 import metrics
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.source import SourceFile, crc_of
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.source import ShortFileError, SourceFile, crc_of, hash_range
 from cefmp4.metadata.document import build_document, to_json
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
+from cefmp4.model.part import MIB
 from cefmp4.model.stream import StreamState
 from cefmp4.ports import MediaProbe, ObjectStore
 from cefmp4.retry import patiently
@@ -18,20 +24,34 @@ from cefmp4.retry import patiently
 log = structlog.get_logger()
 
 MAX_PROBES = 2  # a probe is a process with memory of its own
+PATIENCE_S = 10.0  # that a description waits for the wire to be quiet
+READ_BACK_BYTES = 8 * MIB
 
 
 class Describer:
     def __init__(
-        self, *, store: ObjectStore, probe: MediaProbe, bucket: str, watch_dir: str
+        self,
+        *,
+        store: ObjectStore,
+        probe: MediaProbe,
+        slots: PartSlots,
+        hashing: Executor,
+        bucket: str,
+        watch_dir: str,
     ) -> None:
         self._store = store
         self._probe = probe
         self._bucket = bucket
         self._watch_dir = watch_dir
+        self._slots = slots
+        self._hashing = hashing
         self._probing = asyncio.Semaphore(MAX_PROBES)
 
     async def describe(self, record: StreamRecord, source: SourceFile | None) -> None:
         stream = record.stream
+        await self._slots.quiet(PATIENCE_S)  # sending is more urgent than describing
+        if not stream.sha256:
+            stream.sha256 = await self._sha256(record, source)
         media = await self._look_into(record, source)
         stream.playable = media.playable
         document = to_json(
@@ -56,6 +76,26 @@ class Describer:
         )
         await record.move_to(StreamState.DESCRIBED)
         metrics.stream_described(stream, time.time())
+
+    async def _sha256(self, record: StreamRecord, source: SourceFile | None) -> str:
+        """Of the proven bytes: from the local file if it still has them, else from the object."""
+        stream = record.stream
+        if source is not None and source.stamp() == stream.stamp:
+            digest = hashlib.sha256()
+            with suppress(ShortFileError):
+                crc64 = await asyncio.get_running_loop().run_in_executor(
+                    self._hashing, partial(hash_range, source.fd, 0, stream.size, also=(digest,))
+                )
+                if crc64 == stream.crc64:
+                    return digest.hexdigest()
+        digest = hashlib.sha256()
+        for start in range(0, stream.size, READ_BACK_BYTES):
+            end = min(start + READ_BACK_BYTES, stream.size)
+            data = await patiently(
+                partial(self._store.read, stream.key, start, end), what="reading"
+            )
+            await asyncio.to_thread(digest.update, data)
+        return digest.hexdigest()
 
     async def _look_into(self, record: StreamRecord, source: SourceFile | None) -> MediaInfo:
         if source is None or source.stamp() != record.stream.stamp:

@@ -1,11 +1,15 @@
 """Turns a finished file into a proven object: read it once, send what differs, complete, compare.
 
+The SHA-256 comes from the same reading, except for a file that is sent by it: that one was read for
+sending only, so its SHA-256 is left to whoever describes it, when the wire is quiet.
+
 The proof: every byte is read under a tripwire that tells of any writer, every part the store holds
 was checked by the store against the checksum of those very bytes, and the file has not changed
 between the first read and the completion."""
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -26,13 +30,15 @@ from cefmp4.ingest.uploader import (
     together,
 )
 from cefmp4.model import names
-from cefmp4.model.part import Part, PartRange
+from cefmp4.model.part import MIB, Part, PartRange
 from cefmp4.model.stream import FileStamp
 from cefmp4.ports import ObjectStore
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
 
+SHORT = 4 * MIB
+LONG = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 SENDS_AHEAD = 4  # parts of one stream that are hashed and wait for the wire
 
 
@@ -128,6 +134,7 @@ class Finalizer:
         stream = record.stream
         proof = Proof(stamp=disturbance.stamp)
         digest = hashlib.sha256()
+        digests = (digest,) if _is_reading_again(record, proof.stamp.size, former) else ()
         in_line = asyncio.Semaphore(SENDS_AHEAD)
         loop = asyncio.get_running_loop()
 
@@ -141,7 +148,7 @@ class Finalizer:
             async with asyncio.TaskGroup() as group:
                 for part in stream.plan.ranges_for(proof.stamp.size):
                     crc64 = await loop.run_in_executor(
-                        self._hashing, _hash_of, source.fd, part, digest, disturbance.has_happened
+                        self._hashing, _hash_of, source.fd, part, digests, disturbance.has_happened
                     )
                     proof.crcs.append((crc64, part.size))
                     if _is_held(record, part, crc64, proof):
@@ -153,7 +160,7 @@ class Finalizer:
                         await in_line.acquire()
                         proof.sent += 1
                         group.create_task(send_in_line(part, crc64), name=f"part {part.number}")
-        proof.sha256 = digest.hexdigest()
+        proof.sha256 = digest.hexdigest() if digests else ""
         return proof
 
     async def _store_whole(self, record: StreamRecord, source: SourceFile, proof: Proof) -> None:
@@ -212,6 +219,14 @@ class Finalizer:
         self._uploader.upload_ended(stream)
 
 
+def _is_reading_again(record: StreamRecord, size: int, former: FormerGeneration | None) -> bool:
+    """Whether this is the second reading of most of the file, or must tell it from another, or is
+    too short, or too long to stay in the page cache, to be worth another one."""
+    if former is not None or not SHORT <= size <= LONG:
+        return True
+    return 2 * record.stored_bytes >= size
+
+
 def _is_held(record: StreamRecord, part: PartRange, crc64: int, proof: Proof) -> bool:
     """Whether the store has these bytes already; counts what had to be sent in vain."""
     held = record.parts.get(part.number)
@@ -226,6 +241,9 @@ def _is_held(record: StreamRecord, part: PartRange, crc64: int, proof: Proof) ->
 
 
 def _hash_of(
-    fd: int, part: PartRange, digest: "hashlib._Hash", is_stopped: Callable[[], bool]
+    fd: int,
+    part: PartRange,
+    digests: tuple["hashlib._Hash", ...],
+    is_stopped: Callable[[], bool],
 ) -> int:
-    return hash_range(fd, part.start, part.end, also=(digest,), is_stopped=is_stopped)
+    return hash_range(fd, part.start, part.end, also=digests, is_stopped=is_stopped)

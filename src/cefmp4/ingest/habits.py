@@ -24,8 +24,8 @@ class FolderHabits:
     def __init__(self) -> None:
         self._habits: dict[str, Habit] = {}
 
-    def lag_for(self, relpath: str, part_bytes: int) -> int:
-        return max(self._of(relpath).lag, min(part_bytes, MAX_LAG))
+    def lag_for(self, relpath: str) -> int:
+        return self._of(relpath).lag
 
     def waits_for_close(self, relpath: str) -> bool:
         return self._of(relpath).waits > 0
@@ -56,7 +56,7 @@ class FolderHabits:
                 str(key): Habit(lag=int(habit["lag"]), waits=int(habit["waits"]))
                 for key, habit in stored.items()
             }
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             self._habits = {}
 
 

@@ -106,6 +106,8 @@ class StreamProcessor:
         if not self._file.take(look):
             return
         stream = self.record.stream
+        if self.end is not None or stream.is_proven:
+            return  # the record tells of the bytes that were dealt with, not of what comes later
         stream.stamp, stream.size = look.stamp, look.stamp.size
         is_shorter = stream.size < stream.sent_high
         if self._file.is_gone or is_shorter or stream.size >= self._next_part_at:
@@ -228,7 +230,7 @@ class StreamProcessor:
             return self._next_look(facts)
         if stream.state in (StreamState.STALE, StreamState.FINALIZING):
             await record.move_to(StreamState.UPLOADING)
-        lag = self._habits.lag_for(stream.relpath, stream.part_base)
+        lag = self._habits.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))
         sent = await self._uploader.send_full_parts(
             record, self.source, ready, lag=lag, former=self._former
@@ -266,7 +268,7 @@ class StreamProcessor:
             await self.record.move_to(StreamState.UPLOADING)
             return 0.0 if self._file.is_gone else self._patience.before_proof
         if outcome is Outcome.UNCHANGED:
-            await self._abandon_unchanged()
+            await self._abandon_unchanged(proof)
         else:
             await self._mark_stored(proof)
         return 0.0
@@ -280,9 +282,10 @@ class StreamProcessor:
                 return False
         return not self._file.is_gone
 
-    async def _abandon_unchanged(self) -> None:
+    async def _abandon_unchanged(self, proof: Proof) -> None:
         if self.record.stream.upload_id:
             await self._uploader.abandon(self.record)
+        self.record.stream.stamp = proof.stamp  # not what was seen since
         self.end = End.UNCHANGED
 
     async def _mark_stored(self, proof: Proof) -> None:

@@ -40,6 +40,12 @@ class PartSlots:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
 
+    async def quiet(self, patience_s: float) -> None:
+        """Returns once no part is on the wire or waits for it, or when patience is at its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await self._empty.wait()
+
     async def _enter(self, stream_id: str) -> None:
         if not self._waiting and self._has_room(stream_id):
             self._count(stream_id, +1)

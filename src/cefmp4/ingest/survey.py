@@ -33,6 +33,7 @@ class Holdings:
     objects: dict[int, list[StoredObject]] = field(default_factory=lambda: defaultdict(list))
     uploads: list[OpenUpload] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    _taken: dict[str, str] = field(default_factory=dict)  # object key -> path of its file
 
     @property
     def is_empty(self) -> bool:
@@ -46,6 +47,10 @@ class Holdings:
             key=lambda stored: (PurePosixPath(stored.key).name != wanted, -stored.modified_at),
         )
         return same_size[:MAX_CANDIDATES]
+
+    def take_object(self, stored: StoredObject, relpath: str) -> bool:
+        """Whether the object is this file's: files of the same bytes have one each."""
+        return self._taken.setdefault(stored.key, relpath) == relpath
 
     def uploads_like(self, filename: str) -> list[OpenUpload]:
         wanted = names.key_safe(filename)
@@ -77,7 +82,7 @@ class Survey:
     async def find_stored(
         self, holdings: Holdings, source: SourceFile, stamp: FileStamp
     ) -> Stream | None:
-        """The stream whose object holds exactly these bytes, or None."""
+        """The stream whose object holds exactly these bytes, and is no other file's, or None."""
         filename = PurePosixPath(source.relpath).name
         local_crc: int | None = None
         for stored in holdings.objects_like(filename, stamp.size):
@@ -86,7 +91,7 @@ class Survey:
                 if local_crc is None:
                     return None
             stream = await self._compare(holdings, stored, source, stamp, local_crc)
-            if stream is not None:
+            if stream is not None and holdings.take_object(stored, source.relpath):
                 return stream
         return None
 

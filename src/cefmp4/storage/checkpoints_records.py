@@ -2,6 +2,8 @@
 fields of a later version are ignored, so that old and new instances can share one Redis."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -61,7 +63,7 @@ def decode_stream(raw: bytes) -> Stream:
         if "stamp" in record:
             record["stamp"] = FileStamp(*record["stamp"])
         return Stream(**record)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvariantError(f"a stream record in Redis cannot be read: {error}") from error
 
 
@@ -90,9 +92,14 @@ def encode_views(views: list[StreamView]) -> bytes:
 
 def decode_views(raw: bytes) -> list[StreamView]:
     """What an instance of another version wrote in another shape is left out, not guessed."""
-    views = []
-    for record in json.loads(raw):
-        known = {name: value for name, value in record.items() if name in _VIEW_FIELDS}
-        if len(known) == len(_VIEW_FIELDS):
-            views.append(StreamView(**known | {"state": StreamState(known["state"])}))
-    return views
+    try:
+        return [view for record in json.loads(raw) for view in _decode_view(record)]
+    except (ValueError, TypeError, RecursionError):
+        return []
+
+
+def _decode_view(record: Any) -> Iterator[StreamView]:
+    if isinstance(record, dict) and record.keys() >= _VIEW_FIELDS:
+        known = {name: record[name] for name in _VIEW_FIELDS}
+        with suppress(ValueError, TypeError):
+            yield StreamView(**known | {"state": StreamState(known["state"])})

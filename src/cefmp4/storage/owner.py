@@ -35,7 +35,7 @@ def _is_running(pid: int, started: str) -> bool:
         os.kill(pid, 0)  # /proc may hide other users' processes; this does not
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):  # the latter for a number that no process has
         pass
     state, now_started = _stat(pid)
     if not now_started:

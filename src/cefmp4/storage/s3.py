@@ -180,6 +180,11 @@ class S3Store:
     def list_objects(self, prefix: str) -> AsyncIterator[StoredObject]:
         return s3_listing.list_objects(self._calls, prefix)
 
+    async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str:
+        """An address that reads an object of this server until it expires; it carries a
+        signature, so it is a secret."""
+        return await self._calls.presigned_read(key, bucket=bucket or self._bucket, seconds=seconds)
+
     async def delete(self, key: str) -> None:
         with suppress(KeyMissingError):
             await self._calls.call("DeleteObject", Key=key)

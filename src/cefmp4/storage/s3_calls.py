@@ -24,6 +24,14 @@ class S3Calls:
     def bucket(self) -> str:
         return self._bucket
 
+    async def presigned_read(self, key: str, *, bucket: str, seconds: int) -> str:
+        """Made here, without asking the server: whether the object is there shows when it is
+        read."""
+        url: str = await self._client.generate_presigned_url(
+            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+        )
+        return url
+
     async def call(self, operation: str, **params: Any) -> dict[str, Any]:
         return await self.repeat(operation, lambda: self.once(operation, **params))
 

@@ -98,8 +98,8 @@ def refusal_from_reply(
     code, message = "", ""
     try:
         root = ElementTree.fromstring(body)
-    except ElementTree.ParseError:
-        pass
+    except (ElementTree.ParseError, ValueError, LookupError):
+        pass  # no XML, or in an encoding that nobody knows
     else:
         code = root.findtext("{*}Code") or root.findtext("Code") or ""
         message = root.findtext("{*}Message") or root.findtext("Message") or ""
@@ -126,7 +126,7 @@ def _refusal_from_client(operation: str, error: ClientError) -> Refusal:
 
 def _seconds(text: str) -> float:
     # A date is allowed there too; no S3 server that was seen sends one, our own back-off serves.
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isdecimal() else 0.0
 
 
 def translate(operation: str, error: Exception) -> CefError:

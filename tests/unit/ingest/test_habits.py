@@ -1,5 +1,4 @@
 from cefmp4.ingest.habits import MAX_LAG, MIN_LAG, PROBATION, FolderHabits
-from cefmp4.model.part import MIB
 
 
 def test_a_writer_that_rewrites_everything_makes_the_next_files_wait() -> None:
@@ -23,13 +22,13 @@ def test_a_changed_part_doubles_the_lag_up_to_a_limit() -> None:
     habits = FolderHabits()
     for _ in range(20):
         habits.learn("a.mp4", sent_early=30, changed=2, head_changed=False)
-    assert habits.lag_for("a.mp4", 5 * MIB) == MAX_LAG
+    assert habits.lag_for("a.mp4") == MAX_LAG
 
 
 def test_a_changed_head_alone_is_what_writers_do() -> None:
     habits = FolderHabits()
     assert not habits.learn("a.mp4", sent_early=30, changed=1, head_changed=True)
-    assert habits.lag_for("a.mp4", 1) == MIN_LAG
+    assert habits.lag_for("a.mp4") == MIN_LAG
 
 
 def test_it_survives_a_restart_and_garbage() -> None:

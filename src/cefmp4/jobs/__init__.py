@@ -1,0 +1,1 @@
+"""The queue of jobs: the ledger that decides, and the engine that delivers."""

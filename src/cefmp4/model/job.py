@@ -1,0 +1,250 @@
+"""A job: work on a proven object, from hand-over to its one accepted result."""
+
+import hashlib
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from cefmp4.errors import InvariantError
+from cefmp4.model.stream import Stream
+
+MAX_PRIORITY = 100  # jobs of a higher priority start first; 0 is what hand-over uses
+MAX_ERROR_CHARS = 2000
+
+
+class JobKind(StrEnum):
+    HLS = "hls"
+    ANALYSIS = "analysis"
+
+
+class SlotKind(StrEnum):
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+class Lane(StrEnum):
+    """The queue in which a job waits: what it will need decides, not what it is."""
+
+    HLS_LOOK = "hls-look"  # looked at, and copied where no encoding is needed
+    HLS_ENCODE = "hls-encode"
+    ANALYSIS = "analysis"
+
+
+# In the order in which a job may pass through them.
+LANES: dict[JobKind, tuple[Lane, ...]] = {
+    JobKind.HLS: (Lane.HLS_LOOK, Lane.HLS_ENCODE),
+    JobKind.ANALYSIS: (Lane.ANALYSIS,),
+}
+# The slots a job of that lane can use, the preferred one first; none where it waits for no slot.
+SLOTS: dict[Lane, tuple[SlotKind, ...]] = {
+    Lane.HLS_LOOK: (),
+    Lane.HLS_ENCODE: (SlotKind.GPU, SlotKind.CPU),
+    Lane.ANALYSIS: (SlotKind.GPU, SlotKind.CPU),
+}
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"  # waits for a worker, or for the end of its back-off
+    IN_PROGRESS = "in_progress"  # one attempt runs
+    COMPLETE = "complete"  # its one result is accepted
+    FAILED = "failed"  # `reason` says why
+
+
+class FailReason(StrEnum):
+    ERROR = "error"  # trying again cannot help
+    CANCELLED = "cancelled"
+    DEAD_LETTER = "dead_letter"  # every attempt is used up
+
+
+J = JobState
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    J.QUEUED: frozenset({J.IN_PROGRESS, J.FAILED}),
+    J.IN_PROGRESS: frozenset({J.QUEUED, J.COMPLETE, J.FAILED}),
+    J.COMPLETE: frozenset(),
+    J.FAILED: frozenset({J.QUEUED}),  # only by an operator
+}
+FINAL_STATES = frozenset({J.COMPLETE, J.FAILED})
+
+
+def check_move(job_id: str, state: JobState, target: JobState) -> None:
+    """Raises InvariantError for a transition that the table does not have."""
+    if target not in TRANSITIONS[state]:
+        raise InvariantError(f"job {job_id} cannot go from {state} to {target}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInput:
+    """What the job works on: an object, and the local file it was made of where there is one.
+    The file is the same only while its size and its two times are those of the proven bytes."""
+
+    bucket: str = ""
+    key: str = ""
+    path: str = ""
+    size: int = 0
+    etag: str = ""
+    crc64: int = 0
+    inode: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"s3://{self.bucket}/{self.key}" if self.key else self.path
+
+
+def input_of_stream(stream: Stream, *, bucket: str, folder: str) -> JobInput:
+    """`folder`: the watched one. A stream whose object is proven."""
+    stamp = stream.stamp
+    return JobInput(
+        bucket=bucket,
+        key=stream.key,
+        path=f"{folder}/{stream.relpath}" if stamp else "",
+        size=stream.size,
+        etag=stream.etag,
+        crc64=stream.crc64,
+        inode=stamp.inode if stamp else 0,
+        mtime_ns=stamp.mtime_ns if stamp else 0,
+        ctime_ns=stamp.ctime_ns if stamp else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What is asked for. `subject` names the input and its outputs: a stream id, or what
+    `subject_of` makes of an object or file that no stream stands for."""
+
+    subject: str
+    kind: JobKind
+    input: JobInput
+    params: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
+    max_attempts: int = 3
+
+    @property
+    def id(self) -> str:
+        """Derived, so that submitting the same again is harmless."""
+        return f"{self.subject}-{self.kind}"
+
+
+def subject_of(source: JobInput) -> str:
+    """Names one content: another object under the same key is another subject."""
+    facts = (source.name, source.etag, source.size, source.inode, source.mtime_ns)
+    return "x" + hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:20]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    percent: float = 0.0
+    speed: float = 0.0  # seconds of media per second
+    fps: float = 0.0
+    eta_seconds: float | None = None
+    step: str = ""  # what it does right now, for people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The record of a job as it was read. Only the ledger changes it."""
+
+    spec: JobSpec
+    state: JobState
+    reason: FailReason | None = None
+    error: str = ""
+    attempts: int = 0  # begun and not given back
+    round: int = 0  # how often it was put into the queue
+    fence: int = 0  # of the latest attempt
+    fences: tuple[int, ...] = ()  # of every attempt that may have left something behind
+    lane: Lane = Lane.HLS_LOOK
+    owner: str = ""
+    slot: str = ""
+    is_cancel_requested: bool = False
+    accepted: int = 0  # fence of the attempt whose result stands; what is left is to publish it
+    result: dict[str, Any] | None = None
+    progress: JobProgress | None = None
+    submitted_at: float = 0.0
+    due_at: float = 0.0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    updated_at: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.state} attempts={self.attempts} fence={self.fence}>"
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def kind(self) -> JobKind:
+        return self.spec.kind
+
+    @property
+    def next_lane(self) -> Lane | None:
+        """Where it goes when it turns out to need a slot."""
+        lanes = LANES[self.kind]
+        after = lanes.index(self.lane) + 1
+        return lanes[after] if after < len(lanes) else None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.accepted > 0
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state is JobState.COMPLETE
+
+    @property
+    def is_queued(self) -> bool:
+        return self.state is JobState.QUEUED
+
+    @property
+    def is_running(self) -> bool:
+        return self.state is JobState.IN_PROGRESS
+
+    @property
+    def has_failed(self) -> bool:
+        return self.state is JobState.FAILED
+
+    def to_fields(self) -> dict[str, Any]:
+        """For JSON."""
+        progress = self.progress
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "state": self.state,
+            "reason": self.reason,
+            "error": self.error,
+            "subject": self.spec.subject,
+            "input": self.spec.input.name,
+            "priority": self.spec.priority,
+            "attempts": self.attempts,
+            "max_attempts": self.spec.max_attempts,
+            "fence": self.fence,
+            "owner": self.owner.split("|", 1)[0],
+            "lane": self.lane,
+            "slot": self.slot,
+            "cancel_requested": self.is_cancel_requested,
+            "progress": (
+                {item.name: getattr(progress, item.name) for item in fields(progress)}
+                if progress
+                else None
+            ),
+            "result": self.result,
+            "submitted_at": self.submitted_at,
+            "due_at": self.due_at,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "updated_at": self.updated_at,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """Of one lane. `oldest_seconds`: how long the longest waiting job could have been running."""
+
+    queued: int = 0
+    waiting: int = 0  # backing off
+    oldest_seconds: float = 0.0

@@ -1,0 +1,102 @@
+"""`cefmp4 jobs`, as it is called from a shell."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from tests.servers import redis_server, redis_url
+
+from cefmp4.commands import jobs
+from cefmp4.config import Settings
+from cefmp4.errors import RefusedError, UnknownJobError, UnknownStreamError
+from cefmp4.jobs.ledger import open_ledger
+from cefmp4.model.job import JobProgress, Lane
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.storage.checkpoints import open_checkpoints
+
+__all__ = ["redis_server", "redis_url"]
+
+pytestmark = pytest.mark.integration
+
+Call = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+def call(
+    redis_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Call:
+    monkeypatch.setenv("COLUMNS", "200")
+    settings = Settings(redis_url=SecretStr(redis_url), watch_dir=tmp_path, s3_bucket_name="bucket")
+
+    async def run(*words: str) -> str:
+        parser = argparse.ArgumentParser()
+        jobs.add_arguments(parser)
+        assert await jobs.run(parser.parse_args(words), settings) == 0
+        said = capsys.readouterr().out  # nobody has set logging up: its lines come here
+        return "\n".join(line for line in said.splitlines() if "[info" not in line)
+
+    return run
+
+
+async def test_objects_files_and_streams_can_be_submitted(
+    call: Call, tmp_path: Path, redis_url: str
+) -> None:
+    file = tmp_path / "a b.mp4"
+    await asyncio.to_thread(file.write_bytes, b"x")
+    stream = Stream(
+        id="20260101T000000Z-0badcafe",
+        relpath="c.mp4",
+        key="streams/c.mp4",
+        part_base=1,
+        state=StreamState.DESCRIBED,
+    )
+    async with open_checkpoints(redis_url, lease_seconds=5) as checkpoints:
+        assert await checkpoints.claim(stream, "me")
+    first = json.loads(await call("submit", "s3://other/a/b.mp4", "--json"))
+    again = json.loads(await call("submit", "s3://other/a/b.mp4", "--json"))
+    assert (first["is_new"], again["is_new"]) == (True, False)
+    assert first["id"] == again["id"]
+    assert "is queued" in await call("submit", str(file), "--priority", "5")
+    assert "is queued" in await call("submit", stream.id)
+    assert "is known: queued" in await call("submit", stream.id)
+    shown = [json.loads(line) for line in (await call("ls", "--json")).splitlines()]
+    assert {job["input"] for job in shown} == {
+        "s3://other/a/b.mp4",
+        str(file),
+        "s3://bucket/streams/c.mp4",
+    }
+    assert {job["id"] for job in shown} >= {f"{stream.id}-hls"}
+    with pytest.raises(UnknownStreamError):
+        await call("submit", "nothing")
+    with pytest.raises(RefusedError):
+        await call("submit", "s3://nothing")
+
+
+async def test_a_job_is_shown_cancelled_and_retried(call: Call, redis_url: str) -> None:
+    job_id = json.loads(await call("submit", "s3://b/k", "--json"))["id"]
+    assert "no such jobs" in await call("ls", "--state", "complete")
+    assert job_id in await call("ls")
+    assert "is cancelled" in await call("cancel", job_id)
+    facts = json.loads(await call("show", job_id, "--json"))
+    assert (facts["state"], facts["reason"]) == ("failed", "cancelled")
+    assert "cancelled" in await call("show", job_id)
+    assert json.loads(await call("retry", job_id, "--json")) == {"id": job_id, "done": True}
+    async with open_ledger(redis_url, lease_seconds=5) as ledger:
+        job = await ledger.begin(Lane.HLS_LOOK, owner="host|1", slot="", offered=job_id)
+        assert job is not None
+        progress = JobProgress(percent=41.7, speed=2.5, eta_seconds=90)
+        await ledger.heartbeat(job_id, job.fence, progress)
+    assert "42 %, 2.5x, 2 min left" in await call("ls")
+    assert "is told to stop" in await call("cancel", job_id)
+    for action in ("show", "cancel", "retry"):
+        with pytest.raises(UnknownJobError):
+            await call(action, "nobody")
+    with pytest.raises(RefusedError):
+        await call("retry", job_id)

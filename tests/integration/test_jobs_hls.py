@@ -1,0 +1,244 @@
+"""HLS as a job, on a real store: two attempts never mix, and what is published plays."""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from awscrt.checksums import crc64nvme
+from tests.servers import SwiftServer, redis_server, redis_url, s3_server
+
+from cefmp4.encode.hls import HlsOptions
+from cefmp4.encode.making import MakerLimits
+from cefmp4.hls_job import HlsJobs, make_encoders
+from cefmp4.jobs.attempt import Attempt, JobContext
+from cefmp4.jobs.queue import JobQueue, open_jobs
+from cefmp4.jobs.slots import Slots
+from cefmp4.jobs.workplace import open_workplace
+from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobSpec, Lane, SlotKind
+from cefmp4.model.object import FileRange
+from cefmp4.retry import Backoff
+from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
+from cefmp4.worker import JobRunner
+
+__all__ = ["redis_server", "redis_url", "s3_server"]
+
+pytestmark = pytest.mark.integration
+
+SUBJECT = "20260101T000000Z-0badcafe"
+JOB = f"{SUBJECT}-hls"
+
+
+@pytest_asyncio.fixture
+async def bucket(s3_server: SwiftServer) -> str:
+    return await s3_server.new_bucket()
+
+
+@pytest_asyncio.fixture
+async def store(s3_server: SwiftServer, bucket: str) -> AsyncIterator[S3Store]:
+    config = S3Config(
+        endpoint_url=s3_server.endpoint_url,
+        access_key=s3_server.access_key,
+        secret=s3_server.secret_key,
+        bucket=bucket,
+        region=s3_server.region,
+    )
+    async with open_s3_store(config) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def queue(redis_url: str) -> AsyncIterator[JobQueue]:
+    async with open_jobs(redis_url, lease_seconds=5) as opened:
+        yield opened
+
+
+@pytest.fixture
+def jobs(store: S3Store, bucket: str) -> HlsJobs:
+    encoders = make_encoders(
+        ffmpeg="ffmpeg", options=HlsOptions(has_thumbnails=False), limits=MakerLimits()
+    )
+    return HlsJobs(store=store, bucket=bucket, encoders=encoders)
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MPEG-4 part 2, which must be encoded."""
+    path = tmp_path_factory.mktemp("media") / "a.mp4"
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25", "-t", "3", "-c:v", "mpeg4")
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *picture, path], check=True, timeout=60)
+    return path
+
+
+def local(path: Path) -> JobInput:
+    facts = path.stat()
+    return JobInput(
+        path=str(path),
+        size=facts.st_size,
+        inode=facts.st_ino,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
+    )
+
+
+def spec(source: JobInput) -> JobSpec:
+    return JobSpec(subject=SUBJECT, kind=JobKind.HLS, input=source)
+
+
+async def keys(store: S3Store) -> list[str]:
+    prefix = f"hls/{SUBJECT}/"
+    return sorted([one.key.removeprefix(prefix) async for one in store.list_objects(prefix)])
+
+
+async def worked(queue: JobQueue, jobs: HlsJobs, folder: Path) -> Job:
+    """What a worker makes of the only job."""
+    stop = asyncio.Event()
+    with open_workplace(folder) as workplace:
+        runner = JobRunner(
+            queue=queue,
+            procedures={JobKind.HLS: jobs.procedure},
+            slots=Slots({SlotKind.CPU: 1}),
+            workplace=workplace,
+            owner="one",
+            is_dead=lambda _owner: False,
+            backoff=Backoff(first_s=0.1, cap_s=0.2),
+        )
+        running = asyncio.create_task(runner.run(stop))
+        try:
+            deadline = time.monotonic() + 60
+            while not (await queue.ledger.get(JOB)).is_final:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+        finally:
+            stop.set()
+            await running
+    return await queue.ledger.get(JOB)
+
+
+def assert_only_of(fence: int, names: list[str]) -> None:
+    published = {"master.m3u8", "result.json"}
+    assert published <= set(names)
+    assert all(f".a{fence}/" in name for name in names if name not in published), names
+    assert not [name for name in names if name.startswith("staged")]
+
+
+async def test_a_local_file_becomes_hls(
+    queue: JobQueue, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
+) -> None:
+    await queue.submit(spec(local(recording)))
+    job = await worked(queue, jobs, tmp_path)
+    assert job.is_complete, job.error
+    assert (job.lane, job.slot, job.attempts) == (Lane.HLS_ENCODE, "cpu", 1)
+    names = await keys(store)
+    assert_only_of(job.accepted, names)
+    master = (await store.read(f"hls/{SUBJECT}/master.m3u8")).decode()
+    lists = [line for line in master.splitlines() if line and not line.startswith("#")]
+    assert lists
+    assert set(lists) <= set(names)
+    rows = json.loads(await store.read(f"hls/{SUBJECT}/result.json"))["renditions"]
+    assert {row["key"] for one in rows for row in one["segments"]} <= {
+        f"hls/{SUBJECT}/{name}" for name in names
+    }
+    assert job.result is not None
+    assert job.result["master_key"] == f"hls/{SUBJECT}/master.m3u8"
+
+
+async def test_without_the_file_the_object_is_read(
+    queue: JobQueue, jobs: HlsJobs, store: S3Store, bucket: str, recording: Path, tmp_path: Path
+) -> None:
+    key = "streams/a.mp4"
+    etag = await upload(store, key, recording)
+    source = JobInput(bucket=bucket, key=key, path="/nowhere/a.mp4", etag=etag)
+    await queue.submit(spec(source))
+    job = await worked(queue, jobs, tmp_path)
+    assert job.is_complete, job.error
+    assert_only_of(job.accepted, await keys(store))
+
+
+async def upload(store: S3Store, key: str, path: Path) -> str:
+    data = await asyncio.to_thread(path.read_bytes)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return await store.put_object(
+            key,
+            FileRange(fd, 0, len(data)),
+            content_type="video/mp4",
+            metadata={},
+            crc64=crc64nvme(data),
+        )
+    finally:
+        os.close(fd)
+
+
+async def test_an_object_that_was_replaced_fails_at_once(
+    queue: JobQueue, jobs: HlsJobs, store: S3Store, bucket: str, recording: Path, tmp_path: Path
+) -> None:
+    await upload(store, "streams/a.mp4", recording)
+    await queue.submit(spec(JobInput(bucket=bucket, key="streams/a.mp4", etag="other")))
+    job = await worked(queue, jobs, tmp_path)
+    assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
+    assert await keys(store) == []
+
+
+async def test_a_file_that_is_no_video_fails_at_once(
+    queue: JobQueue, jobs: HlsJobs, store: S3Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"nothing")
+    await queue.submit(spec(local(path)))
+    job = await worked(queue, jobs, tmp_path / "work")
+    assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
+    assert await keys(store) == []
+
+
+async def test_a_worker_that_dies_before_publishing_is_followed_by_one_that_only_publishes(
+    queue: JobQueue, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
+) -> None:
+    await queue.submit(spec(local(recording)))
+    first = await queue.ledger.begin(Lane.HLS_LOOK, owner="dead", slot="cpu", offered=JOB)
+    assert first is not None
+    outcome = await jobs.run(
+        JobContext(
+            job=first,
+            slot=SlotKind.CPU,
+            folder=tmp_path,
+            report=lambda _progress: None,
+            ended=asyncio.Event(),
+        )
+    )
+    assert "master.m3u8" not in await keys(store)  # nobody sees it yet
+    assert await queue.ledger.accept(JOB, first.fence, outcome.result)
+    await queue.requeue(await queue.ledger.get(JOB), error="the worker died")
+    job = await worked(queue, jobs, tmp_path / "work")
+    assert job.is_complete
+    assert job.accepted == first.fence != job.fence
+    assert_only_of(first.fence, await keys(store))
+
+
+async def test_the_zombie_of_a_complete_job_leaves_nothing(
+    queue: JobQueue, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
+) -> None:
+    """It wakes up after another attempt has published, and goes on to its own end."""
+    await queue.submit(spec(local(recording)))
+    zombie = await queue.ledger.begin(Lane.HLS_LOOK, owner="zombie", slot="cpu", offered=JOB)
+    assert zombie is not None
+    await queue.requeue(zombie, error="the worker seems dead")
+    job = await worked(queue, jobs, tmp_path / "work")
+    before = await keys(store)
+    assert_only_of(job.accepted, before)
+    with open_workplace(tmp_path / "zombie") as workplace:
+        attempt = Attempt(
+            zombie,
+            SlotKind.CPU,
+            queue=queue,
+            procedure=jobs.procedure,
+            workplace=workplace,
+            heartbeat_s=60,  # it does not hear that it is fenced off until it has a result
+        )
+        assert await attempt.run() == "fenced"
+    assert await keys(store) == before

@@ -1,0 +1,71 @@
+"""Settings of any shape: they are taken, or refused in one line that names the setting and never
+shows a secret."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cefmp4.config import Settings, load_settings
+from cefmp4.errors import SettingsError
+
+NAMES = sorted(
+    {name.upper() for name in Settings.model_fields}
+    | {"PYTHON_LOG_LEVEL", "STREAM_CHUNK_SIZE_MB", "S3_SECRET_KEY", "S3_ACCESS_KEY", "S3_BUCKET"}
+)
+SECRET = "hunter2-very-secret"
+texts = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=30)
+values = st.one_of(
+    texts,
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(["", "0", "-1", "1e999", "nan", "true", "*.mp4", "redis://h", "http://h"]),
+)
+
+
+@contextmanager
+def _environment(given_values: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(given_values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES), values, max_size=5))
+@example({"STREAM_CHUNK_SIZE_MB": "nan"})
+@example({"STREAM_CHUNK_SIZE_MB": "1e999"})
+@example({"SETTLE_SECONDS": "nan"})
+@example({"S3_KEY_TEMPLATE": "{stream_id!z}"})
+@example({"S3_KEY_TEMPLATE": "{date:%"})
+@example({"S3_KEY_TEMPLATE": "{stream_id}{date:%\ud7ff}"})
+def test_any_environment_is_taken_or_refused_in_one_line(given_values: dict[str, str]) -> None:
+    taken, refusal = _load(given_values)
+    if taken is None:
+        assert any(name in refusal.upper() for name in NAMES)
+        return
+    assert taken.chunk_size_bytes >= 5 * 1024 * 1024
+    assert taken.settle_seconds >= 0
+    assert 0 <= taken.prom_port <= 65535
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([name for name in NAMES if "SECRET" in name or name == "REDIS_URL"]), values)
+def test_no_secret_is_ever_shown(name: str, value: str) -> None:
+    secret = f"redis://u:{SECRET}@h/{value}" if name == "REDIS_URL" else SECRET + value
+    taken, refusal = _load({name: secret})
+    assert SECRET not in f"{taken!r} {taken} {refusal}"
+
+
+def _load(environment: dict[str, str]) -> tuple[Settings | None, str]:
+    with _environment(environment):
+        try:
+            return load_settings(_env_file=None)[0], ""
+        except SettingsError as error:
+            return None, str(error)
