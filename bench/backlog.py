@@ -1,5 +1,6 @@
 """Row: finished files that wait to be stored, beside tools that copy them, over HTTP and TLS."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from bench import meter
 from bench.peers import Peer, installed, store
 from bench.place import GIB, Options, place, scratch
 from bench.report import Line
-from bench.service import DESCRIBED, LOADED, STORED, Service
+from bench.service import DESCRIBED, STORED, Service
 from bench.writers import make_head, write_finished
 
 FILES = 16
@@ -50,30 +51,37 @@ async def _peer(options: Options, source: Path, peer: Peer, way: str) -> Cost:
 
 
 async def _ours(options: Options, folder: Path, source: Path, way: str) -> list[Cost]:
-    """The process from its start on; once until all objects are proven, once until all are
-    described as well."""
+    """The service runs already, as services do, and the backlog is moved into its folder; once
+    until all objects are proven, once until all are described as well. What its start costs is in
+    the note."""
+    watch = folder / f"watch-{way}"
+    watch.mkdir()
     async with (
         place(options, tls=way == "tls") as where,
-        Service(where, watch=source, folder=folder) as service,
+        Service(where, watch=watch, folder=folder) as service,
     ):
-        await service.until(LOADED, 1, TIMEOUT_S)
-        start_cpu = service.cpu_s
-        costs = []
-        for name, event in ((OURS, STORED), ("cefmp4, described too", DESCRIBED)):
-            wall = await service.until(event, FILES, TIMEOUT_S)
-            note = f"start-up alone: {start_cpu:.2f} CPU s"
-            if service.trouble:
-                note += f"; warnings: {dict(service.trouble)}"
-            costs.append(
-                Cost(
-                    name=name,
-                    wall_s=wall,
-                    cpu_s=service.cpu_s,
-                    peak_rss=meter.peak_rss(service.pid),
-                    note=note,
+        await service.ready(TIMEOUT_S)
+        start_cpu, dropped_at = service.cpu_s, time.time()
+        source.rename(watch / source.name)
+        try:
+            costs = []
+            for name, event in ((OURS, STORED), ("cefmp4, described too", DESCRIBED)):
+                done_at = service.started + await service.until(event, FILES, TIMEOUT_S)
+                note = f"its start: {start_cpu:.2f} CPU s"
+                if service.trouble:
+                    note += f"; warnings: {dict(service.trouble)}"
+                costs.append(
+                    Cost(
+                        name=name,
+                        wall_s=done_at - dropped_at,
+                        cpu_s=service.cpu_s - start_cpu,
+                        peak_rss=meter.peak_rss(service.pid),
+                        note=note,
+                    )
                 )
-            )
-        return costs
+            return costs
+        finally:
+            (watch / source.name).rename(source)
 
 
 def _lines(

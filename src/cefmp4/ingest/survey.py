@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,7 +14,7 @@ import structlog
 
 from cefmp4.ingest.recovery import expected_etag
 from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
-from cefmp4.metadata.document import DocumentFacts, parse_document
+from cefmp4.metadata.document import DocumentFacts, parse_document, path_text
 from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartRange, PartSizing
@@ -109,6 +110,8 @@ class Survey:
             facts = parse_document(await self._read(document_key))
         if facts is not None and facts.etag == stored.etag:
             if facts.crc64 != local_crc:
+                return None
+            if await asyncio.to_thread(_is_of_another_file, facts, source):
                 return None
             return _described(stored, source.relpath, stamp, facts)
         head = await patiently(lambda: self._store.head(stored.key), what="object check")
@@ -218,6 +221,17 @@ class Survey:
 
     async def _read(self, key: str) -> bytes:
         return await patiently(lambda: self._store.read(key), what="metadata reading")
+
+
+def _is_of_another_file(facts: DocumentFacts, source: SourceFile) -> bool:
+    """Whether the file that the object was made of is there still, under another name than this
+    one. Blocking."""
+    if facts.path == path_text(source.relpath):
+        return False
+    try:
+        return os.lstat(f"{source.root}/{facts.path}").st_size == facts.size
+    except (OSError, ValueError):
+        return False
 
 
 def infer_plan(listed: list[ListedPart], base: int, sizing: PartSizing) -> PartPlan | None:

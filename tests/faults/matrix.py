@@ -1,0 +1,187 @@
+"""Runs worlds side by side and counts what their judges say, one row per fault."""
+
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from tests.faults import (
+    scenarios_files,
+    scenarios_planted,
+    scenarios_process,
+    scenarios_redis,
+    scenarios_s3,
+)
+from tests.faults.judge import Verdict
+from tests.faults.registry import SCENARIOS, Scenario
+from tests.faults.world import open_world
+from tests.servers import SwiftServer
+
+_MODULES = (
+    scenarios_s3,
+    scenarios_redis,
+    scenarios_process,
+    scenarios_files,
+    scenarios_planted,
+)  # importing them fills the registry
+FEW, MANY, MOST = 300, 2000, 10_000  # small files at once: short form, long form, soak
+ACT_S = 120.0  # what a scenario itself may take; its end has a patience of its own
+
+
+@dataclass(slots=True)
+class Row:
+    runs: int = 0
+    losses: int = 0
+    duplicates: int = 0
+    stuck: int = 0
+    leaks: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Matrix:
+    keep: bool = False
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def count(self, name: str, verdict: Verdict, seconds: float) -> None:
+        row = self.rows.setdefault(name, Row())
+        row.runs += 1
+        row.seconds += seconds
+        row.losses += len(verdict.losses)
+        row.duplicates += len(verdict.duplicates)
+        row.stuck += len(verdict.stuck)
+        row.leaks += len(verdict.leaks)
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(
+            row.losses or row.duplicates or row.stuck or row.leaks for row in self.rows.values()
+        )
+
+    def table(self) -> str:
+        lines = [f"{'fault':34} runs losses duplicates stuck leaks seconds"]
+        total = Row()
+        for name, row in [*sorted(self.rows.items()), ("all", total)]:
+            lines.append(
+                f"{name:34} {row.runs:4} {row.losses:6} {row.duplicates:10} {row.stuck:5}"
+                f" {row.leaks:5} {row.seconds:7.1f}"
+            )
+            for column in Row.__slots__:
+                setattr(total, column, getattr(total, column) + getattr(row, column))
+        return "\n".join(lines) + "\n"
+
+
+def chosen(only: Iterable[str], *, is_short: bool) -> list[Scenario]:
+    wanted = set(only)
+    return [
+        one
+        for one in SCENARIOS.values()
+        if (not wanted or wanted & {one.name, one.group}) and (one.is_short or not is_short)
+    ]
+
+
+@asynccontextmanager
+async def open_client(server: SwiftServer) -> AsyncIterator[Any]:
+    session = aioboto3.Session(
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+    )
+    config = AioConfig(s3={"addressing_style": "path"}, retries={"max_attempts": 5})
+    async with session.client("s3", endpoint_url=server.endpoint_url, config=config) as client:
+        yield client
+
+
+async def run_one(
+    one: Scenario,
+    seed: int,
+    folder: Path,
+    server: SwiftServer,
+    client: Any,
+    *,
+    small_files: int = FEW,
+) -> Verdict:
+    async with open_world(one.name, seed, folder, server, client, small_files=small_files) as world:
+        try:
+            async with asyncio.timeout(ACT_S):
+                await one.run(world)
+            verdict = await world.check(patience_s=one.patience_s)
+        except (AssertionError, OSError, ExceptionGroup) as error:  # TimeoutError is an OSError
+            verdict = Verdict(stuck=["".join(traceback.format_exception(error))])
+        if one.catches:
+            verdict = _turned(verdict)
+        await world.judge.clear()
+        return verdict
+
+
+def _turned(verdict: Verdict) -> Verdict:
+    """A planted bug that nobody noticed is the finding."""
+    missed = "the planted bug was not noticed"
+    return Verdict(losses=[missed]) if verdict.is_clean else Verdict()
+
+
+async def _run_counted(
+    matrix: Matrix, one: Scenario, seed: int, server: SwiftServer, client: Any, *, small_files: int
+) -> None:
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="cefmp4-faults-"))
+    started = time.monotonic()
+    verdict = await run_one(one, seed, folder / "w", server, client, small_files=small_files)
+    seconds = time.monotonic() - started
+    matrix.count(one.name, verdict, seconds)
+    said = "ok" if verdict.is_clean else f"FAILED {verdict}"
+    again = "" if verdict.is_clean else f"  (again: --only {one.name} --seed {seed} --runs 1)"
+    sys.stdout.write(f"{one.name:34} seed {seed:<8} {seconds:5.1f} s  {said}{again}\n")
+    sys.stdout.flush()
+    if matrix.keep and not verdict.is_clean:
+        sys.stdout.write(f"    its logs: {folder}\n")
+    else:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def run_all(
+    matrix: Matrix,
+    scenarios: list[Scenario],
+    *,
+    seed: int,
+    runs: int | None,
+    jobs: int,
+    small_files: int,
+) -> None:
+    """Run k of a scenario has the seed `seed + k`."""
+    slots = asyncio.Semaphore(jobs)
+
+    async def guarded(one: Scenario, one_seed: int) -> None:
+        async with slots:
+            await _run_counted(matrix, one, one_seed, server, client, small_files=small_files)
+
+    with tempfile.TemporaryDirectory(prefix="cefmp4-faults-s3-") as folder:
+        server = SwiftServer(Path(folder))
+        await server.start()
+        try:
+            async with open_client(server) as client, asyncio.TaskGroup() as group:
+                for one in sorted(scenarios, key=lambda one: -one.patience_s):  # the longest first
+                    for number in range(one.runs if runs is None else runs):
+                        group.create_task(guarded(one, seed + number))
+        finally:
+            await server.stop()
+
+
+async def soak(
+    matrix: Matrix, scenarios: list[Scenario], *, seed: int, hours: float, jobs: int
+) -> None:
+    until, draw = time.monotonic() + hours * 3600, random.Random(seed)
+    while time.monotonic() < until:
+        batch = draw.sample(scenarios, min(len(scenarios), 10))
+        batch_seed = draw.randrange(1_000_000)
+        sys.stdout.write(f"seed {batch_seed}: {' '.join(one.name for one in batch)}\n")
+        await run_all(matrix, batch, seed=batch_seed, runs=1, jobs=jobs, small_files=MOST)

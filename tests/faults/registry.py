@@ -1,0 +1,49 @@
+"""The list of scenarios: each is a plain async function that hurts a world."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.faults.world import World
+
+Run = Callable[[World], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """`catches`: a planted bug, whose run must end with a verdict that is not clean."""
+
+    name: str
+    group: str
+    run: Run
+    is_short: bool = False
+    runs: int = 1  # of the long form
+    patience_s: float = 40
+    catches: bool = False
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(
+    group: str,
+    *,
+    short: bool = False,
+    runs: int = 1,
+    patience_s: float = 40,
+    catches: bool = False,
+    name: str = "",
+) -> Callable[[Run], Run]:
+    def register(run: Run) -> Run:
+        title = name or getattr(run, "__name__", "").replace("_", "-")
+        SCENARIOS[title] = Scenario(
+            name=title,
+            group=group,
+            run=run,
+            is_short=short,
+            runs=runs,
+            patience_s=patience_s,
+            catches=catches,
+        )
+        return run
+
+    return register
