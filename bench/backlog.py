@@ -1,5 +1,6 @@
 """Row: finished files that wait to be stored, beside tools that copy them, over HTTP and TLS."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ async def _ours(options: Options, folder: Path, source: Path, way: str) -> list[
     ):
         await service.ready(TIMEOUT_S)
         start_cpu, dropped_at = service.cpu_s, time.time()
-        source.rename(watch / source.name)
+        os.rename(source, watch / source.name)
         try:
             costs = []
             for name, event in ((OURS, STORED), ("cefmp4, described too", DESCRIBED)):
@@ -81,7 +82,7 @@ async def _ours(options: Options, folder: Path, source: Path, way: str) -> list[
                 )
             return costs
         finally:
-            (watch / source.name).rename(source)
+            os.rename(watch / source.name, source)
 
 
 def _lines(

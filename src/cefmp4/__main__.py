@@ -21,11 +21,13 @@ COMMANDS = {
     "status": "how far each stream is",
     "streams": "list, show, retry or forget streams",
     "verify": "compare objects with local files, part by part",
+    "worker": "take jobs",
+    "jobs": "list, show, retry, cancel or submit jobs",
     "doctor": "check settings, servers, rights and programs",
 }
 
 
-STARTERS = {"up", "ingest"}  # the others look at what runs
+STARTERS = {"up", "ingest"}  # the others look at what runs, or join it
 
 
 def _with_running_servers(settings: Settings) -> Settings:

@@ -1,68 +1,61 @@
 """The composition root: opens the clients, picks the adapters, builds the service around them."""
 
 import asyncio
-import hashlib
-import json
 import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from cefmp4 import metrics
+from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
 from cefmp4.errors import (
-    AccessDeniedError,
-    BucketMissingError,
-    ServerUnreachableError,
     SettingsError,
-    TransientError,
 )
 from cefmp4.ingest.aftermath import Aftermath
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
-from cefmp4.ingest.mounts import choose_mode
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.orphans import OrphanSweeper
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.pulse import Pulse
-from cefmp4.ingest.reconciler import Reconciler
 from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.rules import Patience
-from cefmp4.ingest.selection import Selection
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.ingest.startup import Startup
 from cefmp4.ingest.survey import Survey
-from cefmp4.ingest.tripwire import Tripwires
 from cefmp4.ingest.uploader import Uploader
-from cefmp4.ingest.watcher import Watcher
 from cefmp4.metadata.probe import FfprobeMediaProbe
 from cefmp4.model import names
-from cefmp4.model.object import PartProof, StoreProof
+from cefmp4.model.job import JobKind
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.operations import forget_stream, retry_stream
-from cefmp4.ports import CheckpointStore
-from cefmp4.retry import STREAM_BACKOFF
-from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
+from cefmp4.ports import JobSink
+from cefmp4.storage.checkpoints import RedisCheckpointStore
 from cefmp4.storage.owner import owner_id
-from cefmp4.storage.s3 import S3Store, open_s3_store
-from cefmp4.storage.s3_connect import S3Config
-from cefmp4.storage.s3_probe import PROBE_PREFIX
+from cefmp4.storage.s3 import S3Store
+from cefmp4.watch.mounts import choose_mode
+from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.selection import Selection
+from cefmp4.watch.tripwire import Tripwires
+from cefmp4.watch.watcher import Watcher
 from cefmp4.web.health import Health
 from cefmp4.web.server import Actions, HttpServer
 
@@ -75,96 +68,18 @@ SPARE_FILES = 200
 CLOCKS = Clocks(monotonic=time.monotonic, wall=time.time)
 
 
-# Clients.
-
-
-@asynccontextmanager
-async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
-    """Waits for Redis as long as STARTUP_TIMEOUT_SECONDS allows."""
-    address = settings.redis_address
-    if address is None:
-        raise SettingsError(
-            "REDIS_URL is not set", hint="set it, or run `cefmp4 up`, which brings its own"
-        )
-    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
-        await _until_reachable(checkpoints.is_fresh, "Redis", "REDIS_URL", settings)
-        yield checkpoints
-
-
-@asynccontextmanager
-async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncIterator[S3Store]:
-    """What the server was seen to prove is remembered, so that only the first start asks."""
-    place = f"{settings.s3_endpoint_url}|{settings.s3_bucket_name}"
-    memo = f"proof:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
-    config = S3Config(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key_id,
-        secret=(
-            settings.s3_secret_access_key.get_secret_value()
-            if settings.s3_secret_access_key
-            else None
-        ),
-        bucket=settings.s3_bucket_name,
-        region=settings.s3_region_name,
-        transfer=settings.part_transfer,
-        max_connections=settings.max_parts_in_flight + 16,
-    )
-    remembered = _read_proof(await checkpoints.recall(memo))
-    async with AsyncExitStack() as stack:
-
-        async def open_it() -> S3Store:
-            try:
-                opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
-                await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
-            except (AccessDeniedError, BucketMissingError) as error:
-                raise SettingsError(str(error)) from error
-            return opened
-
-        store = await _until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
-        if remembered is None:
-            await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
-        log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
-        yield store
-
-
-def _read_proof(text: str | None) -> StoreProof | None:
-    if text is None:
-        return None
-    fields = json.loads(text)
-    return StoreProof(
-        part=PartProof(fields["part"]),
-        full_object_crc=bool(fields["full_object_crc"]),
-        etag_is_md5=bool(fields["etag_is_md5"]),
-    )
-
-
-async def _until_reachable(
-    attempt: Callable[[], Awaitable[T]], server: str, setting: str, settings: Settings
-) -> T:
-    deadline = time.monotonic() + settings.startup_timeout_seconds
-    failures = 0
-    while True:
-        try:
-            return await attempt()
-        except TransientError as error:
-            failures += 1
-            wait = STREAM_BACKOFF.wait_s(failures, error)
-            if time.monotonic() + wait > deadline:
-                raise ServerUnreachableError(
-                    f"{server} is out of reach: {error}", hint=f"check {setting}"
-                ) from error
-            if failures == 1:
-                log.warning(f"waiting for {server}", reason=str(error))
-            await asyncio.sleep(wait)
-
-
 # The service.
+
+
+def handover_kinds(settings: Settings) -> tuple[JobKind, ...]:
+    return tuple(JobKind(kind) for kind in settings.handover_jobs)
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
     checkpoints: RedisCheckpointStore
     store: S3Store
+    jobs: JobSink
 
 
 def build_ingest(
@@ -231,6 +146,20 @@ def build_ingest(
             former=admitted.former,
         )
 
+    conclusion = Conclusion(
+        describer=describer,
+        handover=Handover(
+            sink=clients.jobs,
+            kinds=handover_kinds(settings),
+            bucket=settings.s3_bucket_name,
+            watch_dir=root,
+            max_attempts=settings.worker_max_attempts,
+        ),
+        aftermath=Aftermath(settings.after_upload),
+        index=index,
+        intake=intake,
+        checkpoints=checkpoints,
+    )
     selection = Selection(folder, settings.watch_filter_globs)
     watcher = Watcher(
         folder,
@@ -241,13 +170,7 @@ def build_ingest(
     router = StreamRouter(
         intake=intake,
         selection=selection,
-        conclusion=Conclusion(
-            describer=describer,
-            aftermath=Aftermath(settings.after_upload),
-            index=index,
-            intake=intake,
-            checkpoints=checkpoints,
-        ),
+        conclusion=conclusion,
         slots=slots,
         clocks=CLOCKS,
         make_processor=make_processor,
@@ -266,7 +189,7 @@ def build_ingest(
             index=index,
             intake=intake,
             uploader=uploader,
-            describer=describer,
+            conclusion=conclusion,
         ),
         router=router,
         watcher=watcher,
@@ -318,7 +241,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
             ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="hashing")
         )
         tripwires = await stack.enter_async_context(Tripwires())
-        service = build_ingest(settings, Clients(checkpoints, store), tripwires, hashing)
+        jobs = JobsOnDemand(settings, stack)
+        service = build_ingest(settings, Clients(checkpoints, store, jobs), tripwires, hashing)
         await stack.enter_async_context(_http_server(settings, service, checkpoints))
         await service.run(stop)
 

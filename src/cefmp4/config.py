@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cefmp4.errors import SettingsError
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, check_key_template
 from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
+from cefmp4.model.rendition import CodecChoice
 
 DEFAULT_GLOBS = (
     "*.mp4", "*.m4v", "*.mov", "*.m4a", "*.m4s", "*.mkv", "*.webm", "*.ts", "*.mts", "*.m2ts",
@@ -165,6 +166,20 @@ class Settings(BaseSettings):
         small="a short stall loses streams to another instance", big="takeover waits that long", ge=2, le=600,
     )  # fmt: skip
 
+    handover_jobs: Annotated[tuple[str, ...], NoDecode] = setting(
+        ("hls",), "comma-separated kinds of jobs made of each playable recording (hls), or none"
+    )
+    worker_max_attempts: int = setting(
+        3, "times a job is begun before it counts as dead",
+        small="a crash of the worker loses the job", big="a job that kills its worker does so often", ge=1, le=100,
+    )  # fmt: skip
+    gpu_slots: int = setting(1, "jobs that use the GPU at the same moment", ge=0, le=64)
+    cpu_slots: int = setting(1, "jobs that use the CPU at the same moment", ge=0, le=64)
+    hls_codec: CodecChoice = setting(
+        CodecChoice.BOTH, "hevc+h264, hevc or h264; many browsers cannot play HEVC"
+    )
+    ffmpeg_path: str = setting("ffmpeg", "the ffmpeg program")
+
     ffprobe_path: str = setting("ffprobe", "the ffprobe program")
     ffprobe_timeout_seconds: float = setting(
         30, "seconds one ffprobe run may take",
@@ -199,6 +214,17 @@ class Settings(BaseSettings):
             value = tuple(glob.strip() for glob in value.split(",") if glob.strip())
         if not value:
             raise ValueError("it needs at least one pattern, such as *.mp4")
+        return value
+
+    @field_validator("handover_jobs", mode="before")
+    @classmethod
+    def _known_jobs(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = tuple(word for word in value.replace(" ", "").split(",") if word)
+        if value == ("none",):
+            return ()
+        if not isinstance(value, tuple) or set(value) - {"hls"}:
+            raise ValueError("allowed are hls, none")
         return value
 
     @field_validator("s3_key_template")

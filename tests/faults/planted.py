@@ -9,15 +9,15 @@ from typing import Any
 from cefmp4.__main__ import main
 from cefmp4.errors import LeaseLostError
 from cefmp4.ingest import finalizer, recovery
-from cefmp4.ingest.reconciler import Reconciler
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import hash_range
-from cefmp4.ingest.watcher import Watcher
 from cefmp4.model.event import StreamEvent
 from cefmp4.model.object import ListedPart
 from cefmp4.model.part import Part
 from cefmp4.storage.checkpoints import RedisCheckpointStore
 from cefmp4.storage.checkpoints_records import encode_stream
+from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.watcher import Watcher
 
 
 def skip_the_comparison() -> None:

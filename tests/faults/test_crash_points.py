@@ -32,12 +32,12 @@ from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.source import stamp_of
 from cefmp4.ingest.startup import Startup
 from cefmp4.ingest.survey import Survey
-from cefmp4.ingest.tripwire import Tripwires
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartSizing
 from cefmp4.retry import no_waiting
+from cefmp4.watch.tripwire import Tripwires
 
 pytestmark = pytest.mark.faults
 

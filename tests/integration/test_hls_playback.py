@@ -1,6 +1,7 @@
 """A real browser plays the result: frames advance, seeking works, every rendition gets used."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -75,7 +76,7 @@ async def site(encoded: Encoded, seek_s: float) -> AsyncIterator[tuple[str, asyn
 
     async def told(request: web.Request) -> web.Response:
         if not report.done():
-            report.set_result(await request.json(content_type=None))
+            report.set_result(json.loads(await request.text()))
         return web.Response()
 
     app = web.Application()

@@ -16,10 +16,10 @@ import pytest
 
 from cefmp4 import metrics
 from cefmp4.config import DEFAULT_GLOBS, WatchMode
-from cefmp4.ingest.reconciler import Reconciler
-from cefmp4.ingest.selection import Selection
-from cefmp4.ingest.watcher import Watcher
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.selection import Selection
+from cefmp4.watch.watcher import Watcher
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cefmp4.config import Settings, WatchMode
-from cefmp4.ingest import mounts
 from cefmp4.log import printable
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
+from cefmp4.watch import mounts
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _COUNT_SECONDS = 5.0  # a tree that takes longer is judged by what was seen

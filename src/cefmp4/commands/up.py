@@ -2,14 +2,15 @@
 
 import argparse
 import asyncio
-
-import structlog
+from collections.abc import Coroutine
 
 from cefmp4.app import ingest, until_signal
+from cefmp4.app_worker import slots_of, work
 from cefmp4.config import Settings
-from cefmp4.embedded.supervisor import Connection, EmbeddedServers
+from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.model.job import JobKind
 
-log = structlog.get_logger()
+Service = Coroutine[None, None, None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,8 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     settings.watch_dir.mkdir(parents=True, exist_ok=True)
     async with until_signal() as stop:
         if not (want_redis or want_s3):
-            await ingest(settings, stop=stop)
+            _announce(settings)
+            await _run_together(_services(settings, stop), stop)
             return 0
         async with EmbeddedServers(
             settings.state_dir,
@@ -31,30 +33,38 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
             region=settings.s3_region_name,
             startup_timeout_s=settings.startup_timeout_seconds,
         ) as servers:
-            await _run_beside(servers, settings.with_servers(servers.connection), stop)
+            settings = settings.with_servers(servers.connection)
+            _announce(settings)
+            await _run_together({**_services(settings, stop), "servers": servers.watch()}, stop)
     return 0
 
 
-async def _run_beside(servers: EmbeddedServers, settings: Settings, stop: asyncio.Event) -> None:
-    """The service and the watch over its servers: the end of either is the end of both."""
-    watching = asyncio.create_task(servers.watch(), name="watch embedded servers")
-    working = asyncio.create_task(ingest(settings, stop=stop), name="ingest")
-    _announce(servers.connection, settings)
+def _services(settings: Settings, stop: asyncio.Event) -> dict[str, Service]:
+    services: dict[str, Service] = {"ingest": ingest(settings, stop=stop)}
+    if settings.handover_jobs:
+        services["worker"] = work(
+            settings, kinds=(JobKind.HLS,), slots=slots_of(settings), stop=stop
+        )
+    return services
+
+
+async def _run_together(services: dict[str, Service], stop: asyncio.Event) -> None:
+    """The end of any of them is the end of all; what ended it with an error is raised."""
+    running = [asyncio.create_task(service, name=name) for name, service in services.items()]
     try:
-        await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            stop.set()
-        await working
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await asyncio.wait([task for task in running if task.get_name() != "servers"])
     finally:
-        watching.cancel()
-        working.cancel()
-        ended = await asyncio.gather(watching, working, return_exceptions=True)
+        for task in running:
+            task.cancel()
+        ended = await asyncio.gather(*running, return_exceptions=True)
     for error in ended:
         if isinstance(error, Exception):
             raise error
 
 
-def _announce(connection: Connection, settings: Settings) -> None:
+def _announce(settings: Settings) -> None:
     """For people who start it in a terminal: where things go, and where to look."""
     print(f"  watching   {settings.watch_dir.resolve()}")
     print(f"  storing    s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}")

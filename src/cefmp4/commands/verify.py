@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cefmp4.app import open_redis, open_store
+from cefmp4.clients import open_redis, open_store
 from cefmp4.config import Settings
 from cefmp4.errors import CefError, SourceError
 from cefmp4.ingest.source import READ_BYTES, ShortFileError, SourceFile, crc_of, hash_range

@@ -7,11 +7,14 @@ import structlog
 from cefmp4.errors import SourceError
 from cefmp4.ingest.aftermath import Aftermath
 from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Intake
 from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.source import SourceFile
 from cefmp4.ingest.uploader import FormerGeneration
-from cefmp4.model.stream import StreamState
+from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports import CheckpointStore
 from cefmp4.retry import patiently
 
@@ -23,12 +26,14 @@ class Conclusion:
         self,
         *,
         describer: Describer,
+        handover: Handover,
         aftermath: Aftermath,
         index: FinishedIndex,
         intake: Intake,
         checkpoints: CheckpointStore,
     ) -> None:
         self._describer = describer
+        self._handover = handover
         self._aftermath = aftermath
         self._index = index
         self._intake = intake
@@ -47,16 +52,7 @@ class Conclusion:
             await self._put_back(processor, former)
             return await self._has_changed(processor)
         if processor.end is End.STORED:
-            if record.stream.state is StreamState.STORED:
-                await self._describer.describe(record, source)
-            log.info(
-                "stored and proven",
-                path=record.stream.relpath,
-                bytes=record.stream.size,
-                key=record.stream.key,
-            )
-            self._index.add(record.stream)
-            await self._treat_local_file(processor)
+            await self.finish(record, source)
         elif processor.end in (End.FAILED, End.DROPPED):
             self._index.add(record.stream)
         await record.release()
@@ -65,6 +61,21 @@ class Conclusion:
         if processor.end is End.STORED:
             return await self._has_changed(processor)
         return (await asyncio.to_thread(source.look)).is_replaced
+
+    async def finish(self, record: StreamRecord, source: SourceFile | None) -> None:
+        """From the proven object to the end. A crash on the way repeats it from the start, which
+        changes nothing: the document is the same, the job is known, the local file is gone."""
+        stream = record.stream
+        if stream.state is StreamState.STORED:
+            await self._describer.describe(record, source)
+            has_jobs = await self._handover.submit(stream)
+            if source is not None:
+                await self._treat_local_file(stream, source)
+            await record.move_to(StreamState.DESCRIBED)
+            if has_jobs:
+                await record.move_to(StreamState.HANDED_OVER)
+        log.info("stored and proven", path=stream.relpath, bytes=stream.size, key=stream.key)
+        self._index.add(stream)
 
     @staticmethod
     async def _has_changed(processor: StreamProcessor) -> bool:
@@ -84,10 +95,9 @@ class Conclusion:
         self._index.add(stream)
         log.info("only the dates of a stored file changed", path=stream.relpath)
 
-    async def _treat_local_file(self, processor: StreamProcessor) -> None:
+    async def _treat_local_file(self, stream: Stream, source: SourceFile) -> None:
         if self._aftermath.keeps:
             return
-        stream, source = processor.record.stream, processor.source
         try:
             await asyncio.to_thread(self._aftermath.apply, stream, source)
         except (SourceError, OSError) as error:

@@ -13,11 +13,11 @@ from cefmp4 import metrics
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.source import ShortFileError, SourceFile, crc_of, hash_range
-from cefmp4.metadata.document import build_document, to_json
+from cefmp4.metadata.document import build_document, parse_document, to_json
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
-from cefmp4.model.stream import StreamState
+from cefmp4.model.stream import Stream
 from cefmp4.ports import MediaProbe, ObjectStore
 from cefmp4.retry import patiently
 
@@ -48,7 +48,10 @@ class Describer:
         self._probing = asyncio.Semaphore(MAX_PROBES)
 
     async def describe(self, record: StreamRecord, source: SourceFile | None) -> None:
+        """`source` None: the local file is gone, which it may be because this was done before."""
         stream = record.stream
+        if source is None and await self._was_described(stream):
+            return
         await self._slots.quiet(PATIENCE_S)  # sending is more urgent than describing
         if not stream.sha256:
             stream.sha256 = await self._sha256(record, source)
@@ -74,8 +77,20 @@ class Describer:
             ),
             what="metadata upload",
         )
-        await record.move_to(StreamState.DESCRIBED)
         metrics.stream_described(stream, time.time())
+
+    async def _was_described(self, stream: Stream) -> bool:
+        """A document that was made from the local file is better than what can be made now."""
+        if not await patiently(
+            lambda: self._store.head(names.metadata_key(stream.key)), what="object check"
+        ):
+            return False
+        facts = parse_document(
+            await patiently(
+                lambda: self._store.read(names.metadata_key(stream.key)), what="metadata reading"
+            )
+        )
+        return facts is not None and (facts.stream_id, facts.etag) == (stream.id, stream.etag)
 
     async def _sha256(self, record: StreamRecord, source: SourceFile | None) -> str:
         """Of the proven bytes: from the local file if it still has them, else from the object."""

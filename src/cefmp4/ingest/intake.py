@@ -11,7 +11,6 @@ from cefmp4.errors import LeaseLostError, SourceError
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery
-from cefmp4.ingest.selection import is_being_downloaded
 from cefmp4.ingest.source import SourceFile
 from cefmp4.ingest.survey import Holdings, Survey
 from cefmp4.ingest.uploader import FormerGeneration
@@ -20,6 +19,7 @@ from cefmp4.model.part import PartSizing, plan_for
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports import CheckpointStore, ObjectStore
 from cefmp4.retry import patiently
+from cefmp4.watch.selection import is_being_downloaded
 
 log = structlog.get_logger()
 

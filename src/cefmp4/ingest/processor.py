@@ -20,11 +20,11 @@ from cefmp4.ingest.observation import Clocks, Observation
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import Facts, Move, Patience, Writer, full_parts, judge_stale, next_move
 from cefmp4.ingest.source import Look, SourceFile
-from cefmp4.ingest.tripwire import Tripwires, TripwireState
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES, Part, PartPlan
 from cefmp4.model.stream import StreamState
+from cefmp4.watch.tripwire import Tripwires, TripwireState
 
 log = structlog.get_logger()
 

@@ -13,10 +13,10 @@ from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.selection import Selection
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.retry import Backoff
+from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
 

@@ -15,15 +15,15 @@ from cefmp4.ingest.intake import Intake
 from cefmp4.ingest.orphans import OrphanSweeper
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.pulse import Pulse
-from cefmp4.ingest.reconciler import Reconciler
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.startup import Startup
 from cefmp4.ingest.uploader import first_error
-from cefmp4.ingest.watcher import Watcher
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import Stream
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports import CheckpointStore
+from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.watcher import Watcher
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError
-from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import ForeignStreamError, Intake
 from cefmp4.ingest.record import StreamRecord
@@ -31,14 +31,14 @@ class Startup:
         index: FinishedIndex,
         intake: Intake,
         uploader: Uploader,
-        describer: Describer,
+        conclusion: Conclusion,
     ) -> None:
         self._checkpoints = checkpoints
         self._survey = survey
         self._index = index
         self._intake = intake
         self._uploader = uploader
-        self._describer = describer
+        self._conclusion = conclusion
 
     async def load(self) -> list[Stream]:
         """Fills the index; returns the streams that were not at their end."""
@@ -92,7 +92,7 @@ class Startup:
         except ForeignStreamError:
             return
         if stream.state is StreamState.STORED:
-            await self._describer.describe(record, None)
+            await self._conclusion.finish(record, None)
         else:
             await self._fail_missing(record)
         await record.release()

@@ -170,7 +170,7 @@ class Attempt:
             progress, self._progress = self._progress, None
             try:
                 standing = await self._queue.ledger.heartbeat(self.job.id, self.job.fence, progress)
-            except TransientError as error:
+            except CefError as error:
                 self._progress = self._progress or progress
                 log.debug("heartbeat failed", job=self.job.id, reason=str(error))
                 continue
@@ -225,12 +225,13 @@ class Attempt:
             log.warning("attempt failed", job=self.job.id, reason=str(error))
         else:
             log.error("attempt crashed", job=self.job.id, exc_info=error)
-        await self._discard_own()
         delay_s = self._backoff.wait_s(self.job.attempts, error)
         text = str(error) or type(error).__name__
-        if await patiently(
+        is_retried = await patiently(
             lambda: self._queue.requeue(self.job, error=text, delay_s=delay_s), what="requeue job"
-        ):
+        )
+        await self._discard_own()  # last: no heartbeat holds the lease any more
+        if is_retried:
             return "retried"
         after = await patiently(lambda: self._queue.ledger.get(self.job.id), what="read job")
         if not after.has_failed or after.fence != self.job.fence:

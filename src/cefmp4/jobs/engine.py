@@ -22,7 +22,7 @@ from cefmp4.storage.checkpoints_link import translated_error
 log = structlog.get_logger()
 
 REDELIVERY_S = 15.0  # a ticket whose holder died before it began a job goes to another
-POLL_S = 0.25  # how soon docket looks again when all slots are taken; else tickets come at once
+POLL_S = 0.5  # how soon docket looks again when all slots are taken; else tickets come at once
 SCHEDULING_S = 1.0  # how exactly the end of a back-off is met
 RECONNECT_S = 1.0
 _HEARTBEAT_S = 5.0

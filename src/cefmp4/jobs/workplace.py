@@ -23,6 +23,10 @@ class Workplace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def sweep_others(self) -> None:
+        """What workers of this host that died meanwhile left."""
+        sweep(self.folder.parent)
+
     @contextmanager
     def attempt(self, name: str) -> Iterator[Path]:
         """A new empty folder that is gone afterwards, whatever happens."""

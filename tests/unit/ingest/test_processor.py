@@ -23,12 +23,12 @@ from cefmp4.ingest.recovery import Recovery, expected_etag
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.survey import Survey
-from cefmp4.ingest.tripwire import Tripwires
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartSizing
 from cefmp4.model.stream import StreamState
 from cefmp4.retry import no_waiting
+from cefmp4.watch.tripwire import Tripwires
 
 PART = MIN_PART_BYTES
 LAG = PART  # one part, which is more than the least lag

@@ -10,11 +10,11 @@ from typing import Protocol
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.ingest.rescans import RescanCause, RescanRequests
-from cefmp4.ingest.scan import ScanResult, compare, scan
-from cefmp4.ingest.selection import Selection
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.rescans import RescanCause, RescanRequests
+from cefmp4.watch.scan import ScanResult, compare, scan
+from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
 

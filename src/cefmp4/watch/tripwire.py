@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 
 from cefmp4.errors import InvariantError
-from cefmp4.ingest.mounts import fs_type_of_fd, has_hidden_writers, is_remote
+from cefmp4.watch.mounts import fs_type_of_fd, has_hidden_writers, is_remote
 
 log = structlog.get_logger()
 

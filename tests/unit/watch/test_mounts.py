@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cefmp4.config import WatchMode
-from cefmp4.ingest.mounts import (
+from cefmp4.watch.mounts import (
     choose_mode,
     fs_type_of_fd,
     fs_type_of_path,

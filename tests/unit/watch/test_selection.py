@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cefmp4.config import DEFAULT_GLOBS
-from cefmp4.ingest.selection import Selection, is_being_downloaded
+from cefmp4.watch.selection import Selection, is_being_downloaded
 
 
 @pytest.mark.parametrize(

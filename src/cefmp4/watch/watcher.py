@@ -15,13 +15,13 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.config import WatchMode
 from cefmp4.errors import SettingsError
-from cefmp4.ingest.hints import HintBuffer, Put
-from cefmp4.ingest.inotify import Callbacks, FolderObserver
-from cefmp4.ingest.mounts import choose_mode
-from cefmp4.ingest.rescans import RescanCause, RescanRequests
-from cefmp4.ingest.scan import ScanResult
-from cefmp4.ingest.selection import Selection
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch.hints import HintBuffer, Put
+from cefmp4.watch.inotify import Callbacks, FolderObserver
+from cefmp4.watch.mounts import choose_mode
+from cefmp4.watch.rescans import RescanCause, RescanRequests
+from cefmp4.watch.scan import ScanResult
+from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from cefmp4.config import DEFAULT_GLOBS
-from cefmp4.ingest.scan import ScanResult, compare, scan
-from cefmp4.ingest.selection import Selection
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.scan import ScanResult, compare, scan
+from cefmp4.watch.selection import Selection
 
 
 def look(root: Path, expected_mounts: frozenset[str] = frozenset()) -> ScanResult:

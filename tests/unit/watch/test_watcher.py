@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 from cefmp4 import metrics
 from cefmp4.config import DEFAULT_GLOBS, WatchMode
 from cefmp4.errors import SettingsError
-from cefmp4.ingest.inotify import FolderObserver
-from cefmp4.ingest.rescans import RescanCause
-from cefmp4.ingest.scan import ScanResult, scan
-from cefmp4.ingest.selection import Selection
-from cefmp4.ingest.watcher import Watcher
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch.inotify import FolderObserver
+from cefmp4.watch.rescans import RescanCause
+from cefmp4.watch.scan import ScanResult, scan
+from cefmp4.watch.selection import Selection
+from cefmp4.watch.watcher import Watcher
 
 
 def watch(root: Path, **options: object) -> Watcher:

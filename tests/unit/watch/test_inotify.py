@@ -16,9 +16,9 @@ from watchdog.events import (
 )
 
 from cefmp4.config import DEFAULT_GLOBS
-from cefmp4.ingest.inotify import Callbacks, FolderObserver
-from cefmp4.ingest.selection import Selection
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch.inotify import Callbacks, FolderObserver
+from cefmp4.watch.selection import Selection
 
 
 @dataclass

@@ -19,8 +19,8 @@ from watchdog.events import (
 )
 from watchdog.observers.inotify import InotifyObserver
 
-from cefmp4.ingest.selection import ARIA2_SUFFIX, Selection, is_being_downloaded
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch.selection import ARIA2_SUFFIX, Selection, is_being_downloaded
 
 # Modifications, opens and reads are never asked for: with them, watchdog's own walk through some
 # thousand folders overflows the queue, the overflow makes it walk again, and nothing arrives.

@@ -5,9 +5,9 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cefmp4.ingest.selection import ARIA2_SUFFIX, Selection
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.selection import ARIA2_SUFFIX, Selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 import pytest
 
-from cefmp4.ingest.hints import HintBuffer, Put
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch.hints import HintBuffer, Put
 
 CREATE, CLOSE, DELETE = EventKind.CREATE, EventKind.CLOSE, EventKind.DELETE
 

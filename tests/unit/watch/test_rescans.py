@@ -1,6 +1,6 @@
 import asyncio
 
-from cefmp4.ingest.rescans import RescanCause, RescanRequests
+from cefmp4.watch.rescans import RescanCause, RescanRequests
 
 
 async def test_many_wishes_are_one_look_with_the_first_cause() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cefmp4.errors import InvariantError
-from cefmp4.ingest.mounts import fs_type_of_path, has_hidden_writers
-from cefmp4.ingest.tripwire import Tripwires, TripwireState
+from cefmp4.watch.mounts import fs_type_of_path, has_hidden_writers
+from cefmp4.watch.tripwire import Tripwires, TripwireState
 
 HOLD = "f = open(sys.argv[1], 'ab')"
 HOLD_READ_WRITE = "fd = os.open(sys.argv[1], os.O_RDWR)"
@@ -239,7 +239,7 @@ async def test_file_systems_that_do_not_know_are_blind(
     tripwires: Tripwires,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cefmp4.ingest.tripwire.fs_type_of_fd", lambda _: fs_type)
+    monkeypatch.setattr("cefmp4.watch.tripwire.fs_type_of_fd", lambda _: fs_type)
     assert tripwires.writer_state(fd) is free
     writer = os.open(recording, os.O_WRONLY)
     try:

@@ -7,12 +7,12 @@ import pytest
 
 from cefmp4 import metrics
 from cefmp4.config import DEFAULT_GLOBS
-from cefmp4.ingest.reconciler import EVENTS_COST, POLLING_COST, Reconciler
-from cefmp4.ingest.rescans import RescanCause, RescanRequests
-from cefmp4.ingest.scan import ScanResult
-from cefmp4.ingest.selection import Selection
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.reconciler import EVENTS_COST, POLLING_COST, Reconciler
+from cefmp4.watch.rescans import RescanCause, RescanRequests
+from cefmp4.watch.scan import ScanResult
+from cefmp4.watch.selection import Selection
 
 
 @dataclass

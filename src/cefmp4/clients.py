@@ -1,0 +1,139 @@
+"""The clients of the servers we need: opened with patience, their errors turned into one line."""
+
+import asyncio
+import hashlib
+import importlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from typing import TypeVar
+
+import structlog
+
+from cefmp4.config import Settings
+from cefmp4.errors import (
+    AccessDeniedError,
+    BucketMissingError,
+    ServerUnreachableError,
+    SettingsError,
+    TransientError,
+)
+from cefmp4.model.job import JobSpec
+from cefmp4.model.object import PartProof, StoreProof
+from cefmp4.ports import CheckpointStore, JobSink
+from cefmp4.retry import STREAM_BACKOFF
+from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
+from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.storage.s3_connect import S3Config
+from cefmp4.storage.s3_probe import PROBE_PREFIX
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
+    """Waits for Redis as long as STARTUP_TIMEOUT_SECONDS allows."""
+    address = settings.redis_address
+    if address is None:
+        raise SettingsError(
+            "REDIS_URL is not set", hint="set it, or run `cefmp4 up`, which brings its own"
+        )
+    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
+        await _until_reachable(checkpoints.is_fresh, "Redis", "REDIS_URL", settings)
+        yield checkpoints
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncIterator[S3Store]:
+    """What the server was seen to prove is remembered, so that only the first start asks."""
+    place = f"{settings.s3_endpoint_url}|{settings.s3_bucket_name}"
+    memo = f"proof:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+    config = S3Config(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key_id,
+        secret=(
+            settings.s3_secret_access_key.get_secret_value()
+            if settings.s3_secret_access_key
+            else None
+        ),
+        bucket=settings.s3_bucket_name,
+        region=settings.s3_region_name,
+        transfer=settings.part_transfer,
+        max_connections=settings.max_parts_in_flight + 16,
+    )
+    remembered = _read_proof(await checkpoints.recall(memo))
+    async with AsyncExitStack() as stack:
+
+        async def open_it() -> S3Store:
+            try:
+                opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
+                await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
+            except (AccessDeniedError, BucketMissingError) as error:
+                raise SettingsError(str(error)) from error
+            return opened
+
+        store = await _until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
+        if remembered is None:
+            await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
+        log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
+        yield store
+
+
+def _read_proof(text: str | None) -> StoreProof | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return StoreProof(
+        part=PartProof(fields["part"]),
+        full_object_crc=bool(fields["full_object_crc"]),
+        etag_is_md5=bool(fields["etag_is_md5"]),
+    )
+
+
+async def _until_reachable(
+    attempt: Callable[[], Awaitable[T]], server: str, setting: str, settings: Settings
+) -> T:
+    deadline = time.monotonic() + settings.startup_timeout_seconds
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except TransientError as error:
+            failures += 1
+            wait = STREAM_BACKOFF.wait_s(failures, error)
+            if time.monotonic() + wait > deadline:
+                raise ServerUnreachableError(
+                    f"{server} is out of reach: {error}", hint=f"check {setting}"
+                ) from error
+            if failures == 1:
+                log.warning(f"waiting for {server}", reason=str(error))
+            await asyncio.sleep(wait)
+
+
+class JobsOnDemand:
+    """Opens the queue with the first job: loading its engine costs as much as all the rest of a
+    start, and a restart must not wait for it."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._opening = asyncio.Lock()
+        self._queue: JobSink | None = None
+
+    async def submit(self, spec: JobSpec) -> bool:
+        async with self._opening:
+            if self._queue is None:
+                self._queue = await self._open()
+        return await self._queue.submit(spec)
+
+    async def _open(self) -> JobSink:
+        module = await asyncio.to_thread(importlib.import_module, "cefmp4.jobs.queue")
+        queue: JobSink = await self._stack.enter_async_context(
+            module.open_jobs(
+                self._settings.redis_address or "", lease_seconds=self._settings.lease_seconds
+            )
+        )
+        return queue

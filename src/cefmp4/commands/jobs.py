@@ -1,0 +1,187 @@
+"""`cefmp4 jobs`: list, show, retry, cancel or submit jobs."""
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cefmp4.commands.board import redis_address
+from cefmp4.commands.display import plain, seconds_text, time_text
+from cefmp4.config import Settings
+from cefmp4.errors import RefusedError
+from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.log import printable
+from cefmp4.model.job import (
+    MAX_PRIORITY,
+    Job,
+    JobInput,
+    JobKind,
+    JobSpec,
+    JobState,
+    input_of_stream,
+    subject_of,
+)
+from cefmp4.operations import find_stream
+from cefmp4.storage.checkpoints import open_checkpoints
+
+_COLOURS = {
+    JobState.QUEUED: "blue",
+    JobState.IN_PROGRESS: "yellow",
+    JobState.COMPLETE: "green",
+    JobState.FAILED: "red",
+}
+# What goes on comes first.
+_ORDER = (JobState.IN_PROGRESS, JobState.QUEUED, JobState.FAILED, JobState.COMPLETE)
+_TIMES = frozenset({"submitted_at", "due_at", "started_at", "ended_at", "updated_at"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("ls", help="the jobs: running, waiting, failed, complete")
+    listing.add_argument(
+        "--state", type=JobState, choices=list(JobState), metavar="STATE", help="only these"
+    )
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (50)")
+    showing = actions.add_parser("show", help="everything that is known of one job")
+    retrying = actions.add_parser("retry", help="queue a failed job again, with all its attempts")
+    cancelling = actions.add_parser("cancel", help="end a job that waits or runs")
+    for action in (showing, retrying, cancelling):
+        action.add_argument("id", metavar="ID", help="the job id")
+    submitting = actions.add_parser("submit", help="queue a job for an object, file or stream")
+    submitting.add_argument("what", metavar="WHAT", help="s3://BUCKET/KEY, a path, or a stream id")
+    submitting.add_argument(
+        "--kind", type=JobKind, choices=list(JobKind), default=JobKind.HLS, help="what to do (hls)"
+    )
+    submitting.add_argument(
+        "--priority", type=int, default=0, metavar="N", help=f"{-MAX_PRIORITY} to {MAX_PRIORITY}"
+    )
+    for action in (listing, showing, retrying, cancelling, submitting):
+        action.add_argument("--json", action="store_true", help="JSON, one object a line")
+
+
+async def run(args: argparse.Namespace, settings: Settings) -> int:
+    address = redis_address(settings)
+    if args.action in {"retry", "submit"}:
+        return await _enqueue(address, args, settings)
+    async with open_ledger(address, lease_seconds=settings.lease_seconds) as ledger:
+        if args.action == "ls":
+            await _list(ledger, args)
+        elif args.action == "show":
+            await _show(ledger, args)
+        else:
+            before = await ledger.cancel(args.id)
+            done = "is cancelled" if before is JobState.QUEUED else "is told to stop"
+            _say(args, args.id, done, {"id": args.id, "done": True})
+    return 0
+
+
+async def _list(ledger: RedisLedger, args: argparse.Namespace) -> None:
+    jobs = await ledger.latest([args.state] if args.state else _ORDER, args.limit)
+    if args.json:
+        for job in jobs:
+            print(json.dumps(job.to_fields()))
+    elif jobs:
+        Console().print(_table_of(jobs))
+    else:
+        print("no such jobs" if args.state else "no jobs yet")
+
+
+def _table_of(jobs: list[Job]) -> Table:
+    table = Table("id", "state", "done", "tries", "changed", box=None)
+    table.add_column("input", overflow="fold")
+    table.columns[0].no_wrap = True
+    for job in jobs:
+        state = job.reason or job.state
+        table.add_row(
+            plain(job.id),
+            Text(state.replace("_", " "), style=_COLOURS[job.state]),
+            Text(progress_text(job)),
+            Text(f"{job.attempts}/{job.spec.max_attempts}"),
+            Text(time_text(job.updated_at)),
+            plain(job.spec.input.name),
+        )
+    return table
+
+
+def progress_text(job: Job) -> str:
+    if job.progress is None or not job.is_running:
+        return "-"
+    left = job.progress.eta_seconds
+    eta = f", {seconds_text(left)} left" if left is not None else ""
+    return f"{job.progress.percent:.0f} %, {job.progress.speed:.1f}x{eta}"
+
+
+async def _show(ledger: RedisLedger, args: argparse.Namespace) -> None:
+    job = await ledger.get(args.id)
+    facts = job.to_fields()
+    if args.json:
+        print(json.dumps(facts | {"fences": job.fences, "params": job.spec.params}))
+        return
+    for name, value in facts.items():
+        print(f"{name:16} {printable(_fact(name, value))}")
+
+
+def _fact(name: str, value: object) -> str:
+    if name in _TIMES and isinstance(value, float):
+        return time_text(value)
+    return "-" if value in (None, "") else str(value)
+
+
+async def _enqueue(address: str, args: argparse.Namespace, settings: Settings) -> int:
+    # Here only: the engine takes longer to load than the other actions take to run.
+    from cefmp4.jobs.queue import open_jobs
+
+    async with open_jobs(address, lease_seconds=settings.lease_seconds) as queue:
+        if args.action == "retry":
+            await queue.retry(args.id)
+            _say(args, args.id, "is queued again", {"id": args.id, "done": True})
+            return 0
+        spec = await _spec_of(address, args, settings)
+        is_new = await queue.submit(spec)
+        known = "is queued" if is_new else f"is known: {(await queue.ledger.get(spec.id)).state}"
+        _say(args, spec.id, known, {"id": spec.id, "is_new": is_new})
+    return 0
+
+
+async def _spec_of(address: str, args: argparse.Namespace, settings: Settings) -> JobSpec:
+    subject, source = await _input_of(address, args.what, settings)
+    return JobSpec(subject=subject, kind=args.kind, input=source, priority=args.priority)
+
+
+async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, JobInput]:
+    if what.startswith("s3://"):
+        bucket, _, key = what.removeprefix("s3://").partition("/")
+        if not bucket or not key:
+            raise RefusedError(f"{what!a} names no object", hint="write s3://BUCKET/KEY")
+        source = JobInput(bucket=bucket, key=key)
+        return subject_of(source), source
+    file = await asyncio.to_thread(_input_of_file, Path(what))
+    if file is not None:
+        return subject_of(file), file
+    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
+        stream = await find_stream(checkpoints, what)
+    if not stream.is_proven:
+        raise RefusedError(f"stream {stream.id} is {stream.state}: its object is not proven yet")
+    folder = str(settings.watch_dir.resolve())
+    return stream.id, input_of_stream(stream, bucket=settings.s3_bucket_name, folder=folder)
+
+
+def _input_of_file(path: Path) -> JobInput | None:
+    if not path.is_file():
+        return None
+    facts = path.stat()
+    return JobInput(
+        path=str(path.resolve()),
+        size=facts.st_size,
+        inode=facts.st_ino,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
+    )
+
+
+def _say(args: argparse.Namespace, job_id: str, done: str, fields: dict[str, object]) -> None:
+    print(json.dumps(fields) if args.json else f"job {job_id} {done}")

@@ -1,0 +1,57 @@
+"""`cefmp4 worker`: takes jobs. Start as many as there are hosts; they share one Redis."""
+
+import argparse
+
+from cefmp4.app import until_signal
+from cefmp4.app_worker import slots_of, work
+from cefmp4.config import Settings
+from cefmp4.model.job import JobKind, SlotKind
+
+MAX_SLOTS = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kinds",
+        type=_kinds,
+        default=tuple(JobKind),
+        metavar="KIND,KIND",
+        help=f"the kinds of jobs to take ({','.join(JobKind)})",
+    )
+    parser.add_argument(
+        "--gpu-slots",
+        type=_count,
+        metavar="N",
+        help="jobs that use the GPU at the same moment (GPU_SLOTS)",
+    )
+    parser.add_argument(
+        "--cpu-slots",
+        type=_count,
+        metavar="N",
+        help="jobs that use the CPU at the same moment (CPU_SLOTS)",
+    )
+
+
+async def run(args: argparse.Namespace, settings: Settings) -> int:
+    slots = slots_of(settings)
+    if args.gpu_slots is not None:
+        slots[SlotKind.GPU] = args.gpu_slots
+    if args.cpu_slots is not None:
+        slots[SlotKind.CPU] = args.cpu_slots
+    async with until_signal() as stop:
+        await work(settings, kinds=args.kinds, slots=slots, stop=stop)
+    return 0
+
+
+def _kinds(text: str) -> tuple[JobKind, ...]:
+    try:
+        kinds = tuple(JobKind(word.strip()) for word in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; allowed are {','.join(JobKind)}") from None
+    return tuple(dict.fromkeys(kinds))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_SLOTS:
+        raise argparse.ArgumentTypeError(f"{text!a}: allowed are 0 to {MAX_SLOTS}")
+    return int(text)

@@ -1,0 +1,88 @@
+"""The commit of an encode: what an attempt left staged becomes what players find. And its opposite:
+the removal of what an attempt wrote."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from awscrt.checksums import crc64nvme
+
+from cefmp4.errors import CefError, PermanentError
+from cefmp4.model.names import META_STREAM_ID, content_type_of
+from cefmp4.ports import ObjectStore
+
+log = structlog.get_logger()
+
+MASTER = "master.m3u8"
+RESULT = "result.json"
+STAGED = "attempt"
+_PARALLEL_DELETES = 8
+
+
+def hls_prefix(stream_id: str) -> str:
+    return f"hls/{stream_id}/"
+
+
+def attempt_folder(name: str, attempt: str) -> str:
+    return f"{name}.{attempt}"
+
+
+async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
+    """Makes a finished attempt the one that is seen, the master playlist last, and removes what
+    other attempts left. Done again, here or elsewhere, it does the same."""
+    prefix = hls_prefix(stream_id)
+    staged = f"{prefix}{attempt_folder(STAGED, attempt)}/"
+    for name in (RESULT, MASTER):
+        if await store.head(staged + name) is None:
+            raise PermanentError(f"attempt {attempt} of {stream_id} left no {name}")
+        data = await store.read(staged + name)
+        await store.put_object(
+            prefix + name,
+            data,
+            content_type=content_type_of(name),
+            metadata={META_STREAM_ID: stream_id},
+            crc64=crc64nvme(data),
+        )
+    removed = await remove(store, [key async for key in _others(store, prefix, attempt)])
+    if removed:
+        log.info("leftovers of other attempts removed", objects=removed)
+
+
+async def discard(store: ObjectStore, *, stream_id: str, attempt: str) -> int:
+    """Removes what one attempt wrote, wherever it ran. Returns how many objects."""
+    prefix = hls_prefix(stream_id)
+    own = [key async for key in _keys(store, prefix, lambda found: found == attempt)]
+    return await remove(store, own)
+
+
+async def remove(store: ObjectStore, keys: list[str]) -> int:
+    """What the store refuses to delete now is found by the next `publish`."""
+    slots, removed = asyncio.Semaphore(_PARALLEL_DELETES), 0
+
+    async def delete(key: str) -> None:
+        nonlocal removed
+        async with slots:
+            try:
+                await store.delete(key)
+                removed += 1
+            except CefError as error:
+                log.warning("object is left behind", key=key, reason=str(error))
+
+    async with asyncio.TaskGroup() as group:
+        for key in keys:
+            group.create_task(delete(key), name="delete")
+    return removed
+
+
+def _others(store: ObjectStore, prefix: str, attempt: str) -> AsyncIterator[str]:
+    return _keys(store, prefix, lambda found: found != attempt)
+
+
+async def _keys(
+    store: ObjectStore, prefix: str, is_wanted: Callable[[str], bool]
+) -> AsyncIterator[str]:
+    """Objects in folders of attempts; those with fixed names belong to none."""
+    async for stored in store.list_objects(prefix):
+        folder, slash, _ = stored.key.removeprefix(prefix).partition("/")
+        if slash and is_wanted(folder.rpartition(".")[2]):
+            yield stored.key

@@ -1,0 +1,137 @@
+"""Whether a source may be copied into HLS as it is. Some reasons against it are known from the
+header, some from its first and last packets, and some show only while it is being copied."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from cefmp4.encode.boxes import TrackHeader
+from cefmp4.encode.fragments import Fragment
+from cefmp4.encode.source import AudioTrack, Examined
+from cefmp4.errors import CefError
+from cefmp4.model.rendition import Codec, CodecChoice
+
+MAX_KEY_FRAME_GAP_S = 6.5
+MAX_SIDE = 1920  # more than 1080p gets a ladder
+DURATION_TOLERANCE_S = 0.25
+HEAD_INTERVAL = "%+20"
+TAIL_INTERVAL = "9999999%"
+_MAX_START_S = 0.1
+_PROFILES = {
+    "h264": frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
+    "hevc": frozenset({"Main"}),
+}
+# What a copy alone must be to serve every player that the choice is meant for.
+_WANTED = {
+    CodecChoice.BOTH: Codec.H264,
+    CodecChoice.HEVC: Codec.HEVC,
+    CodecChoice.H264: Codec.H264,
+}
+_PIXELS = frozenset({"yuv420p", "yuvj420p"})
+_IDR = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
+_SLICES = {"h264": frozenset({1, 5}), "hevc": frozenset(range(32))}
+
+
+class CopyRefusedError(CefError):
+    """The source turned out not to fit while it was being copied."""
+
+
+def reasons_against(source: Examined, choice: CodecChoice) -> tuple[str, ...]:
+    """What the header says against a copy; empty where nothing does."""
+    video = source.video
+    wanted = _WANTED[choice]
+    checks = (
+        (video.codec in _PROFILES and video.codec != wanted, f"{wanted} is asked for as well"),
+        (video.codec not in _PROFILES, f"its codec is {video.codec}"),
+        (
+            video.codec in _PROFILES and video.profile not in _PROFILES[video.codec],
+            f"its profile is {video.profile}",
+        ),
+        (video.pix_fmt not in _PIXELS, f"its pixels are {video.pix_fmt}"),
+        (video.is_interlaced, "it is interlaced"),
+        (video.rotation != 0, f"it is rotated by {video.rotation} degrees"),
+        (video.sar != 1, f"its pixels are not square ({video.sar})"),
+        (bool(video.width % 2 or video.height % 2), "a side of it is odd"),
+        (max(video.width, video.height) > MAX_SIDE, "it is larger than 1080p"),
+        (video.start_s > _MAX_START_S, f"its video starts {video.start_s:.2f} s late"),
+    )
+    return tuple(reason for is_so, reason in checks if is_so)
+
+
+def reasons_in_head(packets: Sequence[tuple[float, str]]) -> tuple[str, ...]:
+    """`packets`: time and flags, in the order of the file, from its start."""
+    keys = [at for at, flags in packets if "K" in flags]
+    gaps = [after - before for before, after in pairwise(keys)]
+    if packets and keys:
+        gaps.append(max(at for at, _ in packets) - keys[-1])
+    longest = max(gaps, default=0.0)
+    checks = (
+        (not packets or "K" not in packets[0][1], "it does not begin with a key frame"),
+        (_has_discarded(packets), "an edit list cuts its start"),
+        (longest > MAX_KEY_FRAME_GAP_S, f"its key frames are {longest:.1f} s apart"),
+        (_leads(packets), "pictures are shown before the key frame that they follow"),
+    )
+    return tuple(reason for is_so, reason in checks if is_so)
+
+
+def reasons_in_tail(packets: Sequence[tuple[float, str]]) -> tuple[str, ...]:
+    return ("an edit list cuts its end",) if _has_discarded(packets) else ()
+
+
+def may_copy_audio(track: AudioTrack) -> bool:
+    return track.codec == "aac" and track.profile == "LC" and 1 <= track.channels <= 2
+
+
+def copied_codec(source: Examined) -> Codec:
+    return Codec(source.video.codec)
+
+
+class CopyWatch:
+    """Looks at every fragment of a copy: each must begin with a picture from which a decoder can
+    start, and show nothing from before it."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def check(self, fragment: Fragment, header: TrackHeader) -> None:
+        if header.kind != "video":
+            return
+        length_s = fragment.duration / header.timescale
+        if length_s > MAX_KEY_FRAME_GAP_S:
+            raise CopyRefusedError(f"its key frames are {length_s:.1f} s apart")
+        first = fragment.samples[0]
+        at = 0
+        for sample in fragment.samples:
+            if at + sample.cto < first.cto:
+                raise CopyRefusedError("open groups of pictures: leading pictures at a key frame")
+            at += sample.duration
+        kind = first_slice(fragment.first_sample, header.nal_length, self._codec)
+        if kind not in _IDR[self._codec]:
+            raise CopyRefusedError(f"open groups of pictures: a key frame of NAL type {kind}")
+
+
+def first_slice(sample: memoryview, nal_length: int, codec: Codec) -> int | None:
+    """The type of the first NAL unit that carries a picture."""
+    at = 0
+    while at + nal_length < len(sample):
+        size = int.from_bytes(sample[at : at + nal_length], "big")
+        head = sample[at + nal_length]
+        kind = head & 0x1F if codec is Codec.H264 else head >> 1 & 0x3F
+        if kind in _SLICES[codec]:
+            return kind
+        at += nal_length + size
+    return None
+
+
+def _has_discarded(packets: Sequence[tuple[float, str]]) -> bool:
+    return any("D" in flags for _, flags in packets)
+
+
+def _leads(packets: Sequence[tuple[float, str]]) -> bool:
+    """A packet after a key frame, in the order of decoding, that is shown before it."""
+    key = None
+    for at, flags in packets:
+        if "K" in flags:
+            key = at
+        elif key is not None and at < key:
+            return True
+    return False

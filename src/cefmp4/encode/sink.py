@@ -1,0 +1,65 @@
+"""Where the bytes of one attempt go: named objects under the stream's prefix, a few at a time. It
+remembers what it put, so that a failed encode leaves nothing behind."""
+
+import asyncio
+
+from awscrt.checksums import crc64nvme
+
+from cefmp4.encode.publish import attempt_folder, hls_prefix, remove
+from cefmp4.model.names import META_STREAM_ID, content_type_of
+from cefmp4.ports import ObjectStore
+
+PARALLEL_PUTS = 4
+
+
+class SegmentSink:
+    """`attempt` ends every folder name, so that two attempts at one stream, of which the first may
+    only seem dead, never mix their segments."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        stream_id: str,
+        bucket: str,
+        attempt: str,
+        parallel_puts: int = PARALLEL_PUTS,
+    ) -> None:
+        self._store = store
+        self.stream_id = stream_id
+        self.bucket = bucket
+        self._attempt = attempt
+        self._slots = asyncio.Semaphore(parallel_puts)
+        self._keys: set[str] = set()
+        self.stored_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<SegmentSink {self.prefix} objects={len(self._keys)} bytes={self.stored_bytes}>"
+
+    @property
+    def prefix(self) -> str:
+        return hls_prefix(self.stream_id)
+
+    def folder(self, name: str) -> str:
+        return attempt_folder(name, self._attempt)
+
+    async def put(self, name: str, data: bytes) -> str:
+        """`name` counts from the prefix. Returns the key once the store has the bytes."""
+        key = self.prefix + name
+        async with self._slots:
+            self._keys.add(key)  # before: a lost answer may still have stored it
+            await self._store.put_object(
+                key,
+                data,
+                content_type=content_type_of(name),
+                metadata={META_STREAM_ID: self.stream_id},
+                crc64=crc64nvme(data),
+            )
+        self.stored_bytes += len(data)
+        return key
+
+    async def remove_own(self) -> None:
+        """Takes back what this sink put."""
+        keys, self._keys = sorted(self._keys), set()
+        await remove(self._store, keys)
+        self.stored_bytes = 0

@@ -1,0 +1,136 @@
+"""One pipe of ffmpeg on its way into the store: bytes, fragments, segments, rows. When too many
+segments wait for the store it stops reading, which stops ffmpeg."""
+
+import asyncio
+from collections.abc import Callable
+
+from cefmp4.encode import playlist
+from cefmp4.encode.boxes import BrokenMediaError, TrackHeader
+from cefmp4.encode.ffmpeg import SEGMENT_SECONDS
+from cefmp4.encode.fragments import Fragment, FragmentParser, Init, KeyFrame, Segment, SegmentCutter
+from cefmp4.encode.result import SegmentRow, StoredTrack
+from cefmp4.encode.sink import SegmentSink
+
+SEGMENTS_IN_FLIGHT = 8
+_READ_BYTES = 1024 * 1024
+
+FragmentCheck = Callable[[Fragment, TrackHeader], None]
+
+
+class TrackPump:
+    """`check` sees every fragment before it is used, and may refuse it by raising."""
+
+    def __init__(
+        self,
+        name: str,
+        sink: SegmentSink,
+        *,
+        on_stored: Callable[[], None] = lambda: None,
+        check: FragmentCheck | None = None,
+        encoder: str = "",
+        hdr: str | None = None,
+        language: str = "",
+    ) -> None:
+        self.name = name
+        self._sink = sink
+        self._folder = sink.folder(name)
+        self._on_stored = on_stored
+        self._check = check
+        self._encoder = encoder
+        self._hdr = hdr
+        self._language = language
+        self._slots = asyncio.Semaphore(SEGMENTS_IN_FLIGHT)
+        self._header: TrackHeader | None = None
+        self._cutter: SegmentCutter | None = None
+        self._rows: dict[int, SegmentRow] = {}
+        self._key_frames: dict[int, tuple[KeyFrame, ...]] = {}
+        self._frames = 0
+        self.is_torn = False
+
+    def __repr__(self) -> str:
+        return f"<TrackPump {self.name} segments={len(self._rows)} torn={self.is_torn}>"
+
+    async def pump(self, pipe: asyncio.StreamReader) -> None:
+        """Returns when the pipe has ended and every segment is stored."""
+        parser = FragmentParser()
+        async with asyncio.TaskGroup() as uploads:
+            while data := await pipe.read(_READ_BYTES):
+                for found in parser.feed(data):
+                    if isinstance(found, Init):
+                        await self._begin(found, uploads)
+                    else:
+                        await self._add(found, uploads)
+            try:
+                parser.close()
+            except BrokenMediaError:
+                self.is_torn = True  # ffmpeg died; it is judged by what it said
+            if self._cutter and (last := self._cutter.close()):
+                await self._upload(last, uploads)
+
+    def stored(self) -> StoredTrack | None:
+        """None where not even an init segment came."""
+        if self._header is None:
+            return None
+        indexes = sorted(self._rows)
+        if indexes != list(range(len(indexes))):
+            raise BrokenMediaError(f"{self.name}: a segment is missing")
+        return StoredTrack(
+            name=self.name,
+            folder=self._folder,
+            header=self._header,
+            rows=tuple(self._rows[index] for index in indexes),
+            key_frames=tuple(self._key_frames[index] for index in indexes),
+            frames=self._frames,
+            encoder=self._encoder,
+            hdr=self._hdr,
+            language=self._language,
+        )
+
+    async def _begin(self, init: Init, uploads: asyncio.TaskGroup) -> None:
+        self._header = init.header
+        self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
+        await self._slots.acquire()
+        name = f"{self._folder}/{playlist.INIT}"
+        uploads.create_task(self._store(name, init.data, None), name=f"put {name}")
+
+    async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
+        if self._header is None or self._cutter is None:
+            raise BrokenMediaError("a fragment before its init segment")
+        if self._check:
+            self._check(fragment, self._header)
+        if segment := self._cutter.add(fragment):
+            await self._upload(segment, uploads)
+
+    async def _upload(self, segment: Segment, uploads: asyncio.TaskGroup) -> None:
+        await self._slots.acquire()
+        name = f"{self._folder}/{playlist.segment_name(segment.index)}"
+        uploads.create_task(self._store(name, segment.data, segment), name=f"put {name}")
+
+    async def _store(self, name: str, data: bytes, segment: Segment | None) -> None:
+        try:
+            key = await self._sink.put(name, data)
+        finally:
+            self._slots.release()
+        if segment is not None:
+            self._frames += segment.frames
+            self._rows[segment.index] = self._row(segment, key)
+            self._key_frames[segment.index] = segment.key_frames
+        self._on_stored()
+
+    def _row(self, segment: Segment, key: str) -> SegmentRow:
+        header = self._header
+        if header is None:
+            raise BrokenMediaError("a segment before its init segment")
+        start, end = segment.start / header.timescale, segment.end / header.timescale
+        is_video = header.kind == "video"
+        return SegmentRow(
+            index=segment.index,
+            start=round(start, 6),
+            end=round(end, 6),
+            bytes=len(segment.data),
+            key=key,
+            bucket=self._sink.bucket,
+            size=f"{header.width}x{header.height}" if is_video else "",
+            fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,
+            codec=header.codec,
+        )

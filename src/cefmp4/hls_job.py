@@ -1,0 +1,145 @@
+"""HLS as a job: which bytes it reads, what its slot allows, and how its steps meet the ledger's."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cefmp4.encode import publish
+from cefmp4.encode.encoders import EncoderChooser
+from cefmp4.encode.hls import HlsEncoder, HlsOptions
+from cefmp4.encode.making import Maker, MakerLimits
+from cefmp4.encode.result import HlsResult, NeedsEncoderError, Progress, Tier
+from cefmp4.encode.sink import SegmentSink
+from cefmp4.encode.source import HlsSource
+from cefmp4.errors import PermanentError
+from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
+from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
+from cefmp4.ports import ObjectStore
+
+URL_SECONDS = 24 * 3600  # longer than an encode takes; also how long a leaked address is good
+_ALLOWED = {None: Tier.COPY, SlotKind.CPU: Tier.CPU, SlotKind.GPU: Tier.GPU}
+
+
+class ReadableStore(ObjectStore, Protocol):
+    """A store that other programs can be given an address of."""
+
+    async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str: ...
+
+
+def make_encoder(*, ffmpeg: str, options: HlsOptions, limits: MakerLimits) -> HlsEncoder:
+    chooser = EncoderChooser(program=ffmpeg)
+    maker = Maker(program=ffmpeg, chooser=chooser, limits=limits)
+    return HlsEncoder(maker=maker, chooser=chooser, options=options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HlsJobs:
+    store: ReadableStore
+    bucket: str
+    encoder: HlsEncoder
+
+    @property
+    def procedure(self) -> JobProcedure:
+        return JobProcedure(run=self.run, publish=self.publish, discard=self.discard)
+
+    async def run(self, context: JobContext) -> JobOutcome:
+        job = context.job
+        sink = SegmentSink(
+            self.store,
+            stream_id=job.spec.subject,
+            bucket=self.bucket,
+            attempt=_attempt(context.fence),
+        )
+        with _opened(job.spec.input) as fd:
+            source = HlsSource(fd=fd) if fd is not None else await self._remote(job)
+            try:
+                done = await self.encoder.encode(
+                    source,
+                    sink,
+                    allowed=_ALLOWED[context.slot],
+                    progress=lambda progress: context.report(_shown(progress)),
+                    cancel=context.ended,
+                )
+            except NeedsEncoderError as error:
+                raise NeedsSlotError(str(error)) from error
+        return JobOutcome(result=_summary(done))
+
+    async def publish(self, job: Job) -> None:
+        await publish.publish(
+            self.store, stream_id=job.spec.subject, attempt=_attempt(job.accepted)
+        )
+
+    async def discard(self, job: Job, fence: int) -> None:
+        await publish.discard(self.store, stream_id=job.spec.subject, attempt=_attempt(fence))
+
+    async def _remote(self, job: Job) -> HlsSource:
+        source = job.spec.input
+        if not source.key:
+            raise PermanentError(f"the file {source.path} is gone or has changed")
+        bucket = source.bucket or self.bucket
+        if source.etag and bucket == self.bucket:
+            found = await self.store.head(source.key)
+            if found is None or found.etag != source.etag:
+                raise PermanentError(f"the object {source.key} is gone or was replaced")
+        url = await self.store.presigned_read(source.key, bucket=bucket, seconds=URL_SECONDS)
+        return HlsSource(url=url)
+
+
+def _attempt(fence: int) -> str:
+    return f"a{fence}"
+
+
+@contextmanager
+def _opened(source: JobInput) -> Iterator[int | None]:
+    """The local file, if this host has it and it is still the one that was proven."""
+    fd = _open_same(source)
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _open_same(source: JobInput) -> int | None:
+    if not source.path:
+        return None
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(source.path, flags)
+    except OSError:
+        return None
+    facts = os.fstat(fd)
+    known = (source.inode, source.size, source.mtime_ns, source.ctime_ns)
+    if (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) != known:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _shown(progress: Progress) -> JobProgress:
+    return JobProgress(
+        percent=round(100 * progress.fraction, 1),
+        speed=round(progress.speed, 2),
+        fps=round(progress.fps, 1),
+        eta_seconds=progress.eta_s,
+        step="encode",
+    )
+
+
+def _summary(done: HlsResult) -> dict[str, object]:
+    """For the ledger; the rows lie in the result document."""
+    return {
+        "tier": str(done.tier),
+        "master_key": done.master_key,
+        "result_key": done.result_key,
+        "poster_key": done.poster_key or None,
+        "duration_seconds": round(done.duration_s, 3),
+        "speed": round(done.speed, 2),
+        "renditions": [track.name for track in done.tracks],
+        "segments": len(done.rows),
+        "bytes": sum(track.total_bytes for track in done.tracks),
+        "fallbacks": list(done.fallbacks),
+        "warnings": done.warnings,
+    }

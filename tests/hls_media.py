@@ -1,0 +1,173 @@
+"""Small recordings of every kind, and the examination of the HLS that was made of one."""
+
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cefmp4.encode.boxes import TrackHeader
+from cefmp4.encode.encoders import EncoderChooser
+from cefmp4.encode.fragments import Fragment, FragmentParser, Init
+from cefmp4.encode.hls import HlsEncoder, HlsOptions
+from cefmp4.encode.making import Maker, MakerLimits
+from cefmp4.encode.publish import publish
+from cefmp4.encode.result import HlsResult, Progress
+from cefmp4.encode.sink import SegmentSink
+from cefmp4.encode.source import HlsSource
+from cefmp4.model.rendition import CodecChoice
+
+from .fakes import FakeObjectStore
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30")
+SOUND = ("-f", "lavfi", "-i", "sine")
+H264 = ("-c:v", "libx264", "-preset", "ultrafast")
+AAC = ("-c:a", "aac")
+
+
+def ffmpeg(*arguments: str | Path) -> bytes:
+    """Last in line for the processor: others use this machine, too."""
+    argv = ["nice", "-n", "19", "ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
+    done = subprocess.run(argv, check=False, timeout=100, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def recording(folder: Path, *options: str, seconds: float = 3, name: str = "clip.mp4") -> Path:
+    """Picture and sound, H.264 and AAC, a key frame every two seconds unless told otherwise."""
+    target = folder / name
+    usual = ("-g", "60", *H264, *AAC)
+    ffmpeg(*PICTURE, *SOUND, "-t", str(seconds), *usual, *options, target)
+    return target
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[HlsSource]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield HlsSource(fd=fd)
+    finally:
+        os.close(fd)
+
+
+def encoder(
+    *,
+    codecs: CodecChoice = CodecChoice.BOTH,
+    may_copy: bool = False,
+    has_thumbnails: bool = True,
+    limits: MakerLimits | None = None,
+    chooser: EncoderChooser | None = None,
+) -> HlsEncoder:
+    chosen = chooser or EncoderChooser(program="ffmpeg", use_gpu=False)
+    return HlsEncoder(
+        maker=Maker(program="ffmpeg", chooser=chosen, limits=limits),
+        chooser=chosen,
+        options=HlsOptions(codecs=codecs, may_copy=may_copy, has_thumbnails=has_thumbnails),
+    )
+
+
+def sink_of(store: FakeObjectStore, attempt: str = "1") -> SegmentSink:
+    return SegmentSink(store, stream_id="s1", bucket="recordings", attempt=attempt)
+
+
+@dataclass
+class Encoded:
+    store: FakeObjectStore
+    result: HlsResult
+    progress: list[Progress] = field(default_factory=list)
+
+    def text(self, name: str) -> str:
+        return self.store.data(f"hls/s1/{name}").decode()
+
+    @property
+    def master(self) -> str:
+        return self.text("master.m3u8")
+
+
+async def encode(path: Path, *, using: HlsEncoder | None = None, **options: object) -> Encoded:
+    """With a store in memory; everything in it has been looked at when this returns."""
+    store, progress = FakeObjectStore(), list[Progress]()
+    made = using or encoder(**options)  # type: ignore[arg-type]  # the options of one test
+    async with opened(path) as source:
+        result = await made.encode(source, sink_of(store), progress=progress.append)
+    await publish(store, stream_id="s1", attempt="1")
+    encoded = Encoded(store, result, progress)
+    await asyncio.to_thread(examine, encoded)
+    return encoded
+
+
+def examine(encoded: Encoded) -> None:
+    """Every segment decodes alone, begins with a key frame, and follows on the one before."""
+    for track in encoded.result.tracks:
+        folder = f"hls/s1/{track.folder}"
+        init = encoded.store.data(f"{folder}/init.mp4")
+        end = 0
+        for row in track.rows:
+            data = encoded.store.data(row.key)
+            assert row.bytes == len(data)
+            header, fragments = parse(init + data)
+            if track.is_video:
+                assert all(fragment.samples[0].is_sync for fragment in fragments)
+                assert_no_leading_pictures(fragments)
+                frames = sum(len(fragment.samples) for fragment in fragments)
+                assert decoded_frames(init + data) == frames
+            else:
+                decoded_frames(init + data, kind="a")
+            assert fragments[0].start == end
+            assert abs(row.start * header.timescale - end) <= header.timescale * 1e-5
+            end = fragments[-1].end
+        if track.is_video:
+            examine_key_frames(encoded, folder, init)
+
+
+def examine_key_frames(encoded: Encoded, folder: str, init: bytes) -> None:
+    """Each range of the I-frame playlist is one picture that decodes alone."""
+    text = encoded.store.data(f"{folder}/iframes.m3u8").decode()
+    for size, offset, name in re.findall(r"BYTERANGE:(\d+)@(\d+)\n(\S+)", text):
+        segment = encoded.store.data(f"{folder}/{name}")
+        piece = segment[int(offset) : int(offset) + int(size)]
+        assert decoded_frames(init + piece, is_strict=False) == 1
+
+
+def assert_no_leading_pictures(fragments: list[Fragment]) -> None:
+    for fragment in fragments:
+        at = 0
+        for sample in fragment.samples:
+            assert at + sample.cto >= fragment.samples[0].cto
+            at += sample.duration
+
+
+def parse(data: bytes) -> tuple[TrackHeader, list[Fragment]]:
+    parser = FragmentParser()
+    init, *fragments = list(parser.feed(data))
+    parser.close()
+    assert isinstance(init, Init)
+    return init.header, [fragment for fragment in fragments if isinstance(fragment, Fragment)]
+
+
+def decoded_frames(data: bytes, *, kind: str = "v", is_strict: bool = True) -> int:
+    strict = ("-xerror",) if is_strict else ()
+    argv = ["ffmpeg", "-v", "error", *strict, "-i", "pipe:0", "-map", f"0:{kind}"]
+    argv += ["-fps_mode", "passthrough"] if kind == "v" else []
+    argv += ["-f", "framecrc", "-"]
+    done = subprocess.run(argv, input=data, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert not is_strict or not done.stderr, done.stderr.decode()
+    return sum(not line.startswith(b"#") for line in done.stdout.splitlines())
+
+
+def videos(result: HlsResult) -> list[tuple[str, int, int, float]]:
+    return [
+        (track.name, track.header.width, track.header.height, round(track.frame_rate, 3))
+        for track in result.tracks
+        if track.is_video
+    ]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # another process's doing has no event
+            await asyncio.sleep(0.01)
