@@ -21,6 +21,7 @@ from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.observation import Clocks
@@ -34,6 +35,7 @@ from cefmp4.ingest.startup import Startup
 from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
+from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartSizing
 from cefmp4.retry import no_waiting
@@ -55,13 +57,26 @@ class Seen:
         return MediaInfo(playable=True)
 
 
+class KnownJobs:
+    """Takes every job once."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+
+    async def submit(self, spec: JobSpec) -> bool:
+        is_new = spec.id not in self.ids
+        self.ids.add(spec.id)
+        return is_new
+
+
 @dataclass
 class Ground:
-    """What outlives a process: the disk, S3, Redis, the time."""
+    """What outlives a process: the disk, S3, Redis, the queue, the time."""
 
     folder: Path
     hashing: ThreadPoolExecutor
     store: FakeObjectStore = field(default_factory=lambda: FakeObjectStore(min_part_bytes=PART))
+    jobs: KnownJobs = field(default_factory=KnownJobs)
     dead: set[str] = field(default_factory=set)
     now: float = 1_000_000.0
     stage: int = 0
@@ -131,20 +146,23 @@ class Life:
             bucket="b",
             watch_dir=str(ground.folder),
         )
+        self._conclusion = Conclusion(
+            describer=describer,
+            handover=Handover(
+                sink=ground.jobs, kinds=(JobKind.HLS,), bucket="b", watch_dir="/", max_attempts=3
+            ),
+            aftermath=Aftermath("keep"),
+            index=index,
+            intake=self._intake,
+            checkpoints=checkpoints,
+        )
         self._startup = Startup(
             checkpoints=checkpoints,
             survey=survey,
             index=index,
             intake=self._intake,
             uploader=self._uploader,
-            describer=describer,
-        )
-        self._conclusion = Conclusion(
-            describer=describer,
-            aftermath=Aftermath("keep"),
-            index=index,
-            intake=self._intake,
-            checkpoints=checkpoints,
+            conclusion=self._conclusion,
         )
 
     async def live(self) -> None:
@@ -266,7 +284,9 @@ async def _judge(ground: Ground) -> None:
     assert document["sha256"] == hashlib.sha256(PATCHED).hexdigest()
     assert sum(chunk["size_bytes"] for chunk in document["chunks"]) == len(PATCHED)
     assert ground.store.open_uploads == {}
-    assert [stream.state for stream in await ground.checkpoints.load_streams()] == ["described"]
+    (stream,) = await ground.checkpoints.load_streams()
+    assert stream.state in ("described", "handed_over")
+    assert len(ground.jobs.ids) == 1
 
 
 @pytest.mark.parametrize("wipes", [False, True], ids=["", "wiped"])

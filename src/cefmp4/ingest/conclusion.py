@@ -74,6 +74,8 @@ class Conclusion:
             await record.move_to(StreamState.DESCRIBED)
             if has_jobs:
                 await record.move_to(StreamState.HANDED_OVER)
+        elif stream.state is StreamState.DESCRIBED and await self._handover.submit(stream):
+            await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
         log.info("stored and proven", path=stream.relpath, bytes=stream.size, key=stream.key)
         self._index.add(stream)
 

@@ -12,10 +12,10 @@ from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.source import SourceFile
-from cefmp4.ingest.survey import Holdings, Survey
+from cefmp4.ingest.survey import Found, Holdings, Survey
 from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
-from cefmp4.model.part import PartSizing, plan_for
+from cefmp4.model.part import Part, PartSizing, plan_for
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports import CheckpointStore, ObjectStore
 from cefmp4.retry import patiently
@@ -142,12 +142,13 @@ class Intake:
             lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
         )
 
-    async def write_finished(self, stream: Stream) -> bool:
+    async def write_finished(self, stream: Stream, parts: dict[int, Part] | None = None) -> bool:
         """Writes the record of a stream that needs no work; False when somebody else holds it."""
         try:
-            record = await self.claim(stream, keep_parts=True)
+            record = await self.claim(stream, keep_parts=parts is None)
         except ForeignStreamError:
             return False
+        record.parts = parts if parts is not None else record.parts
         try:
             await record.restore()
         except LeaseLostError:
@@ -160,9 +161,9 @@ class Intake:
         known = self._index.get(relpath)
         if known is None or not known.is_proven:
             return
-        stream = await self._survey.read_stream(relpath, known.key, known.stamp)
-        if stream is not None and stream.id == known.stream_id:
-            await self.write_finished(stream)
+        found = await self._survey.read_stream(relpath, known.key, known.stamp)
+        if found is not None and found.stream.id == known.stream_id:
+            await self.write_finished(found.stream, found.parts)
 
     async def claim(self, stream: Stream, *, keep_parts: bool) -> StreamRecord:
         lease = await patiently(
@@ -252,14 +253,7 @@ class Intake:
         """Redis was emptied: the object or the open upload of this file may be in S3 already."""
         stored = await self._survey.find_stored(holdings, source, stamp)
         if stored is not None:
-            stored.host = self._naming.host
-            if stored.state is StreamState.STORED:
-                return await self._take_up_stored(stored, source)
-            if not await self.write_finished(stored):
-                raise ForeignStreamError
-            self._index.add(stored)
-            log.info("recognised a stored file", path=source.relpath, key=stored.key)
-            return None
+            return await self._take_up(stored, source)
         found = await self._survey.take_upload(
             holdings, source, base=self._naming.part_base, sizing=self._naming.part_sizing
         )
@@ -285,12 +279,16 @@ class Intake:
         log.info("adopted an open upload", path=source.relpath, parts=len(record.parts))
         return Admitted(record=record, source=source)
 
-    async def _take_up_stored(self, stored: Stream, source: SourceFile) -> Admitted:
-        """Only its document is missing, and what that tells of the bytes is read once more."""
-        parts = await self._survey.read_content(stored, source)
-        record = await self.claim(stored, keep_parts=False)
+    async def _take_up(self, found: Found, source: SourceFile) -> Admitted:
+        """Where the document is missing, what it tells of the bytes is read once more."""
+        stream, parts = found.stream, found.parts
+        stream.host = self._naming.host
+        if stream.state is StreamState.STORED:
+            parts = await self._survey.read_content(stream, source)
+        record = await self.claim(stream, keep_parts=False)
         record.parts = parts
         await record.restore()
+        log.info("recognised a stored file", path=source.relpath, key=stream.key)
         return Admitted(record=record, source=source)
 
 

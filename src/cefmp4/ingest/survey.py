@@ -58,6 +58,14 @@ class Holdings:
         return [upload for upload in self.uploads if PurePosixPath(upload.key).name == wanted]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stream whose object is there; `parts` are known where its document tells them."""
+
+    stream: Stream
+    parts: dict[int, Part] = field(default_factory=dict)
+
+
 class Survey:
     def __init__(self, *, store: ObjectStore, prefix: str, hashing: Executor) -> None:
         self._store = store
@@ -82,7 +90,7 @@ class Survey:
 
     async def find_stored(
         self, holdings: Holdings, source: SourceFile, stamp: FileStamp
-    ) -> Stream | None:
+    ) -> Found | None:
         """The stream whose object holds exactly these bytes, and is no other file's, or None."""
         filename = PurePosixPath(source.relpath).name
         local_crc: int | None = None
@@ -103,7 +111,7 @@ class Survey:
         source: SourceFile,
         stamp: FileStamp,
         local_crc: int,
-    ) -> Stream | None:
+    ) -> Found | None:
         document_key = names.metadata_key(stored.key)
         facts = None
         if document_key in holdings.keys:
@@ -118,7 +126,7 @@ class Survey:
         if head is None or not await self._is_same(head, source, stamp, local_crc):
             return None
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
-        return _stream_of(head, source.relpath, stamp, stream_id, local_crc)
+        return Found(_stream_of(head, source.relpath, stamp, stream_id, local_crc))
 
     async def read_content(self, stream: Stream, source: SourceFile) -> dict[int, Part]:
         """Reads a stored file again for what its lost record knew: the SHA-256, noted in `stream`,
@@ -145,7 +153,7 @@ class Survey:
         etag = parts[1].etag if is_single and parts else expected_etag(parts)
         return parts if etag == stream.etag else {}
 
-    async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Stream | None:
+    async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Found | None:
         """A finished stream as its document in S3 tells it."""
         stored = await patiently(lambda: self._store.head(key), what="object check")
         if stored is None or stored.size != stamp.size:
@@ -259,13 +267,13 @@ def _plan_in(metadata: dict[str, str]) -> PartPlan | None:
     return PartPlan(base, sizing) if MIN_PART_BYTES <= base <= MAX_PART_BYTES else None
 
 
-def _described(
-    stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts
-) -> Stream:
+def _described(stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts) -> Found:
     stream = _stream_of(stored, relpath, stamp, facts.stream_id, facts.crc64)
-    stream.generation, stream.sha256 = facts.generation, facts.sha256
+    stream.generation, stream.previous_id = facts.generation, facts.previous_stream_id
+    stream.sha256, stream.playable = facts.sha256, facts.playable
+    stream.started_at, stream.completed_at = facts.started_at, facts.completed_at
     stream.state = StreamState.DESCRIBED
-    return stream
+    return Found(stream, {part.number: part for part in facts.parts})
 
 
 def _stream_of(

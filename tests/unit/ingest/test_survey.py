@@ -41,7 +41,7 @@ async def test_files_of_the_same_bytes_have_an_object_each(
         with SourceFile.open(str(tmp_path), f"{folder}/r.mp4") as source:
             stream = await survey.find_stored(holdings, source, source.stamp())
             again = await survey.find_stored(holdings, source, source.stamp())
-        found[folder] = stream.id if stream else None
-        assert (again.id if again else None) == found[folder]
+        found[folder] = stream.stream.id if stream else None
+        assert (again.stream.id if again else None) == found[folder]
     assert {found["a"], found["b"]} == ids
     assert found["c"] is None
