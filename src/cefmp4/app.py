@@ -17,9 +17,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
-from cefmp4.errors import (
-    SettingsError,
-)
+from cefmp4.errors import SettingsError
 from cefmp4.ingest.aftermath import Aftermath
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
@@ -42,11 +40,11 @@ from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.ingest.startup import Startup
 from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
+from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.metadata.probe import FfprobeMediaProbe
 from cefmp4.model import names
 from cefmp4.model.job import JobKind
-from cefmp4.model.view import StreamView, view_of_record
-from cefmp4.operations import forget_stream, retry_stream
+from cefmp4.operations import find_view, forget_stream, retry_stream
 from cefmp4.ports import JobSink
 from cefmp4.storage.checkpoints import RedisCheckpointStore
 from cefmp4.storage.owner import owner_id
@@ -57,7 +55,9 @@ from cefmp4.watch.selection import Selection
 from cefmp4.watch.tripwire import Tripwires
 from cefmp4.watch.watcher import Watcher
 from cefmp4.web.health import Health
+from cefmp4.web.jobs import JobApi
 from cefmp4.web.server import Actions, HttpServer
+from cefmp4.web.webhook import Webhook
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -242,45 +242,67 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         )
         tripwires = await stack.enter_async_context(Tripwires())
         jobs = JobsOnDemand(settings, stack)
+        ledger = await stack.enter_async_context(
+            open_ledger(settings.redis_address or "", lease_seconds=settings.lease_seconds)
+        )
         service = build_ingest(settings, Clients(checkpoints, store, jobs), tripwires, hashing)
-        await stack.enter_async_context(_http_server(settings, service, checkpoints))
+        job_api = _job_api(settings, ledger, jobs)
+        await stack.enter_async_context(_http_server(settings, service, checkpoints, job_api))
         await service.run(stop)
 
 
-def _http_server(
-    settings: Settings, service: IngestService, checkpoints: RedisCheckpointStore
-) -> HttpServer:
-    async def find(stream_id: str) -> StreamView | None:
-        stream = await checkpoints.load_stream(stream_id)
-        return view_of_record(stream) if stream else None
+def _job_api(settings: Settings, ledger: RedisLedger, jobs: JobsOnDemand) -> JobApi:
+    return JobApi(
+        ledger,
+        retry=jobs.retry,
+        webhook=Webhook(
+            secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
+            bucket=settings.s3_bucket_name,
+            max_attempts=settings.worker_max_attempts,
+            submit=jobs.submit,
+        ),
+    )
 
+
+def _http_server(
+    settings: Settings,
+    service: IngestService,
+    checkpoints: RedisCheckpointStore,
+    job_api: JobApi,
+) -> HttpServer:
     return HttpServer(
         settings.http_host,
         settings.prom_port,
         views=service.views,
         health=lambda: _health(service),
         actions=Actions(
-            find=find,
+            find=partial(find_view, checkpoints),
             retry=partial(retry_stream, checkpoints),
             forget=partial(forget_stream, checkpoints),
         ),
         token=settings.api_token.get_secret_value() if settings.api_token else None,
+        routes=job_api.routes(),
+        measure=job_api.measure,
     )
 
 
 def _health(service: IngestService) -> Health:
     standing = CLOCKS.monotonic() - service.pulse.last_step_at
-    waiting = [
-        f"{server} does not answer"
-        for server, label in (("Redis", "redis"), ("S3", "s3"))
-        if metrics.is_server_down(label)
-    ]
+    waiting = servers_away()
     if not service.is_ready:
         waiting.append("the start is not finished")
     return Health(
         stalled=("the pulse",) if service.is_ready and standing > STALLED_S else (),
         waiting_for=tuple(waiting),
     )
+
+
+def servers_away() -> list[str]:
+    return [
+        f"{server} does not answer"
+        for server, label in (("Redis", "redis"), ("S3", "s3"))
+        if metrics.is_server_down(label)
+    ]
 
 
 @asynccontextmanager

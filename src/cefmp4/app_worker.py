@@ -2,13 +2,19 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
+import structlog
+
+from cefmp4.app import servers_away
 from cefmp4.clients import open_redis, open_store
-from cefmp4.config import Settings
-from cefmp4.encode.hls import HlsOptions
+from cefmp4.config import GpuUse, Settings
+from cefmp4.encode.encoders import EncoderChooser
+from cefmp4.encode.hls import HlsEncoder, HlsOptions
 from cefmp4.encode.making import MakerLimits
+from cefmp4.gpu_slots import usable_slots
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobProcedure
 from cefmp4.jobs.queue import open_jobs
@@ -16,7 +22,14 @@ from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import JobKind, SlotKind
 from cefmp4.storage.owner import is_dead, owner_id
+from cefmp4.web.health import Health
+from cefmp4.web.listener import Listener
+from cefmp4.web.probes import Probes
 from cefmp4.worker import JobRunner
+
+log = structlog.get_logger()
+
+STALLED_S = 300.0  # clearing away what a large job left takes minutes on a slow store
 
 
 async def work(
@@ -25,9 +38,10 @@ async def work(
     kinds: Sequence[JobKind],
     slots: Mapping[SlotKind, int],
     stop: asyncio.Event,
-    drain_s: float = 0.0,
+    port: int | None = None,
 ) -> None:
-    """Takes jobs until `stop`."""
+    """Takes jobs until `stop`. Metrics and health are on `port`; None: this process has them
+    elsewhere."""
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(open_redis(settings))
         store = await stack.enter_async_context(open_store(settings, checkpoints))
@@ -35,26 +49,60 @@ async def work(
             open_jobs(settings.redis_address or "", lease_seconds=settings.lease_seconds)
         )
         workplace = stack.enter_context(open_workplace(settings.state_dir / "work"))
+        use_gpu = settings.hls_gpu is GpuUse.AUTO
+        chooser = EncoderChooser(program=settings.ffmpeg_path, use_gpu=use_gpu)
         hls = HlsJobs(
-            store=store,
-            bucket=settings.s3_bucket_name,
-            encoder=make_encoder(
-                ffmpeg=settings.ffmpeg_path,
-                options=HlsOptions(codecs=settings.hls_codec, ffprobe=settings.ffprobe_path),
-                limits=MakerLimits(),
-            ),
+            store=store, bucket=settings.s3_bucket_name, encoder=_encoder(settings, chooser)
         )
         procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
-        await JobRunner(
+        runner = JobRunner(
             queue=queue,
             procedures={kind: procedures[kind] for kind in kinds if kind in procedures},
-            slots=Slots(slots),
+            slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
             workplace=workplace,
             owner=owner_id(settings.instance_id or socket.gethostname()),
             is_dead=is_dead,
-            drain_s=drain_s,
-        ).run(stop)
+            drain_s=settings.worker_drain_seconds,
+        )
+        if port is not None:
+            listener = await stack.enter_async_context(_listener(settings, port, runner))
+            log.info("metrics and health", host=settings.http_host, port=listener.port)
+        await runner.run(stop)
 
 
 def slots_of(settings: Settings) -> dict[SlotKind, int]:
     return {SlotKind.GPU: settings.gpu_slots, SlotKind.CPU: settings.cpu_slots}
+
+
+def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
+    return make_encoder(
+        ffmpeg=settings.ffmpeg_path,
+        options=HlsOptions(
+            codecs=settings.hls_codec,
+            may_copy=settings.hls_remux,
+            has_thumbnails=settings.hls_thumbnails,
+            ffprobe=settings.ffprobe_path,
+        ),
+        limits=MakerLimits(),
+        chooser=chooser,
+    )
+
+
+def _listener(settings: Settings, port: int, runner: JobRunner) -> Listener:
+    return Listener(
+        settings.http_host,
+        port,
+        Probes(lambda: _health(runner)).routes(),
+        setting="WORKER_PORT",
+    )
+
+
+def _health(runner: JobRunner) -> Health:
+    standing = time.monotonic() - runner.last_step_at
+    waiting = servers_away()
+    if not runner.is_taking_jobs:
+        waiting.append("no jobs are taken now")
+    return Health(
+        stalled=("the look at the queue",) if standing > STALLED_S else (),
+        waiting_for=tuple(waiting),
+    )

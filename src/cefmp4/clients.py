@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -113,6 +113,10 @@ async def _until_reachable(
             await asyncio.sleep(wait)
 
 
+class Jobs(JobSink, Protocol):
+    async def retry(self, job_id: str) -> None: ...
+
+
 class JobsOnDemand:
     """Opens the queue with the first job: loading its engine costs as much as all the rest of a
     start, and a restart must not wait for it."""
@@ -121,17 +125,23 @@ class JobsOnDemand:
         self._settings = settings
         self._stack = stack
         self._opening = asyncio.Lock()
-        self._queue: JobSink | None = None
+        self._queue: Jobs | None = None
 
     async def submit(self, spec: JobSpec) -> bool:
+        return await (await self._opened()).submit(spec)
+
+    async def retry(self, job_id: str) -> None:
+        await (await self._opened()).retry(job_id)
+
+    async def _opened(self) -> Jobs:
         async with self._opening:
             if self._queue is None:
                 self._queue = await self._open()
-        return await self._queue.submit(spec)
+            return self._queue
 
-    async def _open(self) -> JobSink:
+    async def _open(self) -> Jobs:
         module = await asyncio.to_thread(importlib.import_module, "cefmp4.jobs.queue")
-        queue: JobSink = await self._stack.enter_async_context(
+        queue: Jobs = await self._stack.enter_async_context(
             module.open_jobs(
                 self._settings.redis_address or "", lease_seconds=self._settings.lease_seconds
             )

@@ -51,6 +51,11 @@ def setting(default: Any, about: str, *, small: str = "", big: str = "", **limit
     )
 
 
+class GpuUse(StrEnum):
+    AUTO = "auto"
+    OFF = "off"
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, populate_by_name=True
@@ -173,10 +178,30 @@ class Settings(BaseSettings):
         3, "times a job is begun before it counts as dead",
         small="a crash of the worker loses the job", big="a job that kills its worker does so often", ge=1, le=100,
     )  # fmt: skip
-    gpu_slots: int = setting(1, "jobs that use the GPU at the same moment", ge=0, le=64)
-    cpu_slots: int = setting(1, "jobs that use the CPU at the same moment", ge=0, le=64)
+    worker_drain_seconds: float = setting(
+        10, "seconds that running jobs get to end on SIGTERM; then they go back to the queue",
+        small="work that was nearly done is done again", big="a stop takes that long", ge=0, le=86400,
+    )  # fmt: skip
+    gpu_slots: int = setting(
+        1, "jobs that use the GPU at the same moment; none where it does not encode",
+        small="the GPU stays idle", big="more encoding sessions than it has, and less for each", ge=0, le=64,
+    )  # fmt: skip
+    cpu_slots: int = setting(
+        1, "jobs that use the CPU at the same moment; one encode uses all cores",
+        small="with 0 nothing is encoded without a GPU", big="all are slower, and uploads beside them", ge=0, le=64,
+    )  # fmt: skip
     hls_codec: CodecChoice = setting(
         CodecChoice.BOTH, "hevc+h264, hevc or h264; many browsers cannot play HEVC"
+    )
+    hls_remux: bool = setting(
+        True,
+        "copy recordings that already fit HLS; false: encode each, which costs hours of CPU time",
+    )
+    hls_thumbnails: bool = setting(
+        True, "make a poster and thumbnails for the seek bar; false: saves some decoding"
+    )
+    hls_gpu: GpuUse = setting(
+        GpuUse.AUTO, "auto: encode on the GPU where it works; off: only on the CPU"
     )
     ffmpeg_path: str = setting("ffmpeg", "the ffmpeg program")
 
@@ -190,12 +215,22 @@ class Settings(BaseSettings):
         small="large files are not described", big="a hostile file takes that much", ge=512 * MIB,
     )  # fmt: skip
 
-    prom_port: int = setting(8000, "port of metrics, health, API and page", ge=0, le=65535)
+    prom_port: int = setting(
+        8000, "port of metrics, health, API, page and webhook; 0: any free one", ge=0, le=65535
+    )
+    worker_port: int = setting(
+        8001, "port of metrics and health of `cefmp4 worker`, one for each worker of a host; 0: any free one",
+        ge=0, le=65535,
+    )  # fmt: skip
     http_host: str = setting(
         "127.0.0.1",
-        "address that port binds to; wider than loopback needs API_TOKEN to change state",
+        "address these ports bind to; wider than loopback needs API_TOKEN to change state",
     )
     api_token: SecretStr | None = setting(None, "token that requests which change state must carry")
+    webhook_secret: SecretStr | None = setting(
+        None, "secret of at least 16 characters that signs POST /jobs on PROM_PORT (there is no WEBHOOK_PORT); "
+        "empty: no jobs from there",
+    )  # fmt: skip
     metrics_per_stream: bool = setting(
         True, "label the video_* metrics with stream_id; a series ends soon after its stream"
     )
@@ -246,6 +281,13 @@ class Settings(BaseSettings):
         schemes = ("redis://", "rediss://", "unix://")
         if value and not value.get_secret_value().startswith(schemes):
             raise ValueError(f"it must start with one of {', '.join(schemes)}")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < 16:
+            raise ValueError("it must have at least 16 characters")
         return value
 
     @field_validator("after_upload")
@@ -330,6 +372,8 @@ def load_settings(**overrides: Any) -> tuple[Settings, list[str]]:
         for old, new in _OLD_SPELLINGS.items()
         if given.get(old)
     ]
+    if given.get("WEBHOOK_PORT"):
+        warnings.append("WEBHOOK_PORT is not used: POST /jobs is answered on PROM_PORT")
     return settings, warnings
 
 

@@ -28,8 +28,14 @@ class ReadableStore(ObjectStore, Protocol):
     async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str: ...
 
 
-def make_encoder(*, ffmpeg: str, options: HlsOptions, limits: MakerLimits) -> HlsEncoder:
-    chooser = EncoderChooser(program=ffmpeg)
+def make_encoder(
+    *,
+    ffmpeg: str,
+    options: HlsOptions,
+    limits: MakerLimits,
+    chooser: EncoderChooser | None = None,
+) -> HlsEncoder:
+    chooser = chooser or EncoderChooser(program=ffmpeg)
     maker = Maker(program=ffmpeg, chooser=chooser, limits=limits)
     return HlsEncoder(maker=maker, chooser=chooser, options=options)
 

@@ -2,6 +2,7 @@
 everything when it is told to stop."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -64,6 +65,8 @@ class JobRunner:
         )
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._is_stopping = False
+        self.is_taking_jobs = False
+        self.last_step_at = time.monotonic()
 
     def __repr__(self) -> str:
         return f"<JobRunner {self._slots!r} running={list(self._running.values())}>"
@@ -78,7 +81,8 @@ class JobRunner:
                 name="tickets",
             )
             reconciling = loops.create_task(self._reconcile(), name="reconcile jobs")
-            log.info("ready for jobs", kinds=[*self._procedures], slots=repr(self._slots))
+            log.info("ready for jobs", kinds=",".join(self._procedures), slots=str(self._slots))
+            self.is_taking_jobs = True
             await stop.wait()
             await self._drain()
             intake_stop.set()
@@ -155,10 +159,12 @@ class JobRunner:
                 await asyncio.to_thread(self._workplace.sweep_others)
             except CefError as error:
                 log.debug("reconcile failed", reason=str(error))
+            self.last_step_at = time.monotonic()
             await asyncio.sleep(self._reconcile_s)
 
     async def _drain(self) -> None:
         self._is_stopping = True
+        self.is_taking_jobs = False
         self._tell_room()
         if self._running and self._drain_s > 0:
             log.info("waiting for jobs", count=len(self._running), seconds=self._drain_s)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from cefmp4.log import printable
+from cefmp4.model.job import Job, JobState
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView
 
@@ -17,6 +18,13 @@ _STATE_COLOURS = {
     StreamState.FAILED: "red",
 }
 
+_JOB_COLOURS = {
+    JobState.QUEUED: "blue",
+    JobState.IN_PROGRESS: "yellow",
+    JobState.COMPLETE: "green",
+    JobState.FAILED: "red",
+}
+
 
 def plain(text: str, style: str = "") -> Text:
     """File names are hostile: neither escapes nor markup in them mean anything."""
@@ -26,6 +34,18 @@ def plain(text: str, style: str = "") -> Text:
 def state_text(state: StreamState) -> Text:
     colour = "green" if state in PROVEN_STATES else _STATE_COLOURS.get(state, "")
     return Text(state.replace("_", " "), style=colour)
+
+
+def job_state_text(job: Job) -> Text:
+    return Text((job.reason or job.state).replace("_", " "), style=_JOB_COLOURS[job.state])
+
+
+def progress_text(job: Job) -> str:
+    if job.progress is None or not job.is_running:
+        return "-"
+    left = job.progress.eta_seconds
+    eta = f", {seconds_text(left)} left" if left is not None else ""
+    return f"{job.progress.percent:.0f} %, {job.progress.speed:.1f}x{eta}"
 
 
 def size_text(count: float) -> str:

@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cefmp4.commands.board import redis_address
-from cefmp4.commands.display import plain, seconds_text, time_text
+from cefmp4.commands.display import job_state_text, plain, progress_text, time_text
 from cefmp4.config import Settings
 from cefmp4.errors import RefusedError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.log import printable
 from cefmp4.model.job import (
     MAX_PRIORITY,
+    MOST_TELLING_FIRST,
     Job,
     JobInput,
     JobKind,
@@ -28,14 +29,6 @@ from cefmp4.model.job import (
 from cefmp4.operations import find_stream
 from cefmp4.storage.checkpoints import open_checkpoints
 
-_COLOURS = {
-    JobState.QUEUED: "blue",
-    JobState.IN_PROGRESS: "yellow",
-    JobState.COMPLETE: "green",
-    JobState.FAILED: "red",
-}
-# What goes on comes first.
-_ORDER = (JobState.IN_PROGRESS, JobState.QUEUED, JobState.FAILED, JobState.COMPLETE)
 _TIMES = frozenset({"submitted_at", "due_at", "started_at", "ended_at", "updated_at"})
 
 
@@ -80,7 +73,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _list(ledger: RedisLedger, args: argparse.Namespace) -> None:
-    jobs = await ledger.latest([args.state] if args.state else _ORDER, args.limit)
+    jobs = await ledger.latest([args.state] if args.state else MOST_TELLING_FIRST, args.limit)
     if args.json:
         for job in jobs:
             print(json.dumps(job.to_fields()))
@@ -95,24 +88,15 @@ def _table_of(jobs: list[Job]) -> Table:
     table.add_column("input", overflow="fold")
     table.columns[0].no_wrap = True
     for job in jobs:
-        state = job.reason or job.state
         table.add_row(
             plain(job.id),
-            Text(state.replace("_", " "), style=_COLOURS[job.state]),
+            job_state_text(job),
             Text(progress_text(job)),
             Text(f"{job.attempts}/{job.spec.max_attempts}"),
             Text(time_text(job.updated_at)),
             plain(job.spec.input.name),
         )
     return table
-
-
-def progress_text(job: Job) -> str:
-    if job.progress is None or not job.is_running:
-        return "-"
-    left = job.progress.eta_seconds
-    eta = f", {seconds_text(left)} left" if left is not None else ""
-    return f"{job.progress.percent:.0f} %, {job.progress.speed:.1f}x{eta}"
 
 
 async def _show(ledger: RedisLedger, args: argparse.Namespace) -> None:

@@ -1,25 +1,40 @@
-"""`cefmp4 status`: how far each stream is."""
+"""`cefmp4 status`: how far each stream and each job is."""
 
 import argparse
 import asyncio
 import json
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from cefmp4.commands.board import Board, redis_address
-from cefmp4.commands.display import behind_text, plain, size_text, state_text
+from cefmp4.commands.display import (
+    behind_text,
+    job_state_text,
+    plain,
+    progress_text,
+    size_text,
+    state_text,
+)
 from cefmp4.config import Settings
+from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.log import redact
+from cefmp4.model.job import MOST_TELLING_FIRST, Job, JobState
 from cefmp4.model.stream import StreamState
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.storage.checkpoints import open_checkpoints
 
 INTERVAL_S = 1.0
+BAR_WIDTH = 20
+FRAME_LINES = 10  # what two tables and their summaries take beside their rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,45 +42,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object; with --watch one a second, one a line"
     )
-    parser.add_argument("--limit", type=int, default=30, metavar="N", help="streams to show (30)")
+    parser.add_argument(
+        "--limit", type=int, default=30, metavar="N", help="streams and jobs to show (30)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is shown: all streams, and the jobs that fit."""
+
+    views: list[StreamView]
+    jobs: list[Job]
+    job_counts: dict[JobState, int]
+
+    def fields(self, limit: int) -> dict[str, Any]:
+        return {
+            "streams": [view.to_fields() for view in most_telling(self.views, limit)],
+            "jobs": [job.to_fields() | {"error": redact(job.error)} for job in self.jobs],
+            "totals": _totals(self.views) | {"jobs": self.job_counts},
+        }
+
+    def drawn(self, limit: int) -> Group:
+        parts: list[Table | Text] = [table_of(self.views, limit), summary_of(self.views)]
+        if self.jobs:
+            parts += [job_table_of(self.jobs), job_summary_of(self.job_counts)]
+        return Group(*parts)
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     address = redis_address(settings)
-    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
+    lease_s = settings.lease_seconds
+    async with AsyncExitStack() as stack:
+        checkpoints = await stack.enter_async_context(
+            open_checkpoints(address, lease_seconds=lease_s)
+        )
+        ledger = await stack.enter_async_context(open_ledger(address, lease_seconds=lease_s))
         board = Board(checkpoints, time.monotonic)
         if args.json:
-            await _print_json(board, args.limit, again=args.watch)
+            await _print_json(board, ledger, args.limit, again=args.watch)
         elif args.watch:
-            await _watch(board, args.limit)
+            await _watch(board, ledger, args.limit)
         else:
-            views = await board.views()
-            Console().print(table_of(views, args.limit), summary_of(views), sep="\n")
+            Console().print((await _look(board, ledger, args.limit)).drawn(args.limit))
     return 0
 
 
-async def _print_json(board: Board, limit: int, *, again: bool) -> None:
+async def _look(board: Board, ledger: RedisLedger, limit: int) -> Picture:
+    jobs = await ledger.latest(MOST_TELLING_FIRST, limit)
+    return Picture(await board.views(), jobs, await ledger.counts())
+
+
+async def _print_json(board: Board, ledger: RedisLedger, limit: int, *, again: bool) -> None:
     while True:
-        views = await board.views()
-        shown = [view.to_fields() for view in most_telling(views, limit)]
-        print(json.dumps({"streams": shown, "totals": _totals(views)}), flush=True)
+        print(json.dumps((await _look(board, ledger, limit)).fields(limit)), flush=True)
         if not again:
             return
         await asyncio.sleep(INTERVAL_S)
 
 
-async def _watch(board: Board, limit: int) -> None:
+async def _watch(board: Board, ledger: RedisLedger, limit: int) -> None:
     with Live(auto_refresh=False) as live:
         while True:
-            views = await board.views()
-            table = table_of(views, limit)
-            table.caption = summary_of(views)
-            live.update(table, refresh=True)
+            # What does not fit is cut off at the bottom, where the jobs are.
+            fits = max(3, min(limit, (live.console.height - FRAME_LINES) // 2))
+            live.update((await _look(board, ledger, fits)).drawn(fits), refresh=True)
             await asyncio.sleep(INTERVAL_S)
 
 
 def table_of(views: list[StreamView], limit: int) -> Table:
-    table = Table(expand=False, caption_justify="left")
+    table = Table(expand=False)
     table.add_column("file", overflow="fold", ratio=1)
     table.add_column("state", no_wrap=True)
     for name in ("size", "uploaded", "behind", "speed"):
@@ -83,6 +128,36 @@ def table_of(views: list[StreamView], limit: int) -> Table:
             Text("-" if view.is_ended else f"{size_text(view.bytes_per_second)}/s"),
         )
     return table
+
+
+def job_table_of(jobs: list[Job]) -> Table:
+    table = Table(expand=False)
+    table.add_column("job", overflow="fold", ratio=1)
+    for name in ("state", "done", "", "tries"):
+        table.add_column(name, no_wrap=True)
+    for job in jobs:
+        subject = plain(job.spec.input.name)
+        if job.error and not job.is_complete:
+            subject.append("\n").append_text(plain(redact(job.error), style="dim"))
+        table.add_row(
+            subject,
+            job_state_text(job),
+            _bar(job),
+            Text(progress_text(job)),
+            Text(f"{job.attempts}/{job.spec.max_attempts}"),
+        )
+    return table
+
+
+def _bar(job: Job) -> ProgressBar | Text:
+    if not job.is_running or job.progress is None:
+        return Text("-")
+    return ProgressBar(total=100, completed=job.progress.percent, width=BAR_WIDTH)
+
+
+def job_summary_of(counts: dict[JobState, int]) -> Text:
+    states = (f"{counts[s]} {s.replace('_', ' ')}" for s in MOST_TELLING_FIRST if counts[s])
+    return Text(f"jobs: {', '.join(states)}")
 
 
 def summary_of(views: list[StreamView]) -> Text:

@@ -39,7 +39,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.cpu_slots is not None:
         slots[SlotKind.CPU] = args.cpu_slots
     async with until_signal() as stop:
-        await work(settings, kinds=args.kinds, slots=slots, stop=stop)
+        await work(settings, kinds=args.kinds, slots=slots, stop=stop, port=settings.worker_port)
     return 0
 
 

@@ -131,7 +131,7 @@ class IngestService:
                 if (learnt := self.habits.to_json()) != saved:
                     await self.checkpoints.remember("habits", learnt)
                     saved = learnt
-                if self.intake.holdings is not None and self.router.pending == 0:
+                if self.is_ready and self.router.pending == 0:
                     await self.startup.finish_survey()
             await asyncio.sleep(PUBLISH_INTERVAL_S)
 

@@ -124,5 +124,7 @@ class Startup:
         entries = self._index.entries()
         for start in range(0, len(entries), 1000):
             await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))
+        if self._intake.holdings is not None:
+            return  # the survey of the store goes on, and after a crash it must begin again
         await patiently(self._checkpoints.mark_used, what="checkpoint")
         log.info("Redis knows everything again", streams=len(entries))

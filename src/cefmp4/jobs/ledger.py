@@ -189,6 +189,12 @@ class RedisLedger:
                 break
         return jobs
 
+    async def counts(self) -> dict[JobState, int]:
+        return {
+            state: int(await self._link.call("ZCARD", f"cefmp4:job:state:{state}"))
+            for state in JobState
+        }
+
     async def running(self) -> list[RunningAttempt]:
         return [
             RunningAttempt(to_text(job_id), int(fence or 0), to_text(owner), over == b"1")

@@ -9,6 +9,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import UnknownJobError
 from cefmp4.jobs.ledger import RunningAttempt
+from cefmp4.jobs.overview import measure_queues
 from cefmp4.jobs.queue import JobQueue
 from cefmp4.model.job import LANES, Job, JobKind, Lane
 
@@ -47,7 +48,7 @@ class Reconciler:
         for kind in self._kinds:
             for lane in LANES[kind]:
                 await self._deliver_again(lane)
-            await self._measure(kind)
+        await measure_queues(self._queue.ledger, self._kinds)
         await self._tidy()
         return lost
 
@@ -87,8 +88,3 @@ class Reconciler:
         )
         if tickets:
             await self._queue.engine.enqueue(tickets)
-
-    async def _measure(self, kind: JobKind) -> None:
-        lanes = [await self._queue.ledger.stats(lane) for lane in LANES[kind]]
-        metrics.job_queue_depth.labels(kind).set(sum(one.queued + one.waiting for one in lanes))
-        metrics.job_queue_age.labels(kind).set(max(one.oldest_seconds for one in lanes))

@@ -19,8 +19,10 @@ class Slots:
         self._unslotted = 0
 
     def __repr__(self) -> str:
-        free = " ".join(f"{kind}={count}" for kind, count in self._free.items())
-        return f"<Slots free: {free}>"
+        return f"<Slots free: {self}>"
+
+    def __str__(self) -> str:
+        return " ".join(f"{kind}={count}" for kind, count in self._free.items())
 
     def room(self, lane: Lane) -> int:
         needs = self._needs[lane]

@@ -64,6 +64,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     J.FAILED: frozenset({J.QUEUED}),  # only by an operator
 }
 FINAL_STATES = frozenset({J.COMPLETE, J.FAILED})
+# For people: what goes on, then what waits, then what needs them.
+MOST_TELLING_FIRST = (J.IN_PROGRESS, J.QUEUED, J.FAILED, J.COMPLETE)
 
 
 def check_move(job_id: str, state: JobState, target: JobState) -> None:

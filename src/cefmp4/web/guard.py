@@ -14,6 +14,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Scrapers and orchestrators ask by whatever name they know us; there is nothing to steal here.
 OPEN_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/healthz"})
+# Each request proves by itself that it may: no browser of a stranger can sign.
+SIGNED_PATHS = frozenset({"/jobs"})
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -40,7 +42,7 @@ def guard(bound_to: str, token: str | None) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         has_token = _carries(request, token)
-        if not has_token and request.path not in OPEN_PATHS:
+        if not has_token and request.path not in OPEN_PATHS | SIGNED_PATHS:
             if is_loopback(bound_to) and not is_loopback(_host_name(request)):
                 raise _refused(web.HTTPForbidden, "this address is served to this machine only")
             if request.method not in SAFE_METHODS:

@@ -1,0 +1,67 @@
+"""What scrapers and orchestrators ask: metrics and health. The ingest side and the worker answer
+alike."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from cefmp4 import metrics
+from cefmp4.errors import CefError
+from cefmp4.web.health import Health
+
+MEASURE_S = 1.0  # then a scrape goes on with what was measured last
+
+
+async def nothing_to_measure() -> None:
+    return
+
+
+class Probes:
+    """`measure` brings metrics up to date that nobody keeps so."""
+
+    def __init__(
+        self,
+        health: Callable[[], Health],
+        measure: Callable[[], Awaitable[None]] = nothing_to_measure,
+    ) -> None:
+        self._health = health
+        self._measure = measure
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/metrics", self._metrics),
+            web.get("/livez", self._livez),
+            web.get("/readyz", self._readyz),
+            web.get("/healthz", self._readyz),
+        ]
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(MEASURE_S):
+                await self._measure()
+        except (CefError, TimeoutError):
+            pass  # cefmp4_server_up tells of it; all other metrics are worth having
+        return web.Response(
+            body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        health = self._health()
+        return _verdict(health.is_live, [f"{name} has stopped" for name in health.stalled])
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        health = self._health()
+        return _verdict(health.is_ready, health.reasons)
+
+
+def _verdict(is_well: bool, reasons: list[str]) -> web.Response:
+    body: dict[str, Any] = {"status": "ok" if is_well else "unavailable", "reasons": reasons}
+    return web.Response(
+        text=json.dumps(body) + "\n",
+        status=200 if is_well else 503,
+        content_type="application/json",
+    )

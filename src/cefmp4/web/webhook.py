@@ -1,0 +1,132 @@
+"""`POST /jobs`: who signs with the shared secret may have jobs made. The signature covers the time,
+so that what somebody overheard is of no use minutes later; until then its id makes it harmless."""
+
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from cefmp4.model.job import JobInput, JobKind, JobSpec, subject_of
+
+REPLAY_WINDOW_S = 300
+MAX_KEY_BYTES = 1024
+MAX_ID_CHARS = 256
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}")
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """What X-Signature must be: HMAC-SHA256 over `timestamp.body`, in hex."""
+    message = timestamp.encode("utf-8", "surrogateescape") + b"." + body
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+class Webhook:
+    """`bucket` is the one meant where none is named."""
+
+    def __init__(
+        self,
+        *,
+        secret: str | None,
+        bucket: str,
+        max_attempts: int,
+        submit: Callable[[JobSpec], Awaitable[bool]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._secret = secret
+        self._bucket = bucket
+        self._max_attempts = max_attempts
+        self._submit = submit
+        self._clock = clock
+
+    async def serve(self, request: web.Request) -> web.Response:
+        if not self._secret:
+            raise web.HTTPServiceUnavailable(text="set WEBHOOK_SECRET to take jobs here")
+        body = await request.read()
+        self._check(self._secret, request, body)
+        spec = self._spec(_table(body))
+        is_new = await self._submit(spec)
+        return web.json_response({"id": spec.id, "is_new": is_new}, status=202)
+
+    def _check(self, secret: str, request: web.Request, body: bytes) -> None:
+        """One answer for all that is wrong with a signature: it helps nobody to guess."""
+        timestamp = request.headers.get("X-Timestamp", "")
+        given = request.headers.get("X-Signature", "").strip().lower()
+        right = sign(secret, timestamp, body)
+        is_signed = hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right.encode())
+        if not is_signed:
+            raise web.HTTPUnauthorized(
+                text="X-Signature must be the hex HMAC-SHA256 of X-Timestamp, a dot and the body"
+            )
+        is_number = timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12
+        if not is_number or abs(self._clock() - int(timestamp)) > REPLAY_WINDOW_S:
+            raise web.HTTPUnauthorized(
+                text=f"X-Timestamp must be Unix seconds, at most {REPLAY_WINDOW_S} s from now"
+            )
+
+    def _spec(self, asked: dict[str, Any]) -> JobSpec:
+        source = JobInput(bucket=_bucket(asked, self._bucket), key=_key(asked))
+        return JobSpec(
+            subject=_subject(asked, source),
+            kind=_kind(asked),
+            input=source,
+            max_attempts=self._max_attempts,
+        )
+
+
+def _table(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        asked = None
+    if not isinstance(asked, dict):
+        raise _bad('the body must be a JSON object such as {"key": "a/b.mp4"}')
+    return asked
+
+
+def _key(asked: dict[str, Any]) -> str:
+    key = asked.get("key")
+    if not isinstance(key, str) or not key or not 0 < _length(key) <= MAX_KEY_BYTES:
+        raise _bad(f"key must be the name of an object, at most {MAX_KEY_BYTES} bytes")
+    return key
+
+
+def _bucket(asked: dict[str, Any], default: str) -> str:
+    bucket = asked.get("bucket") or default
+    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
+        raise _bad("bucket must be the name of a bucket")
+    return bucket
+
+
+def _kind(asked: dict[str, Any]) -> JobKind:
+    kind = asked.get("kind") or JobKind.HLS
+    try:
+        return JobKind(kind)
+    except (ValueError, TypeError):
+        raise _bad(f"kind must be one of {', '.join(JobKind)}") from None
+
+
+def _subject(asked: dict[str, Any], source: JobInput) -> str:
+    """A given id is hashed: no caller can take the place of a stream, or choose a path."""
+    given = asked.get("id")
+    if given is None or given == "":
+        return subject_of(source)
+    if not isinstance(given, str) or len(given) > MAX_ID_CHARS or not _length(given):
+        raise _bad(f"id must be a text of at most {MAX_ID_CHARS} characters")
+    return "w" + hashlib.sha256(given.encode()).hexdigest()[:20]
+
+
+def _length(text: str) -> int:
+    """In bytes; 0 for what is no UTF-8, which JSON can smuggle in."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return 0
+
+
+def _bad(reason: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=reason)

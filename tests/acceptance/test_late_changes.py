@@ -1,0 +1,73 @@
+"""A writer that comes back between the completion of its object and the end of its description."""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from tests.acceptance.service import Site, open_site, reached
+from tests.servers import SwiftServer
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.acceptance,
+    pytest.mark.asyncio(loop_scope="session"),
+]
+
+PATIENCE_S = 30.0
+POLL_SECONDS = 0.1
+SLOW_PROBE = """#!/bin/sh
+touch {begun}
+while [ ! -e {go} ]; do sleep 0.05; done
+exec ffprobe "$@"
+"""
+
+
+def slow_probe(folder: Path) -> str:
+    """An ffprobe that says when it begins, and waits until it may go on."""
+    program = folder / "slow-ffprobe"
+    program.write_text(SLOW_PROBE.format(begun=folder / "begun", go=folder / "go"))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return str(program)
+
+
+async def change_while_described(site: Site, before: bytes, after: bytes) -> None:
+    (site.watched / "r.mp4").write_bytes(before)
+    await site.service.start()
+
+    async def is_begun() -> bool:
+        return (site.folder / "begun").exists()
+
+    assert await reached(is_begun, PATIENCE_S)
+    (site.watched / "r.mp4").write_bytes(after)
+    await asyncio.sleep(5 * POLL_SECONDS)  # so that the service looks at it meanwhile
+    (site.folder / "go").touch()
+
+
+async def test_it_is_stored_as_the_next_generation(s3_server: SwiftServer, tmp_path: Path) -> None:
+    before, after = os.urandom(200_000), os.urandom(300_000)
+    probe = slow_probe(tmp_path)
+    async with open_site(s3_server, tmp_path, FFPROBE_PATH=probe) as site:
+        await change_while_described(site, before, after)
+        assert await site.described(["r.mp4"], PATIENCE_S) == set()
+        held = await site.held("r.mp4")
+        assert held.faults(site.watched / "r.mp4") == []
+        assert held.stream.generation == 2
+        assert await site.service.stop() == 0
+
+
+async def test_it_is_not_deleted_before_it_is_stored(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    before, after = os.urandom(200_000), os.urandom(300_000)
+    changes = {"FFPROBE_PATH": slow_probe(tmp_path), "AFTER_UPLOAD": "delete"}
+    async with open_site(s3_server, tmp_path, **changes) as site:
+        await change_while_described(site, before, after)
+
+        async def is_deleted() -> bool:
+            return not (site.watched / "r.mp4").exists()
+
+        assert await reached(is_deleted, PATIENCE_S)
+        stored = [await site.store.read(stream.key) for stream in (await site.streams()).values()]
+        assert stored == [after]

@@ -1,0 +1,265 @@
+"""Jobs over HTTP: the API, the queue's figures and the signed webhook, on a real ledger."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from cefmp4 import metrics
+from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.model.job import JobInput, JobKind, JobProgress, JobSpec, JobState, Lane
+from cefmp4.web.health import Health
+from cefmp4.web.jobs import JobApi
+from cefmp4.web.listener import Listener
+from cefmp4.web.probes import Probes
+from cefmp4.web.webhook import Webhook, sign
+
+pytestmark = pytest.mark.integration
+
+SECRET = "a secret that nobody guesses"
+NOW = 1_700_000_000.0
+
+
+@dataclass
+class Site:
+    """The routes as `app` puts them together, with a clock of the test's own."""
+
+    ledger: RedisLedger
+    secret: str | None = SECRET
+    now: float = NOW
+    delivered: list[str] = field(default_factory=list)
+
+    async def submit(self, spec: JobSpec) -> bool:
+        return await self.ledger.submit(spec) is not None
+
+    async def retry(self, job_id: str) -> None:
+        self.delivered.append((await self.ledger.retry(job_id)).job_id)
+
+    @asynccontextmanager
+    async def serving(
+        self, host: str = "127.0.0.1", token: str | None = None
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        webhook = Webhook(
+            secret=self.secret,
+            bucket="bucket",
+            max_attempts=5,
+            submit=self.submit,
+            clock=lambda: self.now,
+        )
+        api = JobApi(self.ledger, retry=self.retry, webhook=webhook)
+        routes = [*Probes(Health, api.measure).routes(), *api.routes()]
+        async with (
+            Listener(host, 0, routes, token=token) as listener,
+            aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session,
+        ):
+            yield session
+
+
+@pytest_asyncio.fixture
+async def site(redis_url: str) -> AsyncIterator[Site]:
+    async with open_ledger(redis_url, lease_seconds=5) as ledger:
+        yield Site(ledger)
+
+
+def spec(number: int) -> JobSpec:
+    return JobSpec(
+        subject=f"s{number}", kind=JobKind.HLS, input=JobInput(bucket="b", key=f"{number}.mp4")
+    )
+
+
+async def get(session: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
+    async with session.get(path) as response:
+        return response.status, await response.json()
+
+
+async def post(
+    session: aiohttp.ClientSession, path: str, body: bytes = b"", **headers: str
+) -> tuple[int, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with session.post(path, data=body, headers=named) as response:
+        return response.status, await response.json()
+
+
+async def hook(
+    session: aiohttp.ClientSession, body: bytes, *, at: float = NOW, secret: str = SECRET
+) -> tuple[int, Any]:
+    stamp = str(int(at))
+    return await post(
+        session, "/jobs", body, X_Timestamp=stamp, X_Signature=sign(secret, stamp, body)
+    )
+
+
+async def test_jobs_are_listed_and_shown(site: Site) -> None:
+    for number in range(4):
+        await site.submit(spec(number))
+    running = await site.ledger.begin(Lane.HLS_LOOK, owner="host|1", slot="", offered="s0-hls")
+    assert running is not None
+    await site.ledger.cancel("s3-hls")
+    await site.ledger.heartbeat("s0-hls", running.fence, JobProgress(percent=40, speed=2.5))
+    async with site.serving() as session:
+        _, everything = await get(session, "/api/jobs")
+        _, queued = await get(session, "/api/jobs?state=queued&limit=1")
+        _, one = await get(session, "/api/jobs/s0-hls")
+        assert (await get(session, "/api/jobs/nobody"))[0] == 404
+        for query in ("state=odd", "limit=0", "limit=1001", "limit=x"):
+            assert (await get(session, f"/api/jobs?{query}"))[0] == 400
+    assert everything["total"] == 4
+    states = [job["state"] for job in everything["jobs"]]
+    assert states == ["in_progress", "queued", "queued", "failed"]
+    assert (len(queued["jobs"]), queued["total"]) == (1, 2)
+    assert (one["input"], one["progress"]["percent"], one["owner"]) == ("s3://b/0.mp4", 40, "host")
+
+
+async def test_peek_and_metrics_tell_how_the_queue_stands(site: Site) -> None:
+    async with site.serving() as session:
+        _, empty = await get(session, "/jobs/peek")
+        assert (empty["depth"], empty["running"], empty["oldest_seconds"]) == (0, 0, 0)
+        for number in range(3):
+            await site.submit(spec(number))
+        await site.ledger.begin(Lane.HLS_LOOK, owner="h|1", slot="gpu", offered="s0-hls")
+        _, peek = await get(session, "/jobs/peek")
+        metrics.job_queue_depth.labels(JobKind.HLS).set(99)  # what was true long ago
+        async with session.get("/metrics") as response:
+            text = await response.text()
+    assert (peek["depth"], peek["running"]) == (2, 1)
+    assert peek["slots_in_use"] == {"gpu": 1, "cpu": 0, "none": 0}
+    assert peek["states"] == {"queued": 2, "in_progress": 1, "complete": 0, "failed": 0}
+    hls = peek["kinds"]["hls"]
+    assert (hls["depth"], hls["ready"], hls["waiting"], hls["running"]) == (2, 2, 0, 1)
+    assert hls["oldest_seconds"] > 0
+    assert 'cefmp4_job_queue_depth{kind="hls"} 2.0' in text
+    assert 'cefmp4_job_queue_age_seconds{kind="hls"} 0.0\n' not in text
+
+
+async def test_a_scrape_does_not_need_redis() -> None:
+    async with (
+        open_ledger("redis://127.0.0.1:1/0", lease_seconds=5) as ledger,
+        Site(ledger).serving() as session,
+    ):
+        started = time.monotonic()
+        async with session.get("/metrics") as response:
+            assert response.status == 200
+        assert time.monotonic() - started < 3
+        assert (await get(session, "/api/jobs"))[0] == 503
+    metrics.server_up.labels("redis").set(1)  # for the tests that follow
+
+
+async def test_jobs_are_cancelled_and_retried(site: Site) -> None:
+    await site.submit(spec(1))
+    async with site.serving() as session:
+        assert await post(session, "/api/jobs/s1-hls/cancel") == (200, {"done": True})
+        assert (await post(session, "/api/jobs/s1-hls/cancel"))[0] == 409
+        assert await post(session, "/api/jobs/s1-hls/retry") == (200, {"done": True})
+        assert (await post(session, "/api/jobs/s1-hls/retry"))[0] == 409
+        assert (await post(session, "/api/jobs/nobody/retry"))[0] == 404
+    assert site.delivered == ["s1-hls"]
+
+
+async def test_changes_are_guarded_as_those_of_streams(site: Site) -> None:
+    await site.submit(spec(1))
+    path = "/api/jobs/s1-hls/cancel"
+    async with site.serving() as session:
+        assert (await post(session, path, Origin="http://evil.example"))[0] == 403
+        assert (await post(session, path, Host="evil.example"))[0] == 403
+    async with site.serving("0.0.0.0") as session:
+        assert (await post(session, path))[0] == 403
+    async with site.serving("0.0.0.0", "token") as session:
+        assert (await post(session, path))[0] == 401
+        assert (await post(session, path, Authorization="Bearer token"))[0] == 200
+
+
+async def test_a_signed_request_makes_a_job_once(site: Site) -> None:
+    async with site.serving("0.0.0.0") as session:  # the signature is enough
+        body = b'{"key": "a/b.mp4"}'
+        status, first = await hook(session, body)
+        assert (status, first["is_new"]) == (202, True)
+        assert await hook(session, body) == (202, {"id": first["id"], "is_new": False})
+        named = b'{"id": "order 7/../x", "bucket": "other", "key": "c.mp4", "kind": "hls"}'
+        _, second = await hook(session, named)
+        other = b'{"id": "order 7/../x", "key": "another.mp4"}'
+        assert await hook(session, other) == (202, {"id": second["id"], "is_new": False})
+    job = await site.ledger.get(first["id"])
+    assert (job.state, job.spec.input.name) == (JobState.QUEUED, "s3://bucket/a/b.mp4")
+    assert job.spec.max_attempts == 5
+    job = await site.ledger.get(second["id"])
+    assert job.spec.input.name == "s3://other/c.mp4"
+    assert job.spec.subject.isalnum()  # it becomes part of keys
+
+
+async def test_a_wrong_signature_is_refused(site: Site) -> None:
+    body = b'{"key": "a.mp4"}'
+    stamp = str(int(NOW))
+    right = sign(SECRET, stamp, body)
+    async with site.serving() as session:
+        assert (await hook(session, body, secret="another secret"))[0] == 401
+        for headers in (
+            {},
+            {"X_Signature": right},
+            {"X_Timestamp": stamp},
+            {"X_Timestamp": stamp, "X_Signature": ""},
+            {"X_Timestamp": stamp, "X_Signature": right[:-1]},
+            {"X_Timestamp": stamp, "X_Signature": "\xe4" * 64},
+            {"X_Timestamp": str(int(NOW) + 1), "X_Signature": right},
+        ):
+            assert (await post(session, "/jobs", body, **headers))[0] == 401
+        changed = body.replace(b"a.mp4", b"b.mp4")
+        signed = {"X_Timestamp": stamp, "X_Signature": right}
+        assert (await post(session, "/jobs", changed, **signed))[0] == 401
+        assert (await post(session, "/jobs", body, **signed))[0] == 202
+    assert (await site.ledger.counts())[JobState.QUEUED] == 1
+
+
+@pytest.mark.parametrize(("late_s", "status"), [(299, 202), (-299, 202), (301, 401), (-301, 401)])
+async def test_an_old_request_is_refused(site: Site, late_s: float, status: int) -> None:
+    site.now = NOW + late_s
+    async with site.serving() as session:
+        assert (await hook(session, b'{"key": "a.mp4"}'))[0] == status
+
+
+@pytest.mark.parametrize("stamp", ["", "soon", "-1", "1e9", "9" * 5000, "nan"])
+async def test_a_signed_timestamp_must_be_one(site: Site, stamp: str) -> None:
+    body = b'{"key": "a.mp4"}'
+    headers = {"X_Timestamp": stamp, "X_Signature": sign(SECRET, stamp, body)}
+    async with site.serving() as session:
+        assert (await post(session, "/jobs", body, **headers))[0] == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b"[" * 50_000,
+        b"{}",
+        b'{"key": ""}',
+        b'{"key": 7}',
+        b'{"key": "\\ud800"}',
+        json.dumps({"key": "x" * 1025}).encode(),
+        b'{"key": "a", "bucket": "../x"}',
+        b'{"key": "a", "bucket": ["b"]}',
+        b'{"key": "a", "kind": "odd"}',
+        b'{"key": "a", "kind": ["hls"]}',
+        b'{"key": "a", "id": 7}',
+        b'{"key": "a", "id": "\\ud800"}',
+        json.dumps({"key": "a", "id": "x" * 257}).encode(),
+    ],
+)
+async def test_a_signed_body_must_make_sense(site: Site, body: bytes) -> None:
+    async with site.serving() as session:
+        assert (await hook(session, body))[0] == 400
+        large = b'{"key": "a", "more": "' + b"x" * (1 << 17) + b'"}'
+        assert (await hook(session, large))[0] == 413
+
+
+async def test_without_a_secret_nothing_is_taken(site: Site) -> None:
+    site.secret = None
+    async with site.serving() as session:
+        assert (await hook(session, b'{"key": "a"}'))[0] == 503
