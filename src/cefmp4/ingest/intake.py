@@ -23,6 +23,8 @@ from cefmp4.watch.selection import is_being_downloaded
 
 log = structlog.get_logger()
 
+BACKLOG_AGE_S = 10.0  # a file that was quiet for so long when first seen is no recording any more
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
@@ -188,7 +190,12 @@ class Intake:
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
     ) -> Admitted:
         now, naming = self._wall_clock(), self._naming
-        plan = plan_for(stamp.size, naming.part_base, naming.part_sizing)
+        plan = plan_for(
+            stamp.size,
+            naming.part_base,
+            naming.part_sizing,
+            is_backlog=now - stamp.ctime_ns / 1e9 >= BACKLOG_AGE_S,
+        )
         stream = Stream(
             id=names.new_stream_id(now),
             relpath=source.relpath,

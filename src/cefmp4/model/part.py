@@ -92,9 +92,17 @@ class PartPlan:
         return [self.range_of(n).within(size) for n in range(1, self.count_for(size) + 1)]
 
 
-def plan_for(size: int, base: int, sizing: PartSizing) -> PartPlan:
+# A file that is finished already waits for nobody, so its parts need not be small: every part costs
+# both sides a request. A crash still sends at most this much again for each part on the wire.
+MAX_BACKLOG_PART_BYTES = 64 * MIB
+
+
+def plan_for(size: int, base: int, sizing: PartSizing, *, is_backlog: bool = False) -> PartPlan:
     """The plan for a file that has `size` bytes now: equal parts must be chosen big enough at the
     start, because they cannot grow later."""
+    if is_backlog and size > base:
+        half = -(-size // (2 * MIB)) * MIB
+        base = max(base, min(half, MAX_BACKLOG_PART_BYTES))
     if sizing is PartSizing.EQUAL:
         while PartPlan(base, sizing).capacity < 2 * size and base < MAX_PART_BYTES:
             base = min(base * 2, MAX_PART_BYTES)
