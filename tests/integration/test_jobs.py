@@ -73,6 +73,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 async def leave(process: subprocess.Popen[bytes]) -> int:
+    """One that was started a moment ago must be far enough to know what the signal means."""
+
+    async def is_listening() -> bool:
+        status = await asyncio.to_thread(Path(f"/proc/{process.pid}/status").read_text)
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    await until(is_listening, 15, "the worker handles SIGTERM")
     process.terminate()
     return await asyncio.to_thread(process.wait, 15)
 

@@ -122,7 +122,14 @@ class Maker:
     ) -> Made:
         run = self._run(job, examined, is_gpu=choice.needs_gpu)
         videos = [
-            TrackPump(r.name, job.sink, on_stored=run.moved, encoder=encoder, hdr=r.hdr)
+            TrackPump(
+                r.name,
+                job.sink,
+                on_stored=run.moved,
+                on_reached=run.reached if r is renditions[0] else _ignored,
+                encoder=encoder,
+                hdr=r.hdr,
+            )
             for r, encoder in zip(renditions, choice.encoders, strict=True)
         ]
         audios = examined.audio[:MAX_AUDIO_TRACKS]
@@ -260,6 +267,10 @@ def _checked(
         kind = TransientError if job.source.url else PermanentError
         raise kind("what came out is not complete: " + "; ".join(problems[:4]))
     return (*pictures, *(track for track, _ in heard))
+
+
+def _ignored(_seconds: float) -> None:
+    """Renditions advance together; the largest one speaks for all."""
 
 
 def _progress(pace: Pace, duration_s: float, stored_bytes: int) -> Progress:

@@ -92,13 +92,24 @@ class FfmpegRun:
     pass_fds: Sequence[int] = ()
     pace: Pace = field(default_factory=Pace)
     complaints: Complaints = field(default_factory=Complaints)
+    _began_at: float = 0.0
 
     def moved(self) -> None:
         self.pace.moved_at = time.monotonic()
 
+    def reached(self, out_time_s: float) -> None:
+        """What came out of it says more than its reports: there is none until every output has
+        begun, and a sheet of thumbnails begins when the recording ends."""
+        if out_time_s > self.pace.out_time_s:
+            now = time.monotonic()
+            self.pace.out_time_s, self.pace.moved_at = out_time_s, now
+            self.pace.speed = out_time_s / max(now - self._began_at, 1e-3)
+            self.on_pace(self.pace)
+
     async def run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
         """`pumps`: one per pipe, in order. Raises the first error of them, unwrapped."""
         self.moved()
+        self._began_at = self.pace.moved_at
         try:
             async with asyncio.timeout(self.limits.total_s):
                 return await self._run(pipes, argv, pumps)

@@ -26,6 +26,7 @@ class TrackPump:
         sink: SegmentSink,
         *,
         on_stored: Callable[[], None] = lambda: None,
+        on_reached: Callable[[float], None] = lambda _seconds: None,
         check: FragmentCheck | None = None,
         encoder: str = "",
         hdr: str | None = None,
@@ -35,6 +36,7 @@ class TrackPump:
         self._sink = sink
         self._folder = sink.folder(name)
         self._on_stored = on_stored
+        self._on_reached = on_reached
         self._check = check
         self._encoder = encoder
         self._hdr = hdr
@@ -98,6 +100,7 @@ class TrackPump:
             raise BrokenMediaError("a fragment before its init segment")
         if self._check:
             self._check(fragment, self._header)
+        self._on_reached(fragment.end / self._header.timescale)
         if segment := self._cutter.add(fragment):
             await self._upload(segment, uploads)
 
