@@ -1,5 +1,8 @@
 """Every error that CefMP4 raises itself. Adapters translate foreign errors into this tree, once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CefError(Exception):
     """Something went wrong; `hint` says what the operator can do about it."""
@@ -79,3 +82,12 @@ class RefusedError(CefError):
 
 class UnknownJobError(CefError):
     """There is no such job."""
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Around a TaskGroup: raises the first of its errors as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None

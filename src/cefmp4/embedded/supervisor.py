@@ -4,8 +4,8 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +17,7 @@ from cefmp4.embedded.installed import check_folder_fits_s3, check_servers_availa
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.servers import swift_process, valkey_process
 from cefmp4.embedded.state import Connection, Credentials, StateFolder, load_connection
-from cefmp4.errors import CefError, ServerUnreachableError
+from cefmp4.errors import CefError, ServerUnreachableError, first_error
 from cefmp4.model.part import MIN_PART_BYTES
 
 __all__ = ["Connection", "EmbeddedServers", "load_connection"]
@@ -93,7 +93,7 @@ class EmbeddedServers:
     async def watch(self) -> None:
         """Restarts a server that dies, on its port. Never returns; raises CefError when one dies
         too often."""
-        with _first_error():
+        with first_error():
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     group.create_task(self._keep_running(server), name=f"watch {server.name}")
@@ -123,7 +123,7 @@ class EmbeddedServers:
     async def _start_servers(self, credentials: Credentials) -> Connection:
         redis: asyncio.Task[int] | None = None
         s3: asyncio.Task[int] | None = None
-        with _first_error():
+        with first_error():
             async with asyncio.TaskGroup() as group:
                 if self._want_redis:
                     redis = group.create_task(self._start("redis", self._valkey(credentials)))
@@ -196,12 +196,3 @@ def _redis_url(credentials: Credentials, port: int) -> str:
 
 def _s3_url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def _first_error() -> Iterator[None]:
-    """Callers expect the error itself, not the group that a TaskGroup wraps around it."""
-    try:
-        yield
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None

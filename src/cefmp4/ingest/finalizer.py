@@ -19,13 +19,12 @@ from time import time
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import ProofFailedError
+from cefmp4.errors import ProofFailedError, first_error
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import ShortFileError, SourceFile, combine_crcs, hash_range
 from cefmp4.ingest.uploader import (
     FormerGeneration,
     Uploader,
-    first_error,
     object_metadata,
     together,
 )
@@ -55,7 +54,6 @@ class Proof:
     stamp: FileStamp
     crcs: list[tuple[int, int]] = field(default_factory=list)  # (crc, size) in order
     sha256: str = ""
-    sent: int = 0
     changed: list[int] = field(default_factory=list)  # parts that had been sent with other bytes
     sent_early: int = 0
     copies: list[tuple[PartRange, int]] = field(default_factory=list)
@@ -158,7 +156,6 @@ class Finalizer:
                     elif send:
                         await self._uploader.begin(record)
                         await in_line.acquire()
-                        proof.sent += 1
                         group.create_task(send_in_line(part, crc64), name=f"part {part.number}")
         proof.sha256 = digest.hexdigest() if digests else ""
         return proof

@@ -248,8 +248,9 @@ class Intake:
         latest = await self._load(stream.id)
         if latest is not None:  # its former owner may have gone on until we claimed it
             record.stream = latest
-        if not record.stream.is_proven:
-            await self._recovery.resume(record, source)
+        if record.stream.is_proven:
+            return Admitted(record=record, source=source)
+        await self._recovery.resume(record, source)
         previous = await self._load(record.stream.previous_id)
         former = await self._former_of(previous) if previous else None
         return Admitted(record=record, source=source, former=former)

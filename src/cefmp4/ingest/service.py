@@ -8,7 +8,7 @@ from time import monotonic, time
 
 import structlog
 
-from cefmp4.errors import CefError
+from cefmp4.errors import CefError, first_error
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Intake
@@ -17,7 +17,6 @@ from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.pulse import Pulse
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.startup import Startup
-from cefmp4.ingest.uploader import first_error
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import Stream
 from cefmp4.model.view import StreamView, view_of_record

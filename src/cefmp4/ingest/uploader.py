@@ -1,9 +1,8 @@
 """Parts of one stream to the store: slot, hash, send, checkpoint. Never completes anything."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import TypeVar
@@ -11,7 +10,7 @@ from typing import TypeVar
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import ProofFailedError, UploadGoneError
+from cefmp4.errors import ProofFailedError, UploadGoneError, first_error
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
@@ -179,15 +178,6 @@ class Uploader:
 
     def upload_ended(self, stream: Stream) -> None:
         stream.upload_id = ""
-
-
-@contextmanager
-def first_error() -> Iterator[None]:
-    """Around a TaskGroup: raises the first of its errors as itself."""
-    try:
-        yield
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
 
 
 async def together(steps: Sequence[Coroutine[None, None, T]]) -> list[T]:
