@@ -44,6 +44,7 @@ from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.metadata.probe import FfprobeMediaProbe
 from cefmp4.model import names
 from cefmp4.model.job import JobKind
+from cefmp4.model.part import PartPlan
 from cefmp4.operations import find_view, forget_stream, retry_stream
 from cefmp4.ports import JobSink
 from cefmp4.storage.checkpoints import RedisCheckpointStore
@@ -109,7 +110,12 @@ def build_ingest(
         bucket=settings.s3_bucket_name,
         watch_dir=root,
     )
-    survey = Survey(store=store, prefix=prefix, hashing=hashing)
+    survey = Survey(
+        store=store,
+        prefix=prefix,
+        hashing=hashing,
+        plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
+    )
     intake = Intake(
         root=root,
         naming=Naming(

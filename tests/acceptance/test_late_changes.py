@@ -71,3 +71,20 @@ async def test_it_is_not_deleted_before_it_is_stored(
         assert await reached(is_deleted, PATIENCE_S)
         stored = [await site.store.read(stream.key) for stream in (await site.streams()).values()]
         assert stored == [after]
+
+
+async def test_one_that_stopped_is_not_shown_at_work(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """It said last that it worked on the next generation, which came to nothing."""
+    async with open_site(s3_server, tmp_path, FFPROBE_PATH=slow_probe(tmp_path)) as site:
+        (site.watched / "r.mp4").write_bytes(os.urandom(200_000))
+        await site.service.start()
+
+        async def is_shown() -> bool:
+            return bool(await site.checkpoints.load_views())
+
+        assert await reached(is_shown, PATIENCE_S)
+        (site.folder / "go").touch()
+        assert await site.service.stop() == 0
+        assert await site.checkpoints.load_views() == []

@@ -37,7 +37,7 @@ from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
-from cefmp4.model.part import MIB, MIN_PART_BYTES, PartSizing
+from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.retry import no_waiting
 from cefmp4.watch.tripwire import Tripwires
 
@@ -125,7 +125,9 @@ class Life:
         self._running: StreamProcessor | None = None
         store, checkpoints, hashing = ground.store, ground.checkpoints, ground.hashing
         index = FinishedIndex()
-        survey = Survey(store=store, prefix="streams/", hashing=hashing)
+        survey = Survey(
+            store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART)
+        )
         slots = PartSlots(max_parts=4, max_streams=4)
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
         self._intake = Intake(

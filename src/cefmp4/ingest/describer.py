@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import time
 from concurrent.futures import Executor
-from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -94,15 +93,9 @@ class Describer:
 
     async def _sha256(self, record: StreamRecord, source: SourceFile | None) -> str:
         """Of the proven bytes: from the local file if it still has them, else from the object."""
-        stream = record.stream
-        if source is not None and source.stamp() == stream.stamp:
-            digest = hashlib.sha256()
-            with suppress(ShortFileError):
-                crc64 = await asyncio.get_running_loop().run_in_executor(
-                    self._hashing, partial(hash_range, source.fd, 0, stream.size, also=(digest,))
-                )
-                if crc64 == stream.crc64:
-                    return digest.hexdigest()
+        stream, digest = record.stream, hashlib.sha256()
+        if source is not None and await self._holds(source, stream, also=(digest,)):
+            return digest.hexdigest()
         digest = hashlib.sha256()
         for start in range(0, stream.size, READ_BACK_BYTES):
             end = min(start + READ_BACK_BYTES, stream.size)
@@ -112,12 +105,27 @@ class Describer:
             await asyncio.to_thread(digest.update, data)
         return digest.hexdigest()
 
+    async def _holds(
+        self, source: SourceFile, stream: Stream, *, also: tuple["hashlib._Hash", ...] = ()
+    ) -> bool:
+        """Whether the local file has the proven bytes, whatever its dates say."""
+        read = partial(hash_range, source.fd, 0, stream.size, also=also)
+        try:
+            crc64 = await asyncio.get_running_loop().run_in_executor(self._hashing, read)
+        except ShortFileError:
+            return False
+        return crc64 == stream.crc64 and source.stamp().size == stream.size
+
     async def _look_into(self, record: StreamRecord, source: SourceFile | None) -> MediaInfo:
-        if source is None or source.stamp() != record.stream.stamp:
-            return MediaInfo(reason="the local file changed or went before it could be examined")
+        stream = record.stream
+        if source is None:
+            return MediaInfo(reason="the local file went before it could be examined")
+        # A rename or a touch changes the stamp, not the bytes; it is rare enough to read them.
+        if source.stamp() != stream.stamp and not await self._holds(source, stream):
+            return MediaInfo(reason="the local file changed before it could be examined")
         async with self._probing:
             media = await self._probe.probe(source.path, source.fd)
         if not media.playable:
-            log.warning("not playable", path=record.stream.relpath, reason=media.reason)
-            metrics.count_failure("metadata", record.stream.id)
+            log.warning("not playable", path=stream.relpath, reason=media.reason)
+            metrics.count_failure("metadata", stream.id)
         return media

@@ -262,9 +262,7 @@ class Intake:
         stored = await self._survey.find_stored(holdings, source, stamp)
         if stored is not None:
             return await self._take_up(stored, source)
-        found = await self._survey.take_upload(
-            holdings, source, base=self._naming.part_base, sizing=self._naming.part_sizing
-        )
+        found = await self._survey.take_upload(holdings, source)
         if found is None:
             return await self._begin(source, stamp)
         upload, plan = found

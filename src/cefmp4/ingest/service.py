@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic, time
 
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 ORPHAN_INTERVAL_S = 600.0
 PUBLISH_INTERVAL_S = 1.0
+FAREWELL_S = 1.0  # a Redis that is away must not hold up the end
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +89,7 @@ class IngestService:
         _cancel(intake)
         await self.router.drain(self.drain_timeout_s)
         _cancel(running)
+        await self._take_down_views()
 
     async def _catch_up(self, unfinished: list[Stream]) -> None:
         """The first look at the folder, compared with what was remembered."""
@@ -133,6 +135,12 @@ class IngestService:
                 if self.is_ready and self.router.pending == 0:
                     await self.startup.finish_survey()
             await asyncio.sleep(PUBLISH_INTERVAL_S)
+
+    async def _take_down_views(self) -> None:
+        """Whoever looks next sees the records, not what we were doing last."""
+        with _healing("progress"), suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await self.checkpoints.publish_views([])
 
     async def _restore_memory(self) -> None:
         while True:

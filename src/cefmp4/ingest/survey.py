@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,10 +67,15 @@ class Found:
 
 
 class Survey:
-    def __init__(self, *, store: ObjectStore, prefix: str, hashing: Executor) -> None:
+    """`plan`: how files are cut today; they may have been cut otherwise before."""
+
+    def __init__(
+        self, *, store: ObjectStore, prefix: str, hashing: Executor, plan: PartPlan
+    ) -> None:
         self._store = store
         self._prefix = prefix
         self._hashing = hashing
+        self._plan = plan
 
     async def take(self) -> Holdings:
         holdings = Holdings()
@@ -121,12 +126,13 @@ class Survey:
                 return None
             if await asyncio.to_thread(_is_of_another_file, facts, source):
                 return None
-            return _described(stored, source.relpath, stamp, facts)
+            return self._described(stored, source.relpath, stamp, facts)
         head = await patiently(lambda: self._store.head(stored.key), what="object check")
         if head is None or not await self._is_same(head, source, stamp, local_crc):
             return None
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
-        return Found(_stream_of(head, source.relpath, stamp, stream_id, local_crc))
+        plan = _plan_in(head.metadata) or self._plan
+        return Found(_stream_of(head, plan, source.relpath, stamp, stream_id, local_crc))
 
     async def read_content(self, stream: Stream, source: SourceFile) -> dict[int, Part]:
         """Reads a stored file again for what its lost record knew: the SHA-256, noted in `stream`,
@@ -159,7 +165,19 @@ class Survey:
         if stored is None or stored.size != stamp.size:
             return None
         facts = parse_document(await self._read(names.metadata_key(key)))
-        return _described(stored, relpath, stamp, facts) if facts else None
+        return self._described(stored, relpath, stamp, facts) if facts else None
+
+    def _described(
+        self, stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts
+    ) -> Found:
+        """A listing does not tell the user metadata, but the document tells the parts."""
+        plan = infer_plan(facts.parts, self._plan) or self._plan
+        stream = _stream_of(stored, plan, relpath, stamp, facts.stream_id, facts.crc64)
+        stream.generation, stream.previous_id = facts.generation, facts.previous_stream_id
+        stream.sha256, stream.playable = facts.sha256, facts.playable
+        stream.started_at, stream.completed_at = facts.started_at, facts.completed_at
+        stream.state = StreamState.DESCRIBED
+        return Found(stream, {part.number: part for part in facts.parts})
 
     async def _is_same(
         self, head: StoredObject, source: SourceFile, stamp: FileStamp, local_crc: int
@@ -178,12 +196,12 @@ class Survey:
         return expected_etag(parts) == head.etag
 
     async def take_upload(
-        self, holdings: Holdings, source: SourceFile, *, base: int, sizing: PartSizing
+        self, holdings: Holdings, source: SourceFile
     ) -> tuple[OpenUpload, PartPlan] | None:
         """Finds one and takes it out of the holdings. Files of one name are looked up side by side:
         another may have taken it while we compared."""
         while True:
-            found = await self.find_upload(holdings, source, base=base, sizing=sizing)
+            found = await self.find_upload(holdings, source)
             if found is None:
                 return None
             if found[0] in holdings.uploads:
@@ -191,7 +209,7 @@ class Survey:
                 return found
 
     async def find_upload(
-        self, holdings: Holdings, source: SourceFile, *, base: int, sizing: PartSizing
+        self, holdings: Holdings, source: SourceFile
     ) -> tuple[OpenUpload, PartPlan] | None:
         """An open upload whose parts hold this file's bytes."""
         filename = PurePosixPath(source.relpath).name
@@ -202,9 +220,9 @@ class Survey:
                 what="part listing",
             )
             if not listed:
-                empty = (upload, PartPlan(base, sizing))
+                empty = (upload, self._plan)
                 continue
-            plan = infer_plan(listed, base, sizing)
+            plan = infer_plan(listed, self._plan)
             if plan is None:
                 continue
             for part in {listed[0], listed[len(listed) // 2], listed[-1]}:  # a writer patches one
@@ -242,15 +260,16 @@ def _is_of_another_file(facts: DocumentFacts, source: SourceFile) -> bool:
         return False
 
 
-def infer_plan(listed: list[ListedPart], base: int, sizing: PartSizing) -> PartPlan | None:
-    """The plan by which these parts were cut: ours of today, or one with another first size."""
-    ordered = sorted(listed, key=lambda part: part.number)
-    candidates = [(base, sizing)]
-    first = ordered[0].size
+def infer_plan(found: Sequence[ListedPart | Part], today: PartPlan) -> PartPlan | None:
+    """The plan by which these parts were cut: that of today, or one with another first size. None
+    for an empty file, too, which has no parts."""
+    ordered = sorted(found, key=lambda part: part.number)
+    candidates = [today]
+    first = ordered[0].size if ordered else 0
     if MIN_PART_BYTES <= first <= MAX_PART_BYTES:
-        candidates += [(first, PartSizing.GROW), (first, PartSizing.EQUAL)]
-    for candidate in candidates:
-        plan = PartPlan(*candidate)
+        other = PartSizing.EQUAL if today.sizing is PartSizing.GROW else PartSizing.GROW
+        candidates += [PartPlan(first, today.sizing), PartPlan(first, other)]
+    for plan in candidates if ordered else ():
         full = all(plan.range_of(part.number).size == part.size for part in ordered[:-1])
         last = ordered[-1]
         if full and last.size <= plan.range_of(last.number).size:
@@ -267,26 +286,21 @@ def _plan_in(metadata: dict[str, str]) -> PartPlan | None:
     return PartPlan(base, sizing) if MIN_PART_BYTES <= base <= MAX_PART_BYTES else None
 
 
-def _described(stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts) -> Found:
-    stream = _stream_of(stored, relpath, stamp, facts.stream_id, facts.crc64)
-    stream.generation, stream.previous_id = facts.generation, facts.previous_stream_id
-    stream.sha256, stream.playable = facts.sha256, facts.playable
-    stream.started_at, stream.completed_at = facts.started_at, facts.completed_at
-    stream.state = StreamState.DESCRIBED
-    return Found(stream, {part.number: part for part in facts.parts})
-
-
 def _stream_of(
-    stored: StoredObject, relpath: str, stamp: FileStamp, stream_id: str, crc64: int
+    stored: StoredObject,
+    plan: PartPlan,
+    relpath: str,
+    stamp: FileStamp,
+    stream_id: str,
+    crc64: int,
 ) -> Stream:
-    plan = _plan_in(stored.metadata)
     return Stream(
         id=stream_id or names.stream_id_in(stored.key) or names.new_stream_id(stored.modified_at),
         relpath=relpath,
         state=StreamState.STORED,
         key=stored.key,
-        part_base=plan.base if plan else MIN_PART_BYTES,
-        part_sizing=plan.sizing if plan else PartSizing.GROW,
+        part_base=plan.base,
+        part_sizing=plan.sizing,
         size=stamp.size,
         stamp=stamp,
         crc64=crc64,

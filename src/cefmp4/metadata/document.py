@@ -103,6 +103,8 @@ def parse_document(data: bytes) -> DocumentFacts | None:
 def _facts(found: dict[str, Any]) -> DocumentFacts:
     size, playable = _natural(found["total_size_bytes"]), found["playable"]
     parts = tuple(_parse_part(entry) for entry in found["chunks"])
+    if {part.number for part in parts} != set(range(1, len(parts) + 1)):
+        raise ValueError("the numbers of the parts have holes")
     if parts and sum(part.size for part in parts) != size:
         raise ValueError("the parts are not the object")
     if not (playable is None or isinstance(playable, bool)):

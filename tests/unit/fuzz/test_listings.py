@@ -108,7 +108,7 @@ def test_the_plan_of_today_is_recognised_whatever_holes_there_are(
     last = max(listed, key=lambda part: part.number)
     size = data.draw(st.integers(1, last.size))
     listed[listed.index(last)] = ListedPart(number=last.number, size=size, etag="")
-    assert infer_plan(listed, base, sizing) == plan
+    assert infer_plan(listed, PartPlan(base, sizing)) == plan
 
 
 @settings(max_examples=200, deadline=None)
@@ -121,7 +121,7 @@ def test_an_inferred_plan_never_contradicts_the_listing(
     base: int, sizing: PartSizing, sizes: dict[int, int]
 ) -> None:
     listed = [ListedPart(number=n, size=size, etag="") for n, size in sizes.items()]
-    plan = infer_plan(listed, base, sizing)
+    plan = infer_plan(listed, PartPlan(base, sizing))
     if plan is None:
         return
     last = max(sizes)
@@ -143,14 +143,9 @@ async def test_two_files_of_one_name_never_take_the_same_upload() -> None:
     for folder in ("a", "b"):
         await store.begin_upload(f"streams/{folder}/r.mp4", content_type="", metadata={})
     with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
-        survey = Survey(store=store, prefix="streams/", hashing=hashing)
+        survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(BASE))
         holdings = await survey.take()
-        found = await asyncio.gather(
-            *(
-                survey.take_upload(holdings, source, base=BASE, sizing=PartSizing.GROW)
-                for _ in range(3)
-            )
-        )
+        found = await asyncio.gather(*(survey.take_upload(holdings, source) for _ in range(3)))
     taken = {upload.upload_id for upload, _ in filter(None, found)}
     assert len(taken) == 2
     assert found.count(None) == 1

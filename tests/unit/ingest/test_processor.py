@@ -25,7 +25,7 @@ from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
-from cefmp4.model.part import MIB, MIN_PART_BYTES, PartSizing
+from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.model.stream import StreamState
 from cefmp4.retry import no_waiting
 from cefmp4.watch.tripwire import Tripwires
@@ -81,7 +81,9 @@ class World:
             checkpoints=self.checkpoints,
             store=self.store,
             recovery=Recovery(store=self.store, hashing=self.hashing),
-            survey=Survey(store=self.store, prefix="streams/", hashing=self.hashing),
+            survey=Survey(
+                store=self.store, prefix="streams/", hashing=self.hashing, plan=PartPlan(PART)
+            ),
             wall_clock=self.clock,
         )
         admitted = await intake.admit(name)

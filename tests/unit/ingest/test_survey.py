@@ -9,6 +9,11 @@ from tests.fakes import FakeObjectStore
 
 from cefmp4.ingest.source import SourceFile, crc_of
 from cefmp4.ingest.survey import Survey
+from cefmp4.metadata.document import build_document, to_json
+from cefmp4.model import names
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.part import MIB, Part, PartPlan, PartSizing
+from cefmp4.model.stream import Stream, StreamState
 
 CONTENT = b"the same recording" * 1000
 
@@ -32,7 +37,7 @@ async def test_files_of_the_same_bytes_have_an_object_each(
             metadata={"cefmp4-stream-id": stream_id, "cefmp4-crc64nvme": f"{crc_of(CONTENT):016x}"},
             crc64=crc_of(CONTENT),
         )
-    survey = Survey(store=store, prefix="streams/", hashing=hashing)
+    survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(10 * MIB))
     holdings = await survey.take()
     found = {}
     for folder in ("a", "b", "c"):
@@ -45,3 +50,32 @@ async def test_files_of_the_same_bytes_have_an_object_each(
         assert (again.stream.id if again else None) == found[folder]
     assert {found["a"], found["b"]} == ids
     assert found["c"] is None
+
+
+async def test_parts_of_another_size_than_today_s_are_told_by_the_document(
+    tmp_path: Path, hashing: ThreadPoolExecutor
+) -> None:
+    """A listing has no user metadata, which tells the plan otherwise."""
+    store, key, content = FakeObjectStore(), "streams/a/r.mp4", bytes(17 * MIB)
+    (tmp_path / "r.mp4").write_bytes(content)
+    cuts = PartPlan(8 * MIB, PartSizing.EQUAL).ranges_for(len(content))
+    parts = [
+        Part(number=cut.number, size=cut.size, crc64=0, etag="", uploaded_at=0.0) for cut in cuts
+    ]
+    crc = crc_of(content)
+    etag = await store.put_object(key, content, content_type="", metadata={}, crc64=crc)
+    stream = Stream(
+        id="a", relpath="r.mp4", key=key, part_base=1, size=len(content), crc64=crc, etag=etag
+    )
+    document = to_json(
+        build_document(stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    )
+    await store.put_object(
+        names.metadata_key(key), document, content_type="", metadata={}, crc64=crc_of(document)
+    )
+    survey = Survey(store=store, prefix="", hashing=hashing, plan=PartPlan(10 * MIB))
+    with SourceFile.open(str(tmp_path), "r.mp4") as source:
+        found = await survey.find_stored(await survey.take(), source, source.stamp())
+    assert found
+    assert found.stream.state is StreamState.DESCRIBED
+    assert found.stream.plan.ranges_for(len(content)) == cuts

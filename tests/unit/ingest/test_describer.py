@@ -1,0 +1,119 @@
+"""What is written of a file that something happened to after it was proven."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fake_checkpoints import FakeCheckpointStore
+from tests.fakes import FakeObjectStore
+
+from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.source import SourceFile, crc_of
+from cefmp4.model import names
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.part import MIB
+from cefmp4.model.stream import Stream, StreamState
+
+CONTENT = b"a recording" * 1000
+KEY = "streams/s/r.mp4"
+
+
+class Seen:
+    """Finds every file playable."""
+
+    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
+        return MediaInfo(playable=True)
+
+
+@pytest.fixture
+def hashing() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def _rename(path: Path) -> None:
+    path.rename(path.with_name("renamed.mp4"))
+
+
+def _touch(path: Path) -> None:
+    os.utime(path, (1.0, 1.0))
+
+
+def _patch(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"!")
+
+
+def _grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"!")
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "playable"),
+    [(_rename, True), (_touch, True), (_patch, None), (_grow, None), (_cut, None)],
+)
+@pytest.mark.parametrize("was_hashed", [True, False])
+async def test_only_other_bytes_are_not_examined(
+    tmp_path: Path,
+    hashing: ThreadPoolExecutor,
+    change: Callable[[Path], None],
+    playable: bool | None,
+    was_hashed: bool,
+) -> None:
+    path = tmp_path / "r.mp4"
+    path.write_bytes(CONTENT)
+    with SourceFile.open(str(tmp_path), "r.mp4") as source:
+        store, record = await _stored(source, sha256(CONTENT).hexdigest() if was_hashed else "")
+        change(path)
+        await _describer(store, hashing).describe(record, source)
+    document: dict[str, Any] = json.loads(store.data(names.metadata_key(KEY)))
+    assert document["sha256"] == sha256(CONTENT).hexdigest()
+    assert document["playable"] is playable
+    assert (document["playable_reason"] is None) is (playable is True)
+
+
+async def _stored(source: SourceFile, digest: str) -> tuple[FakeObjectStore, StreamRecord]:
+    store, checkpoints = FakeObjectStore(), FakeCheckpointStore()
+    etag = await store.put_object(
+        KEY, CONTENT, content_type="video/mp4", metadata={}, crc64=crc_of(CONTENT)
+    )
+    stream = Stream(
+        id="s",
+        relpath=source.relpath,
+        state=StreamState.STORED,
+        key=KEY,
+        part_base=10 * MIB,
+        size=len(CONTENT),
+        stamp=source.stamp(),
+        crc64=crc_of(CONTENT),
+        sha256=digest,
+        etag=etag,
+    )
+    lease = await checkpoints.claim(stream, "me")
+    assert lease
+    return store, StreamRecord(
+        stream=stream, lease=lease, parts={}, checkpoints=checkpoints, wall_clock=lambda: 0.0
+    )
+
+
+def _describer(store: FakeObjectStore, hashing: ThreadPoolExecutor) -> Describer:
+    return Describer(
+        store=store,
+        probe=Seen(),
+        slots=PartSlots(max_parts=1, max_streams=1),
+        hashing=hashing,
+        bucket="b",
+        watch_dir="/",
+    )
