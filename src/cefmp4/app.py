@@ -1,6 +1,7 @@
 """The composition root: opens the clients, picks the adapters, builds the service around them."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -254,6 +255,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         service = build_ingest(settings, Clients(checkpoints, store, jobs), tripwires, hashing)
         job_api = _job_api(settings, ledger, jobs)
         await stack.enter_async_context(_http_server(settings, service, checkpoints, job_api))
+        gc.collect()
+        gc.freeze()  # what was imported and built stays: the collector need not visit it again
         await service.run(stop)
 
 

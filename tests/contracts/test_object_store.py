@@ -3,12 +3,15 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 from tests.fakes import FakeObjectStore
 from tests.servers import SwiftServer
+from tests.tls import tls_front
 
 from cefmp4.errors import CefError, ProofFailedError, UploadGoneError
 from cefmp4.model.names import META_CRC64
@@ -23,17 +26,29 @@ TAIL = 1000
 MakeFile = Callable[[bytes], int]
 
 
-@pytest.fixture(params=["fake", pytest.param("swift", marks=pytest.mark.integration)])
-def server(request: pytest.FixtureRequest) -> SwiftServer | None:
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("http", marks=pytest.mark.integration),
+        pytest.param("tls", marks=pytest.mark.integration),
+    ]
+)
+def way(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def server(way: str, request: pytest.FixtureRequest) -> SwiftServer | None:
     """None stands for the fake. Not asynchronous: only so can it ask for a fixture by name."""
-    if request.param == "fake":
+    if way == "fake":
         return None
     found: SwiftServer = request.getfixturevalue("s3_server")
     return found
 
 
 @pytest.fixture
-async def store(server: SwiftServer | None) -> AsyncIterator[ObjectStore]:
+async def store(server: SwiftServer | None, way: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
     if server is None:
         yield FakeObjectStore()
         return
@@ -44,8 +59,11 @@ async def store(server: SwiftServer | None) -> AsyncIterator[ObjectStore]:
         bucket=await server.new_bucket(),
         region=server.region,
     )
-    async with open_s3_store(config) as opened:
-        yield opened
+    async with AsyncExitStack() as stack:
+        if way == "tls":
+            front = await stack.enter_async_context(tls_front(server.endpoint_url, tmp_path))
+            config = replace(config, endpoint_url=front[0], ca_file=str(front[1]))
+        yield await stack.enter_async_context(open_s3_store(config))
 
 
 @pytest.fixture

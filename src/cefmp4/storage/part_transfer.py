@@ -1,5 +1,5 @@
 """Sends the bytes of parts and objects the cheapest way that the server takes: a presigned PUT
-whose body the kernel sends, else the client library."""
+whose body the kernel sends, or OpenSSL in a thread, else the client library."""
 
 import asyncio
 from typing import Any
@@ -22,6 +22,7 @@ from cefmp4.storage.s3_errors import (
     to_error,
     translate,
 )
+from cefmp4.storage.tls_put import Reply, TlsSender
 
 log = structlog.get_logger()
 
@@ -68,10 +69,12 @@ class BodyTransfer:
         *,
         bucket: str,
         transfer: PartTransfer,
+        tls: TlsSender | None = None,
         proxy: str | None = None,
     ) -> None:
         self._client = client
         self._http = http
+        self._tls = tls
         self._bucket = bucket
         self._proxy = proxy
         self._is_presigning = transfer is PartTransfer.AUTO
@@ -115,25 +118,36 @@ class BodyTransfer:
             ExpiresIn=_URL_LIFETIME_S,
             HttpMethod="PUT",
         )
+        try:
+            reply = await self._put(URL(url, encoded=True), _signed_headers(params), body)
+        except FOREIGN_ERRORS as error:
+            raise translate(operation, error) from None  # its text holds the signed URL
+        if reply.status >= 300:
+            raise _RefusedError(
+                refusal_from_reply(operation, reply.status, reply.headers, reply.text)
+            )
+        if not reply.is_whole:
+            raise ServerUnreachableError(f"S3 answered {operation} before it had every byte")
+        return reply.headers.get("ETag", "").strip('"')
+
+    async def _put(self, url: URL, headers: dict[str, str], body: FileRange) -> Reply:
+        if self._tls is not None and url.scheme == "https":
+            return await self._tls.put(url, headers, body)
         payload = RangePayload(body)
         try:
             async with self._http.put(
-                URL(url, encoded=True),
+                url,
                 data=payload if body.size else b"",
-                headers=_signed_headers(params),
+                headers=headers,
                 proxy=self._proxy,
                 allow_redirects=False,
             ) as reply:
                 text = await _bounded_body(reply)
-        except FOREIGN_ERRORS as error:
+        except FOREIGN_ERRORS:
             if payload.is_short:
                 raise ProofFailedError("the file became shorter while it was sent") from None
-            raise translate(operation, error) from None  # its text holds the signed URL
-        if reply.status >= 300:
-            raise _RefusedError(refusal_from_reply(operation, reply.status, reply.headers, text))
-        if not payload.is_sent:
-            raise ServerUnreachableError(f"S3 answered {operation} before it had every byte")
-        return reply.headers.get("ETag", "").strip('"')
+            raise
+        return Reply(reply.status, reply.headers, text, payload.is_sent)
 
     async def _send_by_client(
         self, operation: str, params: dict[str, Any], body: FileRange | bytes

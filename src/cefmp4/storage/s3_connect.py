@@ -1,10 +1,10 @@
-"""Opens the two HTTP clients that one endpoint needs: aioboto3's for the calls, and one of our own
-for the bytes of parts, because only that one can leave a body to the kernel."""
+"""Opens the HTTP clients that one endpoint needs: aioboto3's for the calls, and one of our own for
+the bytes of parts, because only that one can leave a body to the kernel, or to OpenSSL."""
 
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from botocore.utils import get_environ_proxies
 from cefmp4.config import PartTransfer
 from cefmp4.storage.file_body import STALL_TIMEOUT_S
 from cefmp4.storage.part_transfer import BodyTransfer
+from cefmp4.storage.tls_put import TlsSender
 
 CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 20.0
@@ -40,6 +41,9 @@ class S3Config:
 async def connect(config: S3Config) -> AsyncIterator[tuple[Any, BodyTransfer]]:
     # The variable that the client library looks at too: both must trust the same servers.
     ca_file = config.ca_file or os.environ.get("AWS_CA_BUNDLE") or True
+    bundle: Any = get_cert_path  # its stub knows no path, though that is what it is for
+    is_tls = (config.endpoint_url or "https").startswith("https")
+    trusted = ssl.create_default_context(cafile=bundle(ca_file)) if is_tls else None
     session = aioboto3.Session(
         aws_access_key_id=config.access_key,
         aws_secret_access_key=config.secret,
@@ -49,17 +53,15 @@ async def connect(config: S3Config) -> AsyncIterator[tuple[Any, BodyTransfer]]:
         session.client(
             "s3", endpoint_url=config.endpoint_url, verify=ca_file, config=_client_config(config)
         ) as client,
-        _body_session(config, ca_file) as http,
+        _body_session(config, trusted) as http,
     ):
-        transfer = BodyTransfer(
-            client,
-            http,
-            bucket=config.bucket,
-            transfer=config.transfer,
-            proxy=_proxy_for(client.meta.endpoint_url),
-        )
-        transfer.install()
-        yield client, transfer
+        proxy = _proxy_for(client.meta.endpoint_url)
+        with _tls_sender(config, trusted) if trusted and not proxy else nullcontext() as tls:
+            transfer = BodyTransfer(
+                client, http, bucket=config.bucket, transfer=config.transfer, tls=tls, proxy=proxy
+            )
+            transfer.install()
+            yield client, transfer
 
 
 def _client_config(config: S3Config) -> AioConfig:
@@ -78,13 +80,20 @@ def _client_config(config: S3Config) -> AioConfig:
     )
 
 
-def _body_session(config: S3Config, ca_file: str | bool) -> aiohttp.ClientSession:
-    is_tls = (config.endpoint_url or "https").startswith("https")
-    bundle: Any = get_cert_path  # its stub knows no path, though that is what it is for
-    trusted = ssl.create_default_context(cafile=bundle(ca_file)) if is_tls else False
+def _tls_sender(config: S3Config, trusted: ssl.SSLContext) -> TlsSender:
+    return TlsSender(
+        trusted,
+        threads=config.max_connections,
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+        stall_timeout_s=STALL_TIMEOUT_S,
+        keepalive_s=_KEEPALIVE_S,
+    )
+
+
+def _body_session(config: S3Config, trusted: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=config.max_connections, ssl=trusted, keepalive_timeout=_KEEPALIVE_S
+            limit=config.max_connections, ssl=trusted or False, keepalive_timeout=_KEEPALIVE_S
         ),
         # No total: a part may be 5 GiB. The body watches its own progress, and the wait for the
         # reply begins when the last byte has left.

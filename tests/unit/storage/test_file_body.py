@@ -2,7 +2,6 @@ import asyncio
 import io
 import os
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from hashlib import md5
@@ -12,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from awscrt.checksums import crc64nvme
+from tests.tls import tls_contexts
 
 from cefmp4.model.object import FileRange
 from cefmp4.storage import file_body
@@ -130,21 +130,8 @@ async def test_where_sendfile_cannot_be_the_range_is_read(
         assert receiver.body == data[OFFSET : OFFSET + SIZE]
 
 
-def _make_certificate(certificate: Path, key: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-
-
 async def test_the_range_arrives_over_tls(fd: int, data: bytes, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    await asyncio.to_thread(_make_certificate, certificate, key)
-    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    served.load_cert_chain(certificate, key)
-    trusted = ssl.create_default_context(cafile=str(certificate))
+    served, trusted = await asyncio.to_thread(tls_contexts, tmp_path)
     connector = aiohttp.TCPConnector(ssl=trusted)
     async with Receiver().running(served) as receiver:
         async with aiohttp.ClientSession(connector=connector) as session:
