@@ -18,6 +18,7 @@ from cefmp4.gpu_slots import usable_slots
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobProcedure
 from cefmp4.jobs.queue import open_jobs
+from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import JobKind, SlotKind
@@ -48,11 +49,16 @@ async def work(
         queue = await stack.enter_async_context(
             open_jobs(settings.redis_address or "", lease_seconds=settings.lease_seconds)
         )
-        workplace = stack.enter_context(open_workplace(settings.state_dir / "work"))
+        workplace = stack.enter_context(
+            open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
+        )
         use_gpu = settings.hls_gpu is GpuUse.AUTO
         chooser = EncoderChooser(program=settings.ffmpeg_path, use_gpu=use_gpu)
         hls = HlsJobs(
-            store=store, bucket=settings.s3_bucket_name, encoder=_encoder(settings, chooser)
+            store=store,
+            bucket=settings.s3_bucket_name,
+            encoder=_encoder(settings, chooser),
+            results=ObjectResults(store, queue.ledger),
         )
         procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
         runner = JobRunner(

@@ -182,6 +182,10 @@ class Settings(BaseSettings):
         10, "seconds that running jobs get to end on SIGTERM; then they go back to the queue",
         small="work that was nearly done is done again", big="a stop takes that long", ge=0, le=86400,
     )  # fmt: skip
+    work_reserve_bytes: int = setting(
+        256 * MIB, "bytes that must be free on the disk of STATE_DIR for a job to begin; without them it waits",
+        small="a full disk stops the embedded servers, too", big="jobs wait on a disk that would do", ge=0,
+    )  # fmt: skip
     gpu_slots: int = setting(
         1, "jobs that use the GPU at the same moment; none where it does not encode",
         small="the GPU stays idle", big="more encoding sessions than it has, and less for each", ge=0, le=64,

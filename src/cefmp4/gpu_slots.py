@@ -8,6 +8,7 @@ import structlog
 
 from cefmp4.encode.encoders import EncoderChooser, Tried, Verdict
 from cefmp4.errors import ProgramMissingError
+from cefmp4.fallbacks import count_fallback
 from cefmp4.model.job import SlotKind
 from cefmp4.model.rendition import CodecChoice, Picture, Rendition, ladder
 
@@ -44,6 +45,9 @@ async def _reason_against(chooser: EncoderChooser, codecs: CodecChoice) -> str:
 
 async def _try(chooser: EncoderChooser, rendition: Rendition) -> Tried:
     try:
-        return await chooser.try_gpu(rendition)
+        tried = await chooser.try_gpu(rendition)
     except ProgramMissingError as error:  # uploads go on without it; each job will say so
-        return Tried(encoder="ffmpeg", verdict=Verdict.PERMANENT, reason=str(error))
+        tried = Tried(encoder="ffmpeg", verdict=Verdict.PERMANENT, reason=str(error))
+    if tried.verdict is not Verdict.WORKS:
+        count_fallback(tried.encoder, tried.reason)
+    return tried

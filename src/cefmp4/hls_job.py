@@ -1,5 +1,6 @@
 """HLS as a job: which bytes it reads, what its slot allows, and how its steps meet the ledger's."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from cefmp4.encode.making import Maker, MakerLimits
 from cefmp4.encode.result import HlsResult, NeedsEncoderError, Progress, Tier
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource
-from cefmp4.errors import PermanentError
+from cefmp4.errors import LeaseLostError, PermanentError
+from cefmp4.fallbacks import count_fallback
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
-from cefmp4.ports import ObjectStore
+from cefmp4.ports import JobResult, ObjectStore, ResultStore
 
 URL_SECONDS = 24 * 3600  # longer than an encode takes; also how long a leaked address is good
 _ALLOWED = {None: Tier.COPY, SlotKind.CPU: Tier.CPU, SlotKind.GPU: Tier.GPU}
@@ -45,6 +47,7 @@ class HlsJobs:
     store: ReadableStore
     bucket: str
     encoder: HlsEncoder
+    results: ResultStore
 
     @property
     def procedure(self) -> JobProcedure:
@@ -70,12 +73,27 @@ class HlsJobs:
                 )
             except NeedsEncoderError as error:
                 raise NeedsSlotError(str(error)) from error
+        for fallback in done.fallbacks:
+            encoder, _, reason = fallback.partition(": ")
+            count_fallback(encoder, reason)
         return JobOutcome(result=_summary(done))
 
     async def publish(self, job: Job) -> None:
-        await publish.publish(
-            self.store, stream_id=job.spec.subject, attempt=_attempt(job.accepted)
+        """The rows first: who finds the playlists finds them, too."""
+        subject, attempt = job.spec.subject, _attempt(job.accepted)
+        rows = await publish.read_staged(
+            self.store, publish.RESULT, stream_id=subject, attempt=attempt
         )
+        result = JobResult(
+            job_id=job.id,
+            kind=job.kind,
+            subject=subject,
+            fence=job.accepted,
+            document=json.loads(rows),
+        )
+        if not await self.results.accept(result):
+            raise LeaseLostError(f"the result of attempt {job.accepted} of {job.id} is refused")
+        await publish.publish(self.store, stream_id=subject, attempt=attempt)
 
     async def discard(self, job: Job, fence: int) -> None:
         await publish.discard(self.store, stream_id=job.spec.subject, attempt=_attempt(fence))

@@ -109,7 +109,8 @@ job_duration = Histogram(
 )
 job_results = Counter(
     "cefmp4_job_results_total",
-    "Ended attempts: complete, error, cancelled, dead_letter, retried, released or fenced",
+    "Ended attempts: complete, error, cancelled, dead_letter, retried, released, moved, no_room "
+    "or fenced",
     ["kind", "outcome"],
     registry=REGISTRY,
 )
@@ -120,6 +121,18 @@ encode_speed = Gauge(
     "cefmp4_encode_speed_ratio",
     "Seconds of media per second, as the latest encode reported",
     ["slot"],
+    registry=REGISTRY,
+)
+encode_fps = Gauge(
+    "cefmp4_encode_frames_per_second",
+    "Frames per second, as the latest encode reported",
+    ["slot"],
+    registry=REGISTRY,
+)
+encoder_fallbacks = Counter(
+    "cefmp4_encoder_fallbacks_total",
+    "Times an encoder was passed over, at the start of the worker or for a job with a GPU slot",
+    ["encoder", "reason"],
     registry=REGISTRY,
 )
 

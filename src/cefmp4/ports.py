@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from cefmp4.model.job import JobSpec
+from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.object import FileRange, ListedPart, OpenUpload, StoredObject, StoreProof
 from cefmp4.model.part import Part
@@ -167,4 +167,25 @@ class JobSink(Protocol):
 
     async def submit(self, spec: JobSpec) -> bool:
         """False: the job is known already, in whatever state. Raises ServerUnreachableError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What the accepted attempt of a job made. `document` is fit for JSON and has every row."""
+
+    job_id: str
+    kind: JobKind
+    subject: str
+    fence: int
+    document: dict[str, Any]
+
+
+class ResultStore(Protocol):
+    """Keeps one result of each job: the one that the ledger accepted."""
+
+    async def accept(self, result: JobResult) -> bool:
+        """The same job and fence again change nothing. False: another attempt's result counts, or
+        none does yet, and nothing of this one is kept. Raises TransientError while the store is
+        out of reach."""
         ...

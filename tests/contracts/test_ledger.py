@@ -182,6 +182,22 @@ async def test_a_released_attempt_does_not_count(ledger: RedisLedger) -> None:
     assert (await ledger.get(job.id)).attempts == 0
 
 
+async def test_an_attempt_that_wrote_nothing_leaves_no_trace(ledger: RedisLedger) -> None:
+    await ledger.submit(replace(spec(), max_attempts=2))
+    first = await begin(ledger)
+    await ledger.requeue(first, error="it failed")
+    for _ in range(3):
+        job = await begin(ledger)
+        assert await ledger.requeue(job, error="no room", wrote_nothing=True) is not None
+    left = await ledger.get(job.id)
+    assert (left.attempts, left.fences, left.error) == (1, (first.fence,), "no room")
+    await ledger.submit(spec("b"))
+    await ledger.cancel(job.id)
+    only = await begin(ledger)
+    await ledger.requeue(only, error="no room", wrote_nothing=True)
+    assert (await ledger.get(only.id)).fences == ()
+
+
 async def test_a_job_moves_to_the_lane_of_what_it_needs(ledger: RedisLedger) -> None:
     await ledger.submit(spec())
     job = await begin(ledger)

@@ -216,10 +216,7 @@ async def test_nothing_is_visible_before_it_is_published(tmp_path: Path) -> None
         await encoder().encode(source, sink_of(store, "1"))
     assert not any(key.count("/") == 2 for key in store.keys)
     await publish(store, stream_id="s1", attempt="1")
-    assert [key for key in store.keys if key.count("/") == 2] == [
-        "hls/s1/master.m3u8",
-        "hls/s1/result.json",
-    ]
+    assert [key for key in store.keys if key.count("/") == 2] == ["hls/s1/master.m3u8"]
 
 
 async def test_a_new_attempt_replaces_an_old_one_whole(tmp_path: Path) -> None:
@@ -241,7 +238,6 @@ async def test_a_new_attempt_replaces_an_old_one_whole(tmp_path: Path) -> None:
         "hevc-180p.3",
         "images.3",
         "master.m3u8",
-        "result.json",
     }
     await publish(store, stream_id="s1", attempt="3")
     assert (store.keys, store.data("hls/s1/master.m3u8")) == (keys, second)
@@ -257,7 +253,7 @@ async def test_an_attempt_is_discarded_without_touching_another() -> None:
 
 async def test_an_attempt_that_is_not_there_cannot_be_published() -> None:
     store = FakeObjectStore()
-    with pytest.raises(PermanentError, match="left no result"):
+    with pytest.raises(PermanentError, match="left no master"):
         await publish(store, stream_id="s1", attempt="7")
 
 

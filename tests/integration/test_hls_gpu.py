@@ -12,6 +12,7 @@ from tests.hls_media import encode, encoder, recording
 
 from cefmp4.encode.encoders import EncoderChooser, Verdict
 from cefmp4.encode.result import Tier
+from cefmp4.fallbacks import reason_of
 from cefmp4.model.rendition import Codec, Rendition
 
 pytestmark = [
@@ -141,14 +142,29 @@ PERMANENT = {
 }
 
 
+REASONS = {
+    "no driver": "no_driver",
+    "no video capability": "no_driver",
+    "no device": "no_device",
+    "init says no device": "no_device",
+    "no encoder on the GPU": "no_encoder",
+    "old driver": "old_driver",
+}
+VERDICT_S = 1.0
+
+
 @pytest.mark.parametrize("case", PERMANENT)
 async def test_what_the_machine_will_never_do(stubs: Path, case: str) -> None:
     install(stubs, case)
     chooser = EncoderChooser(program="ffmpeg")
+    started = time.monotonic()
+    assert (await chooser.try_gpu(rung())).verdict is Verdict.PERMANENT
+    assert time.monotonic() - started < VERDICT_S
     choice = await chooser.choose([rung()])
     assert choice.encoders == ("libx265",)
     (fallback,) = choice.fallbacks
     assert PERMANENT[case] in fallback.reason
+    assert reason_of(fallback.reason) == REASONS[case]
     assert fallback.verdict is Verdict.PERMANENT
     started = time.monotonic()
     assert await chooser.choose([rung()]) == choice
@@ -170,6 +186,7 @@ async def test_a_full_gpu_is_waited_for_and_then_left(
     assert time.monotonic() - started >= 1.5
     assert choice.encoders == ("libx265",)
     assert choice.fallbacks[0].verdict is Verdict.TRANSIENT
+    assert reason_of(choice.fallbacks[0].reason) == "busy"
     assert reason in choice.fallbacks[0].reason
 
 

@@ -61,6 +61,5 @@ async def test_published_replaced_and_discarded(s3_server: SwiftServer, tmp_path
             "h264-180p.3",
             "images.3",
             "master.m3u8",
-            "result.json",
         }
         assert b"h264-180p.3/index.m3u8" in await store.read("hls/s1/master.m3u8")

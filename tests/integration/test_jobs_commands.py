@@ -79,6 +79,18 @@ async def test_objects_files_and_streams_can_be_submitted(
         await call("submit", "s3://nothing")
 
 
+async def test_a_kind_that_no_worker_does_is_refused(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("analysis", "odd"):
+        with pytest.raises(SystemExit) as ended:
+            await call("submit", "s3://b/k", "--kind", kind)
+        assert ended.value.code == 2
+        assert f"no worker does '{kind}' jobs; allowed are hls" in capsys.readouterr().err
+    assert "no jobs yet" in await call("ls")
+    assert "is queued" in await call("submit", "s3://b/k", "--kind", "hls")
+
+
 async def test_a_job_is_shown_cancelled_and_retried(call: Call, redis_url: str) -> None:
     job_id = json.loads(await call("submit", "s3://b/k", "--json"))["id"]
     assert "no such jobs" in await call("ls", "--state", "complete")

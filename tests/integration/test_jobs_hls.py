@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ import pytest_asyncio
 from awscrt.checksums import crc64nvme
 from tests.servers import SwiftServer, redis_server, redis_url, s3_server
 
+from cefmp4 import metrics
 from cefmp4.encode.hls import HlsOptions
 from cefmp4.encode.making import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
-from cefmp4.jobs.attempt import Attempt, JobContext
+from cefmp4.jobs import attempt as attempts
+from cefmp4.jobs.attempt import Attempt, JobContext, JobProcedure
 from cefmp4.jobs.queue import JobQueue, open_jobs
+from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobSpec, Lane, SlotKind
@@ -59,11 +63,12 @@ async def queue(redis_url: str) -> AsyncIterator[JobQueue]:
 
 
 @pytest.fixture
-def jobs(store: S3Store, bucket: str) -> HlsJobs:
+def jobs(store: S3Store, bucket: str, queue: JobQueue) -> HlsJobs:
     encoder = make_encoder(
         ffmpeg="ffmpeg", options=HlsOptions(has_thumbnails=False), limits=MakerLimits()
     )
-    return HlsJobs(store=store, bucket=bucket, encoder=encoder)
+    results = ObjectResults(store, queue.ledger)
+    return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results)
 
 
 @pytest.fixture(scope="session")
@@ -95,13 +100,15 @@ async def keys(store: S3Store) -> list[str]:
     return sorted([one.key.removeprefix(prefix) async for one in store.list_objects(prefix)])
 
 
-async def worked(queue: JobQueue, jobs: HlsJobs, folder: Path) -> Job:
+async def worked(
+    queue: JobQueue, jobs: HlsJobs, folder: Path, *, procedure: JobProcedure | None = None
+) -> Job:
     """What a worker makes of the only job."""
     stop = asyncio.Event()
     with open_workplace(folder) as workplace:
         runner = JobRunner(
             queue=queue,
-            procedures={JobKind.HLS: jobs.procedure},
+            procedures={JobKind.HLS: procedure or jobs.procedure},
             slots=Slots({SlotKind.CPU: 1}),
             workplace=workplace,
             owner="one",
@@ -241,3 +248,34 @@ async def test_the_zombie_of_a_complete_job_leaves_nothing(
         )
         assert await attempt.run() == "fenced"
     assert await keys(store) == before
+
+
+async def test_a_job_waits_for_room_on_the_disk_without_losing_an_attempt(
+    queue: JobQueue,
+    jobs: HlsJobs,
+    recording: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attempts, "NO_ROOM_S", 0.2)
+    asked: list[str] = []
+
+    def disk_bytes(job: Job) -> int:
+        """Far too much, more often than a job may fail."""
+        asked.append(job.error)
+        return 1 << 60 if len(asked) <= job.spec.max_attempts + 2 else 0
+
+    await queue.submit(spec(local(recording)))
+    refused = metrics.job_results.labels("hls", "no_room")
+    before = refused._value.get()
+    procedure = replace(jobs.procedure, disk_bytes=disk_bytes)
+    job = await worked(queue, jobs, tmp_path, procedure=procedure)
+    assert job.is_complete, job.error
+    assert job.attempts == 1
+    assert len(job.fences) <= 2  # of the look and of the encode: waiting left no trace
+    assert asked[0] == ""
+    assert all(
+        str(tmp_path) in reason and "STATE_DIR" in reason
+        for reason in asked[1 : job.spec.max_attempts + 2]
+    )
+    assert refused._value.get() - before == job.spec.max_attempts + 2

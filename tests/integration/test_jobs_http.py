@@ -259,6 +259,14 @@ async def test_a_signed_body_must_make_sense(site: Site, body: bytes) -> None:
         assert (await hook(session, large))[0] == 413
 
 
+async def test_a_kind_that_no_worker_does_is_refused(site: Site) -> None:
+    async with site.serving() as session:
+        status, answer = await hook(session, b'{"key": "a", "kind": "analysis"}')
+    assert status == 400
+    assert "no worker does this kind of job: kind must be hls" in json.dumps(answer)
+    assert await site.ledger.latest(JobState, 10) == []
+
+
 async def test_without_a_secret_nothing_is_taken(site: Site) -> None:
     site.secret = None
     async with site.serving() as session:

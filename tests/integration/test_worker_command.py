@@ -2,32 +2,43 @@
 
 import asyncio
 import os
+import shutil
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.hls_media import recording
+from tests.hls_set import HlsSet
 from tests.servers import S3Place
 
 from cefmp4.embedded.state import free_port
+from cefmp4.jobs.queue import open_jobs
+from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState
+from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
 
+JOBS = 20
+
 
 async def start(
-    folder: Path, s3: S3Place, redis_url: str, port: int
+    folder: Path, s3: S3Place, redis_url: str, port: int, **changes: str
 ) -> tuple[asyncio.subprocess.Process, Path]:
     log = folder / f"{port}.log"
     environment = {
         **os.environ,
         **s3.environment,
-        "S3_BUCKET_NAME": await s3.new_bucket(),
+        "S3_BUCKET_NAME": changes.get("S3_BUCKET_NAME") or await s3.new_bucket(),
         "REDIS_URL": redis_url,
         "STATE_DIR": str(folder / "state"),
         "WORKER_PORT": str(port),
         "HLS_GPU": "off",
+        **changes,
     }
     with log.open("ab") as out:
         process = await asyncio.create_subprocess_exec(
@@ -38,9 +49,9 @@ async def start(
 
 @asynccontextmanager
 async def running(
-    folder: Path, s3: S3Place, redis_url: str, port: int
+    folder: Path, s3: S3Place, redis_url: str, port: int, **changes: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
-    process, log = await start(folder, s3, redis_url, port)
+    process, log = await start(folder, s3, redis_url, port, **changes)
     try:
         yield process, log
     finally:
@@ -88,3 +99,157 @@ async def test_it_tells_of_itself_and_of_a_port_that_is_taken(
         process.terminate()
         async with asyncio.timeout(30):
             assert await process.wait() == 0
+
+
+def spec(number: int, path: Path) -> JobSpec:
+    facts = path.stat()
+    source = JobInput(
+        path=str(path),
+        size=facts.st_size,
+        inode=facts.st_ino,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
+    )
+    return JobSpec(subject=f"w{number:02}", kind=JobKind.HLS, input=source)
+
+
+def s3_store(s3: S3Place, bucket: str) -> AbstractAsyncContextManager[S3Store]:
+    config = S3Config(
+        endpoint_url=s3.endpoint_url,
+        access_key=s3.access_key,
+        secret=s3.secret_key,
+        bucket=bucket,
+        region=s3.region,
+    )
+    return open_s3_store(config)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+async def scraped(port: int) -> dict[str, float]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/metrics") as response,
+    ):
+        lines = (await response.text()).splitlines()
+    pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    return {series: float(value) for series, _, value in pairs}
+
+
+def without_driver(folder: Path) -> Path:
+    """An ffmpeg that finds no driver of a GPU, whatever this machine has."""
+    program = folder / "ffmpeg"
+    says = "echo 'Cannot load libcuda.so.1' >&2; exit 187"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *_nvenc*) {says};; esac\nexec {shutil.which("ffmpeg")} "$@"\n'
+    )
+    program.chmod(0o700)
+    return program
+
+
+async def test_its_port_tells_how_fast_it_encodes_and_why_not_on_the_gpu(
+    tmp_path: Path, s3_server: S3Place, redis_url: str
+) -> None:
+    path = recording(tmp_path, "-c:v", "mpeg4", seconds=24)
+    program = without_driver(tmp_path)
+    port, changes = free_port(), {"HLS_GPU": "auto", "FFMPEG_PATH": str(program)}
+    async with (
+        open_jobs(redis_url, lease_seconds=10) as queue,
+        running(tmp_path, s3_server, redis_url, port, **changes) as (process, _),
+    ):
+        await until_ready(port, process)
+        before = await scraped(port)
+        assert before['cefmp4_encoder_fallbacks_total{encoder="hevc_nvenc",reason="no_driver"}'] > 0
+        one = spec(0, path)
+        await queue.submit(one)
+
+        async def is_complete() -> bool:
+            return (await queue.ledger.get(one.id)).is_complete
+
+        await until(is_complete, 60, "the job")
+        after = await scraped(port)
+    assert after['cefmp4_encode_speed_ratio{slot="cpu"}'] > 0
+    assert after['cefmp4_encode_frames_per_second{slot="cpu"}'] > 0
+    assert after['cefmp4_job_slots_in_use{slot="cpu"}'] in (0, 1)
+    assert after['cefmp4_job_queue_age_seconds{kind="hls"}'] >= 0
+    assert after['cefmp4_job_duration_seconds_count{kind="hls"}'] == 1
+    assert after['cefmp4_job_results_total{kind="hls",outcome="complete"}'] == 1
+
+
+async def test_a_job_for_which_the_disk_has_no_room_says_so_and_waits(
+    tmp_path: Path, s3_server: S3Place, redis_url: str
+) -> None:
+    port = free_port()
+    async with (
+        open_jobs(redis_url, lease_seconds=10) as queue,
+        running(tmp_path, s3_server, redis_url, port, WORK_RESERVE_BYTES=str(1 << 60)) as (
+            process,
+            _,
+        ),
+    ):
+        one = spec(0, recording(tmp_path, seconds=1))
+        await queue.submit(one)
+        await until_ready(port, process)
+
+        async def has_said_so() -> bool:
+            return "WORK_RESERVE_BYTES" in (await queue.ledger.get(one.id)).error
+
+        await until(has_said_so, 30, "the reason")
+        job = await queue.ledger.get(one.id)
+        assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+        assert f"{tmp_path}/state/work has " in job.error
+
+        async def is_counted() -> bool:
+            outcomes = 'cefmp4_job_results_total{kind="hls",outcome="no_room"}'
+            return (await scraped(port)).get(outcomes, 0) == 1
+
+        await until(is_counted, 10, "the count")
+
+
+async def test_two_workers_share_real_jobs_and_one_may_leave(
+    tmp_path: Path, s3_server: S3Place, redis_url: str
+) -> None:
+    path = recording(tmp_path, seconds=1)
+    specs = [spec(number, path) for number in range(JOBS)]
+    bucket, ports = await s3_server.new_bucket(), (free_port(), free_port())
+    changes = {"S3_BUCKET_NAME": bucket, "HLS_THUMBNAILS": "false"}
+    async with (
+        open_jobs(redis_url, lease_seconds=10) as queue,
+        running(tmp_path, s3_server, redis_url, ports[0], **changes) as (first, _),
+        running(tmp_path, s3_server, redis_url, ports[1], **changes) as (second, _),
+    ):
+        for port, process in zip(ports, (first, second), strict=True):
+            await until_ready(port, process)
+        for one in specs:
+            assert await queue.submit(one)
+
+        async def complete() -> list[Job]:
+            jobs = [await queue.ledger.get(one.id) for one in specs]
+            assert not [job for job in jobs if job.has_failed]
+            return [job for job in jobs if job.is_complete]
+
+        async def is_half_done() -> bool:
+            return len(await complete()) >= JOBS // 2
+
+        async def is_done() -> bool:
+            return len(await complete()) == JOBS
+
+        await until(is_half_done, 60, "half of the jobs")
+        shares = Counter(job.owner for job in await complete())
+        assert len(shares) == 2, shares
+        assert min(shares.values()) >= JOBS // 5, shares
+        first.terminate()
+        async with asyncio.timeout(30):
+            assert await first.wait() == 0
+        await until(is_done, 60, "all jobs")
+        assert {job.attempts for job in await complete()} == {1}  # what was released is not counted
+        async with s3_store(s3_server, bucket) as store:
+            for job in await complete():
+                hls = await HlsSet.read(store, job.spec.subject)
+                assert hls.attempt == f"a{job.accepted}"
+                assert (hls.missing(), hls.unnamed()) == (set(), set())

@@ -18,6 +18,7 @@ from cefmp4.log import printable
 from cefmp4.model.job import (
     MAX_PRIORITY,
     MOST_TELLING_FIRST,
+    OFFERED_KINDS,
     Job,
     JobInput,
     JobKind,
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     submitting = actions.add_parser("submit", help="queue a job for an object, file or stream")
     submitting.add_argument("what", metavar="WHAT", help="s3://BUCKET/KEY, a path, or a stream id")
     submitting.add_argument(
-        "--kind", type=JobKind, choices=list(JobKind), default=JobKind.HLS, help="what to do (hls)"
+        "--kind", type=_offered, default=JobKind.HLS, metavar="KIND", help="what to do (hls)"
     )
     submitting.add_argument(
         "--priority", type=int, default=0, metavar="N", help=f"{-MAX_PRIORITY} to {MAX_PRIORITY}"
@@ -165,6 +166,15 @@ def _input_of_file(path: Path) -> JobInput | None:
         mtime_ns=facts.st_mtime_ns,
         ctime_ns=facts.st_ctime_ns,
     )
+
+
+def _offered(text: str) -> JobKind:
+    found = next((kind for kind in OFFERED_KINDS if kind == text), None)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"no worker does {text!a} jobs; allowed are {', '.join(OFFERED_KINDS)}"
+        )
+    return found
 
 
 def _say(args: argparse.Namespace, job_id: str, done: str, fields: dict[str, object]) -> None:

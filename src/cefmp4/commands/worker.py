@@ -5,7 +5,7 @@ import argparse
 from cefmp4.app import until_signal
 from cefmp4.app_worker import slots_of, work
 from cefmp4.config import Settings
-from cefmp4.model.job import JobKind, SlotKind
+from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
 
 MAX_SLOTS = 64
 
@@ -48,6 +48,10 @@ def _kinds(text: str) -> tuple[JobKind, ...]:
         kinds = tuple(JobKind(word.strip()) for word in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}; allowed are {','.join(JobKind)}") from None
+    if not set(kinds) & set(OFFERED_KINDS):
+        raise argparse.ArgumentTypeError(
+            f"no worker does {text} jobs yet; name at least one of {','.join(OFFERED_KINDS)}"
+        )
     return tuple(dict.fromkeys(kinds))
 
 

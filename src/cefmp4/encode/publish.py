@@ -28,24 +28,27 @@ def attempt_folder(name: str, attempt: str) -> str:
 
 
 async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
-    """Makes a finished attempt the one that is seen, the master playlist last, and removes what
-    other attempts left. Done again, here or elsewhere, it does the same."""
+    """Makes a finished attempt the one that players find, and removes what other attempts left.
+    Done again, here or elsewhere, it does the same."""
     prefix = hls_prefix(stream_id)
-    staged = f"{prefix}{attempt_folder(STAGED, attempt)}/"
-    for name in (RESULT, MASTER):
-        if await store.head(staged + name) is None:
-            raise PermanentError(f"attempt {attempt} of {stream_id} left no {name}")
-        data = await store.read(staged + name)
-        await store.put_object(
-            prefix + name,
-            data,
-            content_type=content_type_of(name),
-            metadata={META_STREAM_ID: stream_id},
-            crc64=crc64nvme(data),
-        )
+    data = await read_staged(store, MASTER, stream_id=stream_id, attempt=attempt)
+    await store.put_object(
+        prefix + MASTER,
+        data,
+        content_type=content_type_of(MASTER),
+        metadata={META_STREAM_ID: stream_id},
+        crc64=crc64nvme(data),
+    )
     removed = await remove(store, [key async for key in _others(store, prefix, attempt)])
     if removed:
         log.info("leftovers of other attempts removed", objects=removed)
+
+
+async def read_staged(store: ObjectStore, name: str, *, stream_id: str, attempt: str) -> bytes:
+    key = f"{hls_prefix(stream_id)}{attempt_folder(STAGED, attempt)}/{name}"
+    if await store.head(key) is None:
+        raise PermanentError(f"attempt {attempt} of {stream_id} left no {name}")
+    return await store.read(key)
 
 
 async def discard(store: ObjectStore, *, stream_id: str, attempt: str) -> int:

@@ -15,7 +15,7 @@ from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, PermanentError, TransientError
 from cefmp4.jobs.ledger import Standing
 from cefmp4.jobs.queue import JobQueue
-from cefmp4.jobs.workplace import Workplace
+from cefmp4.jobs.workplace import NoRoomError, Workplace
 from cefmp4.model.job import FailReason, Job, JobProgress, Lane, SlotKind
 from cefmp4.retry import Backoff, patiently
 
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 HEARTBEAT_S = 1.0  # also how soon a cancel reaches the job, and how fresh its progress is
 RETRY_BACKOFF = Backoff(first_s=4.0, cap_s=300.0)
+NO_ROOM_S = 30.0  # until a job for which the disk has no room is begun again, here or elsewhere
 
 
 class NeedsSlotError(CefError):
@@ -36,6 +37,7 @@ class Ending(StrEnum):
     FENCED = "fenced"
     RELEASED = "released"
     MOVED = "moved"  # to the lane where it gets the slot it needs
+    NO_ROOM = "no_room"  # on the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +72,24 @@ async def _nothing_to_discard(job: Job, fence: int) -> None:
     """For jobs that leave nothing behind."""
 
 
+def _nothing_on_disk(job: Job) -> int:
+    """For jobs whose media goes through pipes."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProcedure:
     """How a kind of job is done, in three steps, so that two attempts never mix.
 
     `run` writes only under names that carry the fence. `publish` makes the accepted result visible,
     from `job.accepted` and `job.result` alone, and removes what other attempts left; it may run
-    again, on another host, and does the same then. `discard` removes what one attempt wrote."""
+    again, on another host, and does the same then. `discard` removes what one attempt wrote.
+    `disk_bytes` says how much `run` may write into its folder."""
 
     run: Callable[[JobContext], Awaitable[JobOutcome]]
     publish: Callable[[Job], Awaitable[None]] = _nothing_to_publish
     discard: Callable[[Job, int], Awaitable[None]] = _nothing_to_discard
+    disk_bytes: Callable[[Job], int] = _nothing_on_disk
 
 
 class Attempt:
@@ -140,6 +149,7 @@ class Attempt:
     async def _perform(self) -> None:
         ledger, job = self._queue.ledger, self.job
         if not job.is_accepted:
+            self._workplace.check_room(self._procedure.disk_bytes(job))
             with self._workplace.attempt(f"{job.kind}-{job.fence}") as folder:
                 outcome = await self._procedure.run(
                     JobContext(
@@ -163,6 +173,8 @@ class Attempt:
         self._progress = progress
         if progress.speed and self.slot:
             metrics.encode_speed.labels(self.slot).set(progress.speed)
+        if progress.fps and self.slot:  # ffmpeg knows it after a second only
+            metrics.encode_fps.labels(self.slot).set(progress.fps)
 
     async def _beat(self, performing: asyncio.Task[None]) -> None:
         while not performing.done():
@@ -199,6 +211,8 @@ class Attempt:
             return await self._fail(FailReason.CANCELLED, "cancelled")
         if isinstance(error, NeedsSlotError) and self.job.next_lane is not None:
             return await self._move(self.job.next_lane)
+        if isinstance(error, NoRoomError):
+            return await self._wait_for_room(error)
         if isinstance(error, PermanentError):
             log.warning("job failed", job=self.job.id, reason=str(error))
             return await self._fail(FailReason.ERROR, str(error))
@@ -210,6 +224,17 @@ class Attempt:
             what="move job",
         )
         return Ending.MOVED
+
+    async def _wait_for_room(self, error: NoRoomError) -> str:
+        """No attempt is counted: the job is not the reason, and another host may have room."""
+        log.warning("no room for a job", job=self.job.id, reason=str(error))
+        await patiently(
+            lambda: self._queue.requeue(
+                self.job, error=str(error), delay_s=NO_ROOM_S, wrote_nothing=True
+            ),
+            what="requeue job",
+        )
+        return Ending.NO_ROOM
 
     async def _fail(self, reason: FailReason, error: str) -> str:
         job = self.job

@@ -132,17 +132,18 @@ class RedisLedger:
         error: str,
         delay_s: float = 0.0,
         gives_back: bool = False,
+        wrote_nothing: bool = False,
         lane: Lane | None = None,
     ) -> Ticket | None:
         """The attempt is over and the job will be tried again, in another lane if so told; with
-        `gives_back` as if the attempt had never begun. None: it failed for good (cancelled, or no
-        attempt is left), or we are fenced off."""
+        `gives_back` it is not counted, with `wrote_nothing` not even remembered. None: it failed
+        for good (cancelled, or no attempt is left), or we are fenced off."""
         words: list[str | bytes | int] = [
             job.id,
             job.fence,
             _short(error),
             int(delay_s * 1000),
-            int(gives_back),
+            2 if wrote_nothing else int(gives_back),
             lane or "",
         ]
         answer = await self._link.run(scripts.REQUEUE, words=words)

@@ -42,11 +42,17 @@ class JobQueue:
         error: str,
         delay_s: float = 0.0,
         gives_back: bool = False,
+        wrote_nothing: bool = False,
         lane: Lane | None = None,
     ) -> bool:
         """False: it will not be tried again, or it is not ours."""
         ticket = await self.ledger.requeue(
-            job, error=error, delay_s=delay_s, gives_back=gives_back, lane=lane
+            job,
+            error=error,
+            delay_s=delay_s,
+            gives_back=gives_back,
+            wrote_nothing=wrote_nothing,
+            lane=lane,
         )
         if ticket is not None:
             await self.deliver(ticket, delay_s)

@@ -43,7 +43,7 @@ def decode_job(raw: Mapping[bytes, bytes]) -> Job:
     """Raises InvariantError for what is no record of ours."""
     try:
         return _decode({to_text(name): to_text(value) for name, value in raw.items()})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvariantError(f"a job record in Redis cannot be read: {error!r}") from error
 
 

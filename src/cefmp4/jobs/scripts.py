@@ -166,13 +166,19 @@ return 1
 )
 
 # ARGV: id, fence, error, delay ms, 1 to give the attempt back, lane to go to ('' for the same).
+# With 2 it wrote nothing either, and its fence is forgotten: a record must not grow while a job
+# waits for weeks.
 # Answers the state it is in now and its round; nothing where the attempt is not the latest.
 REQUEUE = Script(
     _SHARED
     + """
 local id, fence, message, delay_ms, gives_back, lane = unpack(ARGV)
 if not is_ours(id, fence) then return {} end
-if gives_back == '1' then redis.call('HINCRBY', record(id), 'attempts', -1) end
+if gives_back ~= '0' then redis.call('HINCRBY', record(id), 'attempts', -1) end
+if gives_back == '2' then
+  local before = string.gsub(get(id, 'fences'), ',?' .. fence .. '$', '')
+  if before == '' then redis.call('HDEL', record(id), 'fences') else set(id, 'fences', before) end
+end
 if get(id, 'cancel') then
   fail(id, 'cancelled', 'cancelled')
 elseif tonumber(get(id, 'attempts')) >= tonumber(get(id, 'max_attempts')) then

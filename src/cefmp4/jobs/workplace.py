@@ -5,23 +5,44 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
+
+from cefmp4.errors import TransientError
+from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
 
 _PREFIX = "worker-"
 _NEW = ".new-"  # made, but not locked yet
+_NEW_S = 60.0  # one that is so for longer has lost its worker
+
+
+class NoRoomError(TransientError):
+    """The disk has no room for what the job may write."""
 
 
 class Workplace:
-    """Of one worker; `folder` is there while the context of `open_workplace` is."""
+    """Of one worker; `folder` is there while the context of `open_workplace` is. `reserve_bytes`
+    stay free on its disk: with `cefmp4 up` the embedded servers lie there, too."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reserve_bytes: int = 0) -> None:
         self.folder = folder
+        self._reserve_bytes = reserve_bytes
+
+    def check_room(self, job_bytes: int) -> None:
+        """Raises NoRoomError where an attempt that writes so much would touch the reserve."""
+        disk = os.statvfs(self.folder)
+        free, needed = disk.f_bavail * disk.f_frsize, job_bytes + self._reserve_bytes
+        if free < needed:
+            raise NoRoomError(
+                f"{self.folder.parent} has {free // MIB} MiB free, and {needed // MIB} MiB must be",
+                hint="make room, give STATE_DIR a larger disk, or lower WORK_RESERVE_BYTES",
+            )
 
     def sweep_others(self) -> None:
         """What workers of this host that died meanwhile left."""
@@ -38,7 +59,7 @@ class Workplace:
 
 
 @contextmanager
-def open_workplace(root: Path) -> Iterator[Workplace]:
+def open_workplace(root: Path, *, reserve_bytes: int = 0) -> Iterator[Workplace]:
     root.mkdir(parents=True, exist_ok=True)
     sweep(root)
     new = Path(tempfile.mkdtemp(prefix=_NEW, dir=root))
@@ -47,7 +68,7 @@ def open_workplace(root: Path) -> Iterator[Workplace]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         folder = new.rename(root / (_PREFIX + new.name.removeprefix(_NEW)))
         try:
-            yield Workplace(folder)
+            yield Workplace(folder, reserve_bytes=reserve_bytes)
         finally:
             _remove(folder)
     finally:
@@ -57,7 +78,7 @@ def open_workplace(root: Path) -> Iterator[Workplace]:
 def sweep(root: Path) -> list[Path]:
     """Removes the folders of workers that are dead; returns what it removed."""
     removed = []
-    for folder in root.glob(f"{_PREFIX}*"):
+    for folder in [*root.glob(f"{_PREFIX}*"), *_abandoned(root)]:
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
@@ -73,6 +94,16 @@ def sweep(root: Path) -> list[Path]:
     if removed:
         log.info("work folders of dead workers removed", count=len(removed))
     return removed
+
+
+def _abandoned(root: Path) -> list[Path]:
+    """Their workers died before they held the lock that tells."""
+    found = []
+    for folder in root.glob(f"{_NEW}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _NEW_S:
+                found.append(folder)
+    return found
 
 
 def _remove(folder: Path) -> None:

@@ -17,6 +17,10 @@ class JobKind(StrEnum):
     ANALYSIS = "analysis"
 
 
+# What workers know how to do. Another kind is refused where it is asked for: it would never end.
+OFFERED_KINDS = (JobKind.HLS,)
+
+
 class SlotKind(StrEnum):
     GPU = "gpu"
     CPU = "cpu"

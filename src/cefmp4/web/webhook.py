@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cefmp4.model.job import JobInput, JobKind, JobSpec, subject_of
+from cefmp4.model.job import OFFERED_KINDS, JobInput, JobKind, JobSpec, subject_of
 
 REPLAY_WINDOW_S = 300
 MAX_KEY_BYTES = 1024
@@ -104,10 +104,10 @@ def _bucket(asked: dict[str, Any], default: str) -> str:
 
 def _kind(asked: dict[str, Any]) -> JobKind:
     kind = asked.get("kind") or JobKind.HLS
-    try:
-        return JobKind(kind)
-    except (ValueError, TypeError):
-        raise _bad(f"kind must be one of {', '.join(JobKind)}") from None
+    found = next((offered for offered in OFFERED_KINDS if offered == kind), None)
+    if found is None:
+        raise _bad(f"no worker does this kind of job: kind must be {', '.join(OFFERED_KINDS)}")
+    return found
 
 
 def _subject(asked: dict[str, Any], source: JobInput) -> str:

@@ -5,7 +5,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from cefmp4.jobs.workplace import open_workplace, sweep
+import pytest
+
+from cefmp4.jobs.workplace import NoRoomError, open_workplace, sweep
 
 _HOLDER = """
 import sys, time
@@ -42,3 +44,22 @@ def test_only_the_folders_of_dead_workers_are_swept(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("worker-*/*/left"))) == 1
     with open_workplace(tmp_path) as workplace:
         assert list(tmp_path.iterdir()) == [workplace.folder]
+
+
+def test_a_folder_whose_worker_died_before_it_was_locked_goes_later(tmp_path: Path) -> None:
+    old, new = tmp_path / ".new-old", tmp_path / ".new-new"
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (0, 0))
+    assert sweep(tmp_path) == [old]
+    assert list(tmp_path.iterdir()) == [new]
+
+
+def test_room_is_what_is_free_without_the_reserve(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    half = disk.f_bavail * disk.f_frsize // 2
+    with open_workplace(tmp_path, reserve_bytes=half) as workplace:
+        workplace.check_room(half // 2)
+        with pytest.raises(NoRoomError, match="WORK_RESERVE_BYTES") as refusal:
+            workplace.check_room(2 * half)
+        assert str(tmp_path) in str(refusal.value)
