@@ -9,6 +9,8 @@ export PYTHON
 
 BIN := .venv/bin
 BENCH_ROWS := $(if $(ROWS),--rows $(ROWS))
+SEED ?=
+FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/acceptance)
 
 .PHONY: help up setup check test test-servers bench bench-short faults faults-short soak clean
@@ -50,12 +52,16 @@ bench-short: setup .venv-bench/.installed ## the same, smaller: a few minutes
 	@.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-input -r $<
 	@touch $@
 
-faults: setup ## kills, stops and breaks everything, at length, and prints the matrix
-	$(BIN)/python -m pytest -q tests/faults/test_crash_points.py
-	$(BIN)/python -m tests.faults
+faults: setup ## kills, stops and breaks everything, at length, and prints the matrix; SEED=7 replays
+	@started=$$SECONDS; failed=; \
+	$(BIN)/python -m tests.faults --jobs 4 $(if $(SEED),--seed $(SEED)) || failed="$$failed matrix"; \
+	$(BIN)/python -m pytest -q $(FAULT_TESTS) || failed="$$failed tests"; \
+	CEFMP4_KILLS=30 $(BIN)/python -m pytest -q tests/acceptance/test_kill.py || failed="$$failed kills"; \
+	echo "make faults: $$((SECONDS - started)) seconds, failed:$${failed:- nothing}"; \
+	test -z "$$failed"
 
 faults-short: setup ## the part of it that every change must pass
-	$(BIN)/python -m pytest -q tests/faults/test_crash_points.py
+	$(BIN)/python -m pytest -q $(FAULT_TESTS)
 	$(BIN)/python -m tests.faults --short
 
 soak: setup ## make soak HOURS=8: random faults for hours; prints the seed of each round

@@ -89,10 +89,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     except KeyboardInterrupt:
         return 130
+    finally:
+        _forget_full_log()
 
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     return await _module(arguments.command).run(arguments, settings)
+
+
+def _forget_full_log() -> None:
+    """A log that cannot be written any more is no failure of what ran; without this the
+    interpreter's last flush would make it exit code 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _say(line: str) -> None:

@@ -24,10 +24,12 @@ class Instance:
         folder: Path,
         *,
         command: Sequence[str] = ("cefmp4", "ingest"),
+        log: Path | None = None,
     ) -> None:
         self.name = name
         self.port = int(settings["PROM_PORT"])
-        self.log = folder / f"{name}.log"
+        self.log = log or folder / f"{name}.log"
+        self.kills = 0
         self._settings = dict(settings)
         self._folder = folder
         self._command = command
@@ -86,6 +88,11 @@ class Instance:
         pairs = re.findall(r"^([a-z0-9_]+) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in pairs}
 
+    async def said(self) -> str:
+        if not self.log.is_file():
+            return ""
+        return await asyncio.to_thread(self.log.read_text, errors="replace")
+
     async def _get(self, path: str) -> tuple[int, str]:
         try:
             async with (
@@ -103,6 +110,11 @@ class Instance:
         os.kill(self.pid, signal.SIGCONT)
 
     async def kill(self) -> None:
+        self.kills += self.is_running
+        await self.end()
+
+    async def end(self) -> None:
+        """As `kill`, but not to see what becomes of it."""
         if self.is_running:
             os.kill(self.pid, signal.SIGKILL)
             await self.exit_code()
@@ -116,7 +128,7 @@ class Instance:
         try:
             return await self.exit_code(STOP_S)
         except TimeoutError:
-            await self.kill()
+            await self.end()
             return -signal.SIGKILL
 
     async def exit_code(self, timeout_s: float = STOP_S) -> int:

@@ -29,6 +29,8 @@ class Verdict:
     duplicates: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
+    kills: int = 0
+    skipped: str = ""  # why it did not run
 
     @property
     def is_clean(self) -> bool:
@@ -104,6 +106,15 @@ class Judge:
             if not page.get("IsTruncated"):
                 return found
             query = {"ContinuationToken": page["NextContinuationToken"]}
+
+    @property
+    def digests(self) -> set[str]:
+        """The SHA-256 of every object that was read."""
+        return {digest for _, digest, _ in self._contents.values()}
+
+    async def documents(self) -> list[dict[str, Any]]:
+        """The metadata of every object."""
+        return [held.document for held in await self._held() if held.document is not None]
 
     async def clear(self) -> None:
         for key in await self.keys():

@@ -17,13 +17,17 @@ import aioboto3
 from aiobotocore.config import AioConfig
 from tests.faults import (
     scenarios_files,
+    scenarios_kills,
+    scenarios_limits,
+    scenarios_media,
+    scenarios_names,
     scenarios_planted,
     scenarios_process,
     scenarios_redis,
     scenarios_s3,
 )
 from tests.faults.judge import Verdict
-from tests.faults.registry import SCENARIOS, Scenario
+from tests.faults.registry import ACT_S, SCENARIOS, CannotRunError, Scenario
 from tests.faults.world import open_world
 from tests.servers import SwiftServer
 
@@ -31,53 +35,67 @@ _MODULES = (
     scenarios_s3,
     scenarios_redis,
     scenarios_process,
+    scenarios_kills,
     scenarios_files,
+    scenarios_names,
+    scenarios_limits,
+    scenarios_media,
     scenarios_planted,
 )  # importing them fills the registry
 FEW, MANY, MOST = 300, 2000, 10_000  # small files at once: short form, long form, soak
-ACT_S = 120.0  # what a scenario itself may take; its end has a patience of its own
+
+
+CHECKED = ("losses", "duplicates", "stuck", "leaks")
 
 
 @dataclass(slots=True)
 class Row:
     runs: int = 0
+    kills: int = 0
     losses: int = 0
     duplicates: int = 0
     stuck: int = 0
     leaks: int = 0
     seconds: float = 0.0
 
+    def add(self, other: "Row") -> None:
+        for column in Row.__slots__:
+            setattr(self, column, getattr(self, column) + getattr(other, column))
+
+    def __str__(self) -> str:
+        cells = " ".join(f"{f'{getattr(self, name)}/{self.runs}':>10}" for name in CHECKED)
+        return f"{self.runs:5} {self.kills:5} {cells} {self.seconds:8.1f}"
+
 
 @dataclass(slots=True)
 class Matrix:
     keep: bool = False
     rows: dict[str, Row] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def count(self, name: str, verdict: Verdict, seconds: float) -> None:
-        row = self.rows.setdefault(name, Row())
-        row.runs += 1
-        row.seconds += seconds
-        row.losses += len(verdict.losses)
-        row.duplicates += len(verdict.duplicates)
-        row.stuck += len(verdict.stuck)
-        row.leaks += len(verdict.leaks)
+        if verdict.skipped:
+            self.skipped[name] = verdict.skipped
+            return
+        found = {column: len(getattr(verdict, column)) for column in CHECKED}
+        row = Row(runs=1, kills=verdict.kills, seconds=seconds, **found)
+        self.rows.setdefault(name, Row()).add(row)
 
     @property
     def is_clean(self) -> bool:
-        return not any(
-            row.losses or row.duplicates or row.stuck or row.leaks for row in self.rows.values()
-        )
+        return not any(getattr(row, name) for row in self.rows.values() for name in CHECKED)
 
     def table(self) -> str:
-        lines = [f"{'fault':34} runs losses duplicates stuck leaks seconds"]
+        """A row for each fault, a column for each thing that was looked for; a cell tells how often
+        it was found, in how many runs."""
+        titles = " ".join(f"{name:>10}" for name in CHECKED)
+        lines = [f"{'fault':36}  runs kills {titles}  seconds"]
         total = Row()
-        for name, row in [*sorted(self.rows.items()), ("all", total)]:
-            lines.append(
-                f"{name:34} {row.runs:4} {row.losses:6} {row.duplicates:10} {row.stuck:5}"
-                f" {row.leaks:5} {row.seconds:7.1f}"
-            )
-            for column in Row.__slots__:
-                setattr(total, column, getattr(total, column) + getattr(row, column))
+        for name, row in sorted(self.rows.items()):
+            lines.append(f"{name:36} {row}")
+            total.add(row)
+        lines.append(f"{'all':36} {total}")
+        lines += [f"{name:36}  did not run: {why}" for name, why in sorted(self.skipped.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -111,6 +129,18 @@ async def run_one(
     *,
     small_files: int = FEW,
 ) -> Verdict:
+    try:
+        async with asyncio.timeout(one.limit_s):
+            return await _run_in_world(one, seed, folder, server, client, small_files)
+    except CannotRunError as error:
+        return Verdict(skipped=str(error))
+    except TimeoutError:
+        return Verdict(stuck=[f"the run did not end within {one.limit_s:.0f} s"])
+
+
+async def _run_in_world(
+    one: Scenario, seed: int, folder: Path, server: SwiftServer, client: Any, small_files: int
+) -> Verdict:
     async with open_world(one.name, seed, folder, server, client, small_files=small_files) as world:
         try:
             async with asyncio.timeout(ACT_S):
@@ -120,6 +150,7 @@ async def run_one(
             verdict = Verdict(stuck=["".join(traceback.format_exception(error))])
         if one.catches:
             verdict = _turned(verdict)
+        verdict.kills = world.kills
         await world.judge.clear()
         return verdict
 
@@ -139,8 +170,9 @@ async def _run_counted(
     seconds = time.monotonic() - started
     matrix.count(one.name, verdict, seconds)
     said = "ok" if verdict.is_clean else f"FAILED {verdict}"
+    said = f"did not run: {verdict.skipped}" if verdict.skipped else said
     again = "" if verdict.is_clean else f"  (again: --only {one.name} --seed {seed} --runs 1)"
-    sys.stdout.write(f"{one.name:34} seed {seed:<8} {seconds:5.1f} s  {said}{again}\n")
+    sys.stdout.write(f"{one.name:36} seed {seed:<8} {seconds:5.1f} s  {said}{again}\n")
     sys.stdout.flush()
     if matrix.keep and not verdict.is_clean:
         sys.stdout.write(f"    its logs: {folder}\n")

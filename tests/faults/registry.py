@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from tests.faults.world import World
 
 Run = Callable[[World], Awaitable[None]]
+ACT_S = 150.0  # what a scenario itself may take; its end has a patience of its own
+AROUND_S = 90.0  # servers that start, objects that are read back, services that stop
+
+
+class CannotRunError(Exception):
+    """This machine cannot do what the scenario needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +25,11 @@ class Scenario:
     runs: int = 1  # of the long form
     patience_s: float = 40
     catches: bool = False
+
+    @property
+    def limit_s(self) -> float:
+        """After which a run is given up, whatever hangs."""
+        return ACT_S + self.patience_s + AROUND_S
 
 
 SCENARIOS: dict[str, Scenario] = {}

@@ -54,6 +54,13 @@ def stalled(seconds: float) -> Fault:
     return fault
 
 
+async def never_answered(exchange: Exchange) -> bool:
+    """A black hole: it takes everything and says nothing, until the client has had enough."""
+    await exchange.read_body()
+    await exchange.reader.read()
+    return False
+
+
 def slow(seconds: float) -> Fault:
     async def fault(exchange: Exchange) -> bool:
         await asyncio.sleep(seconds)

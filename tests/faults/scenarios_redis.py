@@ -8,6 +8,7 @@ from tests.faults.registry import scenario
 from tests.faults.world import MIB, World
 
 RATE = 8 * MIB
+CLIENTS = 60
 
 
 async def _command(world: World, *words: str) -> None:
@@ -74,6 +75,36 @@ async def gone_for_seconds(world: World) -> None:
         await world.redis.stop()
         await asyncio.sleep(4)
         await world.redis.start()
+
+
+@scenario("redis")
+async def gone_for_a_minute(world: World) -> None:
+    """Recordings begin, go on and end meanwhile."""
+    await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        await _record(world, tasks)
+        await world.redis.stop()
+        await asyncio.sleep(20)
+        tasks.create_task(world.write("meanwhile.mp4", 17 * MIB, rate=RATE))
+        await asyncio.sleep(40)
+        await world.redis.start()
+
+
+@scenario("redis", short=True)
+async def connection_storm(world: World) -> None:
+    """Others take every connection that Redis has; ours are cut and find no place."""
+    await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        await _record(world, tasks)
+        await _command(world, "CONFIG", "SET", "maxclients", str(CLIENTS))
+        others = [
+            await asyncio.open_connection("127.0.0.1", world.valkey.port) for _ in range(CLIENTS)
+        ]
+        for _ in range(5):
+            world.redis.cut()
+            await asyncio.sleep(world.random.uniform(0.3, 0.9))
+        for _, writer in others:
+            writer.close()
 
 
 @scenario("redis")

@@ -5,6 +5,7 @@ from functools import partial
 
 from tests.faults import s3_faults as faults
 from tests.faults.registry import scenario
+from tests.faults.rotation import Rotation
 from tests.faults.s3_proxy import Exchange, Fault
 from tests.faults.world import MIB, World
 
@@ -43,6 +44,8 @@ _plant("part-bytes-flipped", faults.bytes_flipped, "UploadPart", times=2, short=
 _plant("part-swallowed", faults.swallowed, "UploadPart", times=1, short=True)
 _plant("part-stalled", faults.stalled(4), "UploadPart", times=2)
 _plant("part-wrong-etag", faults.wrong_etag, "UploadPart", times=1, short=True)
+_plant("part-never-answered", faults.never_answered, "UploadPart", times=1)
+_plant("part-507-no-space", faults.refused(507, "XMinioStorageFull"), "UploadPart", times=_OFTEN)
 _plant("begin-answer-lost", faults.answer_lost, "CreateMultipartUpload", times=1, short=True)
 _plant("begin-503", faults.refused(503, "SlowDown"), "CreateMultipartUpload", times=_OFTEN)
 _plant("complete-answer-lost", faults.answer_lost, "CompleteMultipartUpload", short=True)
@@ -63,6 +66,22 @@ async def access_denied_that_heals(world: World) -> None:
 async def clock_skew_that_heals(world: World) -> None:
     fault = faults.refused(403, "RequestTimeTooSkewed")
     await _suffer(world, fault=fault, operation="", times=12)
+
+
+@scenario("s3", short=True)
+async def credentials_expire_and_are_rotated(world: World) -> None:
+    """Tokens of a few seconds, each refused from the moment there is the next."""
+    rotation = Rotation(world)
+    await rotation.renew()
+    rule = world.s3.add(rotation.fault, times=1_000_000)
+    await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.write_mixed(3, rate=6 * MIB))
+        for _ in range(3):
+            await asyncio.sleep(world.random.uniform(0.8, 1.8))
+            await rotation.renew()
+    assert rotation.refused, "no request carried an old token"
+    rule.times = 0
 
 
 @scenario("s3", short=True)
@@ -100,6 +119,22 @@ async def upload_aborted_behind_our_back(world: World) -> None:
     rule = world.s3.add(faults.after(abort), "CompleteMultipartUpload")
     await world.write_mixed(2)
     await world.s3.broken(rule)
+
+
+@scenario("s3")
+async def upload_aborted_while_down(world: World) -> None:
+    """A lifecycle rule of the bucket ate it before the service came back."""
+    first = await world.ingest()
+    async with asyncio.TaskGroup() as both:
+        both.create_task(world.write_mixed(2, rate=8 * MIB))
+        await world.s3.seen("UploadPart", 2)
+        await first.kill()
+        page = await world.client.list_multipart_uploads(Bucket=world.bucket)
+        for upload in page.get("Uploads", []):
+            await world.client.abort_multipart_upload(
+                Bucket=world.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+        await world.ingest()
 
 
 @scenario("s3")

@@ -2,237 +2,18 @@
 a fresh start on what is left ends with one object that holds the file, and nothing beside it."""
 
 import asyncio
-import hashlib
-import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
-from random import Random
 
 import pytest
-from tests.crash import Crash
-from tests.fake_checkpoints import FakeCheckpointStore
-from tests.fakes import FakeObjectStore
+from tests.faults.lives import Ground, Life, end_tasks, judge, play, sweep
 
-from cefmp4.ingest.aftermath import Aftermath
-from cefmp4.ingest.conclusion import Conclusion
-from cefmp4.ingest.describer import Describer
-from cefmp4.ingest.finalizer import Finalizer
-from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.handover import Handover
-from cefmp4.ingest.index import FinishedIndex
-from cefmp4.ingest.intake import Admitted, Intake, Naming
-from cefmp4.ingest.observation import Clocks
-from cefmp4.ingest.orphans import OrphanSweeper
-from cefmp4.ingest.processor import End, StreamProcessor
-from cefmp4.ingest.recovery import Recovery
-from cefmp4.ingest.rules import Patience
-from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.source import stamp_of
-from cefmp4.ingest.startup import Startup
-from cefmp4.ingest.survey import Survey
-from cefmp4.ingest.uploader import Uploader
-from cefmp4.model.event import EventKind
-from cefmp4.model.job import JobKind, JobSpec
-from cefmp4.model.media import MediaInfo
-from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.retry import no_waiting
 from cefmp4.watch.tripwire import Tripwires
 
 pytestmark = pytest.mark.faults
-
-NAME = "r.mp4"
-PART = MIN_PART_BYTES
-DATA = Random(7).randbytes(4 * PART + 1234)
-PATCHED = DATA[: PART + 99] + b"patched" + DATA[PART + 106 :]  # in part 2, which left early
-MAX_LIVES = 4
-
-
-class Seen:
-    """Finds every file playable."""
-
-    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
-        return MediaInfo(playable=True)
-
-
-class KnownJobs:
-    """Takes every job once."""
-
-    def __init__(self) -> None:
-        self.ids: set[str] = set()
-
-    async def submit(self, spec: JobSpec) -> bool:
-        is_new = spec.id not in self.ids
-        self.ids.add(spec.id)
-        return is_new
-
-
-@dataclass
-class Ground:
-    """What outlives a process: the disk, S3, Redis, the queue, the time."""
-
-    folder: Path
-    hashing: ThreadPoolExecutor
-    store: FakeObjectStore = field(default_factory=lambda: FakeObjectStore(min_part_bytes=PART))
-    jobs: KnownJobs = field(default_factory=KnownJobs)
-    dead: set[str] = field(default_factory=set)
-    now: float = 1_000_000.0
-    stage: int = 0
-    checkpoints: FakeCheckpointStore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.checkpoints = FakeCheckpointStore(
-            clock=self.time, is_dead=lambda owner: owner in self.dead
-        )
-
-    @property
-    def path(self) -> Path:
-        return self.folder / NAME
-
-    def time(self) -> float:
-        return self.now
-
-    def go_on_recording(self) -> bool:
-        """The recorder does its next thing; False when it has ended."""
-        versions = (DATA[: 3 * PART + MIB], DATA, PATCHED)
-        if self.stage < len(versions):
-            with self.path.open("r+b" if self.path.exists() else "wb") as file:
-                file.write(versions[self.stage])
-        self.stage += 1
-        return self.stage < len(versions)
-
-
-def _naming(owner: str) -> Naming:
-    return Naming(
-        owner=owner,
-        host="here",
-        key_template="streams/{stream_id}/{filename}",
-        part_base=PART,
-        part_sizing=PartSizing.GROW,
-    )
-
-
-class Life:
-    """One process: everything in it is new."""
-
-    def __init__(self, ground: Ground, owner: str, tripwires: Tripwires) -> None:
-        self.ground = ground
-        self.owner = owner
-        self._tripwires = tripwires
-        self._admitted: Admitted | None = None
-        self._running: StreamProcessor | None = None
-        store, checkpoints, hashing = ground.store, ground.checkpoints, ground.hashing
-        index = FinishedIndex()
-        survey = Survey(
-            store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART)
-        )
-        slots = PartSlots(max_parts=4, max_streams=4)
-        self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
-        self._intake = Intake(
-            root=str(ground.folder),
-            naming=_naming(owner),
-            index=index,
-            checkpoints=checkpoints,
-            store=store,
-            recovery=Recovery(store=store, hashing=hashing),
-            survey=survey,
-            wall_clock=ground.time,
-        )
-        describer = Describer(
-            store=store,
-            probe=Seen(),
-            slots=slots,
-            hashing=hashing,
-            bucket="b",
-            watch_dir=str(ground.folder),
-        )
-        self._conclusion = Conclusion(
-            describer=describer,
-            handover=Handover(
-                sink=ground.jobs, kinds=(JobKind.HLS,), bucket="b", watch_dir="/", max_attempts=3
-            ),
-            aftermath=Aftermath("keep"),
-            index=index,
-            intake=self._intake,
-            checkpoints=checkpoints,
-        )
-        self._startup = Startup(
-            checkpoints=checkpoints,
-            survey=survey,
-            index=index,
-            intake=self._intake,
-            uploader=self._uploader,
-            conclusion=self._conclusion,
-        )
-
-    async def live(self) -> None:
-        """Until nothing is left to do."""
-        unfinished = await self._startup.load()
-        found = {NAME: stamp_of(self.ground.path.stat())} if self.ground.path.exists() else {}
-        await self._startup.place(unfinished, found)
-        is_recording = True
-        while is_recording:
-            is_recording = self.ground.go_on_recording()
-            processor = await self._processor()
-            if processor is not None and is_recording:
-                await self._step(processor)
-        await self._startup.finish_survey()
-        while (processor := await self._processor()) is not None:
-            await self._finish(processor)
-
-    async def _processor(self) -> StreamProcessor | None:
-        if self._admitted is None:
-            self._admitted = await self._intake.admit(NAME)
-            self._running = self._make(self._admitted) if self._admitted else None
-        return self._running
-
-    def _make(self, admitted: Admitted) -> StreamProcessor:
-        ground = self.ground
-        return StreamProcessor(
-            record=admitted.record,
-            source=admitted.source,
-            uploader=self._uploader,
-            finalizer=Finalizer(
-                store=ground.store, uploader=self._uploader, hashing=ground.hashing
-            ),
-            tripwires=self._tripwires,
-            habits=FolderHabits(),
-            patience=Patience(settle=2.0, unknown_writer=2.0, idle=2.0),
-            clocks=Clocks(monotonic=ground.time, wall=ground.time),
-            trusts_ctime=False,
-            former=admitted.former,
-        )
-
-    async def _step(self, processor: StreamProcessor) -> None:
-        if processor.record.stream.is_proven:
-            return
-        processor.observe(processor.source.look())
-        await processor._guarded_step()
-
-    async def _finish(self, processor: StreamProcessor) -> None:
-        assert self._admitted is not None
-        if processor.record.stream.is_proven:
-            processor.end = End.STORED
-        for _ in range(30):
-            if processor.end is not None:
-                break
-            processor.notify(EventKind.CLOSE)
-            await self._step(processor)
-            self.ground.now += 3.0
-        assert processor.end is not None, "the stream came to no end"
-        await self._conclusion.conclude(processor, self._admitted.former)
-        self.close()
-
-    def close(self) -> None:
-        if self._admitted is not None:
-            self._admitted.source.close()
-        self._admitted = self._running = None
-
-    def die(self) -> None:
-        self.close()
-        self.ground.dead.add(self.owner)
 
 
 @pytest.fixture(name="hashing")
@@ -247,53 +28,9 @@ async def _tripwires() -> AsyncIterator[Tripwires]:
         yield tripwires
 
 
-async def _play(ground: Ground, tripwires: Tripwires, *, wipes: bool = False) -> int:
-    """Lives after lives until one ends well; returns how many it took."""
-    for number in range(1, MAX_LIVES + 1):
-        life = Life(ground, f"life-{number}", tripwires)
-        try:
-            await life.live()
-        except Crash:
-            await _end_tasks()
-            life.die()
-            if wipes:
-                ground.checkpoints.wipe()
-            ground.now += 1.0
-        else:
-            return number
-    raise AssertionError("no life came to its end")
-
-
-async def _end_tasks() -> None:
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-
-
-async def _sweep(ground: Ground) -> None:
-    sweeper = OrphanSweeper(
-        store=ground.store, checkpoints=ground.checkpoints, prefix="streams/", grace_s=60
-    )
-    await sweeper.step(time.time() + 61)
-
-
-async def _judge(ground: Ground) -> None:
-    keys = [key for key in ground.store.keys if not key.endswith(".metadata.json")]
-    assert len(keys) == 1, f"{len(keys)} objects"
-    assert ground.store.data(keys[0]) == PATCHED
-    document = json.loads(ground.store.data(f"{keys[0]}.metadata.json"))
-    assert document["sha256"] == hashlib.sha256(PATCHED).hexdigest()
-    assert sum(chunk["size_bytes"] for chunk in document["chunks"]) == len(PATCHED)
-    assert ground.store.open_uploads == {}
-    (stream,) = await ground.checkpoints.load_streams()
-    assert stream.state in ("described", "handed_over")
-    assert len(ground.jobs.ids) == 1
-
-
 @pytest.mark.parametrize("wipes", [False, True], ids=["", "wiped"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("port", ["store", "checkpoints"])
+@pytest.mark.parametrize("port", ["store", "checkpoints", "jobs"])
 async def test_cut_off_at_every_call(
     tmp_path: Path,
     hashing: ThreadPoolExecutor,
@@ -304,9 +41,9 @@ async def test_cut_off_at_every_call(
 ) -> None:
     with no_waiting():
         whole = Ground(_folder(tmp_path, "whole"), hashing)
-        assert await _play(whole, tripwires) == 1
+        assert await play(whole, tripwires) == 1
         calls = dict(getattr(whole, port).calls)
-        await _judge(whole)
+        await judge(whole)
         failures = []
         for operation, count in calls.items():
             for nth in range(1, count + 1):
@@ -314,14 +51,88 @@ async def test_cut_off_at_every_call(
                 fake = getattr(ground, port)
                 (fake.crash_before if moment == "before" else fake.crash_after)(operation, nth)
                 try:
-                    assert await _play(ground, tripwires, wipes=wipes) <= 2
+                    assert await play(ground, tripwires, wipes=wipes) <= 2
                     if wipes:  # nobody knows an upload whose only part was patched meanwhile
-                        await _sweep(ground)
-                    await _judge(ground)
+                        await sweep(ground)
+                    await judge(ground)
                 except AssertionError as error:
                     failures.append(f"{moment} {operation} {nth}: {str(error)[:200]}")
                 ground.path.unlink()
     assert not failures, "\n".join(failures)
+
+
+async def _cancelled_after(ground: Ground, life: Life, turns: int) -> bool:
+    """Whether it was still alive after so many turns of the loop. What it shields may finish."""
+    living = asyncio.create_task(life.live())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+        if living.done():
+            break
+    was_alive = living.cancel()
+    with suppress(asyncio.CancelledError):
+        await living
+    await end_tasks()
+    return was_alive
+
+
+async def _assert_no_torn_commit(ground: Ground) -> None:
+    """What S3 has confirmed is remembered, and nothing else is."""
+    for stream in await ground.checkpoints.load_streams():
+        held = ground.store.open_uploads.get(stream.upload_id or "")
+        if held is not None:
+            remembered = await ground.checkpoints.load_parts(stream.id)
+            assert set(remembered) == set(held), "a part was stored and not remembered"
+
+
+async def test_cancelled_at_every_turn_of_the_loop(
+    tmp_path: Path, hashing: ThreadPoolExecutor, tripwires: Tripwires
+) -> None:
+    """SIGTERM at any instant tears no pair of a stored part and its checkpoint, and a fresh start
+    finishes the rest."""
+    failures, turns, was_alive = [], 0, True
+    with no_waiting():
+        while was_alive:
+            ground = Ground(_folder(tmp_path, str(turns)), hashing)
+            life = Life(ground, "cancelled", tripwires)
+            was_alive = await _cancelled_after(ground, life, turns)
+            try:
+                await _assert_no_torn_commit(ground)
+                life.die()
+                assert await play(ground, tripwires) == 1
+                await judge(ground)
+            except AssertionError as error:
+                failures.append(f"turn {turns}: {str(error)[:200]}")
+            ground.path.unlink()
+            turns += 1 + turns // 12
+    assert turns > 100
+    assert not failures, "\n".join(failures)
+
+
+async def test_a_survey_that_begins_again_leaves_every_file_its_upload(
+    tmp_path: Path, hashing: ThreadPoolExecutor, tripwires: Tripwires
+) -> None:
+    """A crash cut it off when one of two files of one name had begun an upload, still empty."""
+    ground = Ground(tmp_path, hashing)
+    await ground.store.begin_upload("streams/x/older.mp4", content_type="", metadata={})
+    for folder in ("a", "b"):
+        (_folder(tmp_path, folder) / "r.mp4").write_bytes(folder.encode() * 100)
+    first = Life(ground, "first", tripwires)
+    await first.startup.load()
+    one = await first.intake.admit("a/r.mp4")
+    assert one is not None
+    record = one.record
+    record.stream.upload_id = await ground.store.begin_upload(
+        record.stream.key, content_type="", metadata={}
+    )
+    await record.save()
+    one.source.close()
+    first.die()
+    second = Life(ground, "second", tripwires)
+    await second.startup.load()
+    two = await second.intake.admit("b/r.mp4")
+    assert two is not None
+    two.source.close()
+    assert two.record.stream.id != record.stream.id
 
 
 def _folder(parent: Path, name: str) -> Path:

@@ -15,4 +15,6 @@ SEED = 1
 async def test_nothing_is_lost(one: Scenario, tmp_path: Path, s3_server: SwiftServer) -> None:
     async with open_client(s3_server) as client:
         verdict = await run_one(one, SEED, tmp_path / "world", s3_server, client)
+    if verdict.skipped:
+        pytest.skip(f"{verdict.skipped}, 21 November 2026")
     assert verdict.is_clean, str(verdict)

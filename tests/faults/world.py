@@ -7,14 +7,14 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from tests.faults.instance import Instance
-from tests.faults.judge import Judge, Verdict, Wanted, examine_log
+from tests.faults.judge import SUFFIX, Judge, Verdict, Wanted, examine_log
 from tests.faults.redis_proxy import RedisProxy
 from tests.faults.s3_proxy import S3Proxy
 from tests.servers import SwiftServer, ValkeyServer
@@ -45,6 +45,8 @@ class World:
     settings: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)  # what a scenario found wrong itself
     most_part_bytes: int = 0  # more must not be sent; 0 is no limit
+    secrets: dict[str, str] = field(default_factory=dict)  # what must not be stored, by SHA-256
+    closing: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -82,11 +84,36 @@ class World:
         await instance.start()
         return instance
 
-    def new_instance(self, *, command: Sequence[str] = ("cefmp4", "ingest")) -> Instance:
+    def new_instance(
+        self, *, command: Sequence[str] = ("cefmp4", "ingest"), log: Path | None = None
+    ) -> Instance:
         name = f"ingest-{len(self.instances) + 1}"
-        instance = Instance(name, self.environment(), self.folder, command=command)
+        environment = self.environment()
+        instance = Instance(name, environment, self.folder, command=command, log=log)
         self.instances.append(instance)
         return instance
+
+    @property
+    def kills(self) -> int:
+        return sum(instance.kills for instance in self.instances)
+
+    async def enter(self, thing: AbstractAsyncContextManager[None]) -> None:
+        """It lasts until the services are gone."""
+        await self.closing.enter_async_context(thing)
+
+    # What a scenario waits for.
+
+    async def stored(self, count: int, timeout_s: float = 40) -> None:
+        """Waits until so many objects have their metadata."""
+        async with asyncio.timeout(timeout_s):
+            while sum(key.endswith(SUFFIX) for key in await self.judge.keys()) < count:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+
+    async def logged(self, words: str, timeout_s: float = 20) -> None:
+        """Waits until a service says so: a fault that did not take hold proves nothing."""
+        async with asyncio.timeout(timeout_s):
+            while not any([words in await one.said() for one in self.instances]):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
 
     # Writers.
 
@@ -136,6 +163,12 @@ class World:
         digest = hashlib.sha256(data).hexdigest()
         self.wanted[relpath] = Wanted(relpath, digest, len(data), has_interim)
 
+    async def hide(self, path: Path, data: bytes) -> None:
+        """A file outside the folder, which nobody may ever find in the bucket."""
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(path.write_bytes, data)
+        self.secrets[hashlib.sha256(data).hexdigest()] = path.name
+
     async def adopt(self, relpath: str, *, interim: bool = True) -> None:
         """What is on the disk now is what must be stored."""
 
@@ -174,9 +207,11 @@ class World:
         for instance in self.instances:
             if instance.is_running and (code := await instance.stop()) != 0:
                 verdict.stuck.append(f"{instance.name} ended with {code}")
-            if instance.log.exists():
+            if instance.log.is_file():
                 verdict.leaks += await examine_log(instance.log)
         verdict.losses += self.faults
+        for digest in self.judge.digests & self.secrets.keys():
+            verdict.losses.append(f"{self.secrets[digest]} from outside the folder was stored")
         if 0 < self.most_part_bytes < self.s3.part_bytes:
             verdict.duplicates.append(f"{self.s3.part_bytes} bytes of parts were sent")
         return verdict
@@ -201,7 +236,8 @@ class World:
         for instance in self.instances:
             if instance.is_running:
                 instance.resume()
-                await instance.kill()
+                await instance.end()
+        await self.closing.aclose()
         await self.s3.stop()
         await self.redis.stop()
         await self.valkey.stop()

@@ -2,6 +2,7 @@
 
 It writes a file the way real programs do, and prints size and SHA-256 of each finished version."""
 
+import errno
 import hashlib
 import json
 import os
@@ -60,6 +61,17 @@ def _create(path: bytes) -> int:
 def append(recording: Recording) -> None:
     fd = _create(recording.path)
     recording.append(fd, recording.size)
+    recording.finish(fd)
+
+
+def until_full(recording: Recording) -> None:
+    """It ends when the disk does."""
+    fd = _create(recording.path)
+    try:
+        recording.append(fd, recording.size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
     recording.finish(fd)
 
 
@@ -158,6 +170,7 @@ BEHAVIOURS: dict[str, Callable[[Recording], None]] = {
     function.__name__: function
     for function in (
         append,
+        until_full,
         patch_head,
         patch_far,
         preallocate,

@@ -10,6 +10,10 @@ def table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def rows(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def text(value: object) -> str:
     return value[:64] if isinstance(value, str) else ""
 
@@ -39,8 +43,8 @@ def ratio(value: object, sign: str = "/") -> Fraction | None:
 
 def hdr10(document: dict[str, Any]) -> tuple[str, str]:
     mastering, light = "", ""
-    frames = [table(frame) for frame in document.get("frames") or ()]
-    for entry in (table(e) for frame in frames for e in frame.get("side_data_list") or ()):
+    frames = [table(frame) for frame in rows(document.get("frames"))]
+    for entry in (table(e) for frame in frames for e in rows(frame.get("side_data_list"))):
         if "red_x" in entry:
             mastering = _mastering(entry)
         elif "max_content" in entry:

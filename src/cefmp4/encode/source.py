@@ -9,7 +9,7 @@ from typing import Any
 
 from cefmp4 import proc
 from cefmp4.encode import ffmpeg
-from cefmp4.encode.answers import count, hdr10, number, ratio, table, text
+from cefmp4.encode.answers import count, hdr10, number, ratio, rows, table, text
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.model.rendition import Picture, shown_size, snap_frame_rate
 
@@ -89,7 +89,7 @@ async def examine(source: HlsSource, *, ffprobe: str, timeout_s: float) -> Exami
     out of reach."""
     document = await _ask(source, ffprobe, ffmpeg.HEADER_QUESTIONS, timeout_s)
     container = table(document.get("format"))
-    streams = [table(stream) for stream in document.get("streams") or ()]
+    streams = [table(stream) for stream in rows(document.get("streams"))]
     start = number(container.get("start_time")) or 0.0
     video = _video(streams, start)
     duration = video.duration_s or number(container.get("duration"))
@@ -117,7 +117,7 @@ async def packets(
     questions = ffmpeg.packet_questions(index, interval)
     document = await _ask(source, ffprobe, questions, timeout_s)
     found = []
-    for packet in map(table, document.get("packets") or ()):
+    for packet in map(table, rows(document.get("packets"))):
         at = number(packet.get("pts_time"))
         if at is not None:
             found.append((at, str(packet.get("flags") or "")))
@@ -176,7 +176,7 @@ def _video_track(stream: dict[str, Any], start: float) -> VideoTrack:
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise UnusableSourceError(f"its picture is {width} x {height}")
     sar, rotation = ratio(stream.get("sample_aspect_ratio"), ":"), _rotation(stream)
-    is_interlaced = stream.get("field_order") in _INTERLACED
+    is_interlaced = text(stream.get("field_order")) in _INTERLACED
     shown = shown_size(width, height, sar or Fraction(1), rotation)
     transfer = text(stream.get("color_transfer"))
     return VideoTrack(
@@ -243,7 +243,7 @@ def _bit_depth(stream: dict[str, Any]) -> int:
 
 
 def _rotation(stream: dict[str, Any]) -> int:
-    for entry in map(table, stream.get("side_data_list") or ()):
+    for entry in map(table, rows(stream.get("side_data_list"))):
         if (degrees := number(entry.get("rotation"))) is not None:
             return round(-degrees / 90) * 90 % 360
     return 0

@@ -1,5 +1,6 @@
 """What happens to the local file once its object is proven: kept, deleted or moved away."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -38,5 +39,23 @@ class Aftermath:
             if goal.exists():
                 goal = goal.with_name(f"{goal.stem}~{stream.id}{goal.suffix}")
             goal.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(source.path, goal)
+            _move(source.path, goal, stream.id)
             log.info("local file moved after upload", path=stream.relpath, target=str(goal))
+
+
+def _move(path: str, goal: Path, stream_id: str) -> None:
+    """To another file system it is copied under a passing name first: a disk that gets full on the
+    way leaves no torn recording there."""
+    try:
+        os.rename(path, goal)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    beside = goal.with_name(f".{stream_id}.part")
+    try:
+        shutil.copy2(path, beside)
+        os.replace(beside, goal)
+    finally:
+        beside.unlink(missing_ok=True)
+    os.unlink(path)

@@ -266,8 +266,11 @@ class Intake:
         if found is None:
             return await self._begin(source, stamp)
         upload, plan = found
+        stream_id = names.stream_id_in(upload.key)
+        if await self._load(stream_id) is not None:  # another instance began it meanwhile
+            return await self._recognise(source, stamp, holdings)
         stream = Stream(
-            id=names.stream_id_in(upload.key) or names.new_stream_id(self._wall_clock()),
+            id=stream_id or names.new_stream_id(self._wall_clock()),
             relpath=source.relpath,
             state=StreamState.UPLOADING,
             key=upload.key,

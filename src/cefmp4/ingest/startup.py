@@ -50,12 +50,13 @@ class Startup:
             else:
                 unfinished.append(stream)
         if await patiently(self._checkpoints.is_fresh, what="loading of checkpoints"):
-            await self._survey_store()
+            await self._survey_store(streams)
         log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
         return unfinished
 
-    async def _survey_store(self) -> None:
+    async def _survey_store(self, known: list[Stream]) -> None:
         holdings = await patiently(self._survey.take, what="survey of the store")
+        holdings.leave_to(known)
         if holdings.is_empty:
             await patiently(self._checkpoints.mark_used, what="checkpoint")
         else:

@@ -40,6 +40,13 @@ class Holdings:
     def is_empty(self) -> bool:
         return not self.objects and not self.uploads
 
+    def leave_to(self, streams: Sequence[Stream]) -> None:
+        """What has a record is nobody else's: a survey that a crash cut off begins again beside
+        the records that it had written."""
+        claimed = {stream.key: stream.relpath for stream in streams if stream.key}
+        self.uploads = [upload for upload in self.uploads if upload.key not in claimed]
+        self._taken |= claimed
+
     def objects_like(self, filename: str, size: int) -> list[StoredObject]:
         """Those of the same size, best guess first."""
         wanted = names.key_safe(filename)

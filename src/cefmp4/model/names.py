@@ -100,8 +100,10 @@ def check_key_template(template: str) -> None:
             f"unknown field {{{min(unknown)}}}; allowed are "
             + " ".join(f"{{{name}}}" for name in sorted(TEMPLATE_FIELDS))
         )
-    if any(name != "date" and (spec or how) for _, name, spec, how in parsed):
+    if any(how or (spec and (name != "date" or "{" in spec)) for _, name, spec, how in parsed):
         raise ValueError("only {date} takes a format, such as {date:%Y/%m/%d}")
+    if not template.isprintable():
+        raise ValueError("it has a character that no key can have")
     if not fields & {"stream_id", "filename", "relpath", "stem"}:
         raise ValueError(
             "it needs {stream_id}, {filename}, {relpath} or {stem}, or all files share one key"

@@ -1,5 +1,6 @@
 """How S3 spells checksums: base64 of the big-endian bytes."""
 
+import re
 from base64 import b64decode, b64encode
 from hashlib import md5
 
@@ -18,10 +19,7 @@ def read_crc64(text: str | None) -> int | None:
 
 
 def read_hex_crc64(text: str | None) -> int | None:
-    try:
-        return int(text, 16) if text and len(text) == 16 else None
-    except ValueError:
-        return None
+    return int(text, 16) if text and re.fullmatch("[0-9a-fA-F]{16}", text) else None
 
 
 def spell_md5(digest: bytes) -> str:

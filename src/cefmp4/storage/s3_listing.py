@@ -1,11 +1,21 @@
 """Listings, page by page. Servers differ in how they end: some send one empty page more, some give
 no next marker; a page that does not advance ends every listing here."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from cefmp4.errors import TransientError
 from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
 from cefmp4.storage.s3_calls import S3Calls
+
+
+@contextmanager
+def _read(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as missing:
+        raise TransientError(f"S3 {operation} tells no {missing} of an entry") from None
 
 
 async def list_parts(calls: S3Calls, key: str, upload_id: str) -> list[ListedPart]:
@@ -17,10 +27,11 @@ async def list_parts(calls: S3Calls, key: str, upload_id: str) -> list[ListedPar
             "ListParts", Key=key, UploadId=upload_id, PartNumberMarker=marker, MaxParts=1000
         )
         for part in page.get("Parts", []):
-            number = part["PartNumber"]
-            parts[number] = ListedPart(
-                number=number, size=part["Size"], etag=part["ETag"].strip('"')
-            )
+            with _read("ListParts"):
+                number = part["PartNumber"]
+                parts[number] = ListedPart(
+                    number=number, size=part["Size"], etag=part["ETag"].strip('"')
+                )
         last = max(parts, default=0)
         if not page.get("IsTruncated") or last <= marker:
             return [parts[number] for number in sorted(parts)]
@@ -41,12 +52,13 @@ async def _list_uploads(calls: S3Calls, prefix: str, **query: str) -> list[OpenU
     while True:
         page = await calls.call("ListMultipartUploads", **query, **markers)
         for upload in page.get("Uploads", []):
-            if upload["Key"].startswith(prefix):
+            with _read("ListMultipartUploads"):
                 found = OpenUpload(
                     key=upload["Key"],
                     upload_id=upload["UploadId"],
                     initiated_at=upload["Initiated"].timestamp(),
                 )
+            if found.key.startswith(prefix):
                 uploads[found.key, found.upload_id] = found
         following = _next_markers(page)
         if not page.get("IsTruncated") or not following or following == markers:
@@ -64,12 +76,14 @@ async def list_objects(calls: S3Calls, prefix: str) -> AsyncIterator[StoredObjec
     while True:
         page = await calls.call("ListObjectsV2", **query)
         for entry in page.get("Contents", []):
-            yield StoredObject(
-                key=entry["Key"],
-                size=entry["Size"],
-                etag=entry.get("ETag", "").strip('"'),
-                modified_at=entry["LastModified"].timestamp(),
-            )
+            with _read("ListObjectsV2"):
+                stored = StoredObject(
+                    key=entry["Key"],
+                    size=entry["Size"],
+                    etag=entry.get("ETag", "").strip('"'),
+                    modified_at=entry["LastModified"].timestamp(),
+                )
+            yield stored
         token = page.get("NextContinuationToken")
         if not page.get("IsTruncated") or not token or token == query.get("ContinuationToken"):
             return

@@ -1,0 +1,314 @@
+"""More of what others write: templates, jobs, job orders, mount tables, listings, checksums, and
+ffprobe's answers for an encode. Whatever comes, it is understood or refused with our own error."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from aiohttp import web
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cefmp4.encode import source as encode_source
+from cefmp4.encode.run import Complaints, Pace
+from cefmp4.encode.source import HlsSource, examine
+from cefmp4.errors import CefError, InvariantError
+from cefmp4.jobs.records import decode_job, encode_spec
+from cefmp4.model import names
+from cefmp4.model.job import Job, JobInput, JobKind, JobSpec
+from cefmp4.storage.checksum_form import multipart_etag, read_crc64, read_hex_crc64
+from cefmp4.storage.s3_listing import list_objects, list_parts, list_uploads
+from cefmp4.web.webhook import Webhook, sign
+
+EXAMPLES = settings(max_examples=150, deadline=None)
+DEEP = b"[" * 100_000
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner),
+    max_leaves=12,
+)
+
+pieces = st.sampled_from(
+    [
+        *(
+            "{stream_id}",
+            "{filename}",
+            "{relpath}",
+            "{stem}",
+            "{host}",
+            "{date}",
+            "{date:%Y/%m/%d}",
+        ),
+        *("{date:{host}}", "{date!r}", "{stem!s}", "{stem[0]}", "{host.x}", "{}", "{0}", "{{", "}"),
+        *("streams/", "/", "..", "%", " "),
+    ]
+)
+templates = st.lists(pieces | st.text(max_size=4), max_size=6).map("".join)
+
+
+@EXAMPLES
+@given(templates, st.text(max_size=40), st.binary(min_size=1, max_size=60))
+@example("{stem}{date:{nothing}}", "h", b"a.mp4")
+@example("{stem}{date!z}", "h", b"a.mp4")
+@example("{stem}\ud800", "h", b"a.mp4")
+@example("{stem}\x00", "h", b"a.mp4")
+def test_a_template_that_is_taken_makes_keys(template: str, host: str, raw: bytes) -> None:
+    try:
+        names.check_key_template(template)
+    except ValueError:
+        return
+    relpath = raw.replace(b"\0", b"").decode("utf-8", "surrogateescape").strip("/") or "a.mp4"
+    key = names.object_key(template, stream_id="id", relpath=relpath, started_at=1.0, host=host)
+    assert 0 < len(names.metadata_key(key).encode()) <= 1024
+    assert key.isprintable()
+
+
+SPEC = JobSpec(
+    subject="s", kind=JobKind.HLS, input=JobInput(bucket="bucket", key="k"), max_attempts=3
+)
+TRUE_JOB = {
+    b"spec": encode_spec(SPEC).encode(),
+    b"kind": b"hls",
+    b"priority": b"0",
+    b"max_attempts": b"3",
+    b"state": b"queued",
+    b"lane": b"cpu",
+}
+job_fields = st.sampled_from(
+    [*TRUE_JOB, b"reason", b"fences", b"attempts", b"result", b"progress", b"due_at", b"later"]
+)
+job_values = (
+    st.binary(max_size=60)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.integers().map(lambda value: str(value).encode())
+)
+
+
+@EXAMPLES
+@given(st.dictionaries(job_fields, job_values, max_size=4), st.sets(job_fields, max_size=2))
+@example({}, set())
+@example({b"spec": DEEP}, set())
+@example({b"result": DEEP}, set())
+@example({b"due_at": b"9" * 5000}, set())
+@example({b"attempts": b"9" * 5000}, set())
+def test_any_job_record(changed: dict[bytes, bytes], missing: set[bytes]) -> None:
+    raw = {name: value for name, value in (TRUE_JOB | changed).items() if name not in missing}
+    try:
+        job = decode_job(raw)
+    except InvariantError:
+        return
+    assert isinstance(job, Job)
+
+
+class Order:
+    """As much of a request as the webhook looks at."""
+
+    def __init__(self, body: bytes, **headers: str) -> None:
+        self.headers = headers
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+orders = (
+    st.binary(max_size=80)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(st.sampled_from(["key", "bucket", "kind", "id"]), json_values).map(
+        lambda asked: json.dumps({"key": "a.mp4"} | asked).encode()
+    )
+)
+
+
+# What the HTTP library makes of header bytes.
+header_texts = st.binary(max_size=70).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+
+
+async def _order(body: bytes, timestamp: str, signature: str) -> list[JobSpec]:
+    taken: list[JobSpec] = []
+
+    async def submit(spec: JobSpec) -> bool:
+        taken.append(spec)
+        return True
+
+    hook = Webhook(
+        secret="s" * 16, bucket="bucket", max_attempts=3, submit=submit, clock=lambda: 1000.0
+    )
+    headers = {"X-Timestamp": timestamp, "X-Signature": signature}
+    request: Any = Order(body, **headers)
+    try:
+        reply = await hook.serve(request)
+    except web.HTTPClientError:
+        assert not taken
+    else:
+        assert reply.status == 202
+    return taken
+
+
+@EXAMPLES
+@given(orders)
+@example(DEEP)
+@example(b'{"key": "\\ud800"}')
+@example(b'{"key": "a", "kind": ["hls"]}')
+@example(b'{"key": "a", "kind": {"a": 1}}')
+def test_any_signed_order(body: bytes) -> None:
+    for spec in asyncio.run(_order(body, "1000", sign("s" * 16, "1000", body))):
+        assert spec.input.key
+        encode_spec(spec).encode()
+
+
+@EXAMPLES
+@given(orders, header_texts, header_texts)
+@example(b"{}", "\u0661" * 4, "")
+@example(b"{}", "1000", "\udcff")
+def test_no_order_without_the_right_signature(body: bytes, timestamp: str, signature: str) -> None:
+    assert asyncio.run(_order(body, timestamp, signature)) == []
+
+
+@EXAMPLES
+@given(st.none() | st.text(max_size=24) | st.binary(max_size=24).map(lambda raw: raw.hex()))
+@example("\u0663" * 16)
+@example("-" + "1" * 15)
+@example("AAAAAAAAAAA=-3")
+def test_any_checksum(text: str | None) -> None:
+    for crc64 in (read_crc64(text), read_hex_crc64(text)):
+        assert crc64 is None or 0 <= crc64 < 2**64
+    with suppress(ValueError):
+        multipart_etag([text or ""])
+
+
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "PartNumber": st.integers(0, 5),
+        "Size": st.integers(0, 9),
+        "ETag": st.text(max_size=4),
+    },
+)
+things = st.fixed_dictionaries(
+    {},
+    optional={
+        "Key": st.text(max_size=4),
+        "Size": st.integers(0, 9),
+        "ETag": st.text(max_size=4),
+        "UploadId": st.text(max_size=4),
+        "LastModified": st.just(datetime(2026, 1, 1, tzinfo=UTC)),
+        "Initiated": st.just(datetime(2026, 1, 1, tzinfo=UTC)),
+    },
+)
+pages = st.fixed_dictionaries(
+    {},
+    optional={
+        "Parts": st.lists(parts, max_size=3),
+        "Contents": st.lists(things, max_size=3),
+        "Uploads": st.lists(things, max_size=3),
+        "IsTruncated": st.booleans(),
+        "NextKeyMarker": st.text(max_size=2),
+        "NextUploadIdMarker": st.text(max_size=2),
+        "NextContinuationToken": st.text(max_size=2),
+    },
+)
+
+
+async def _listed(listing: Callable[[Any], AsyncIterator[Any]], answers: list[Any]) -> None:
+    left = iter(answers)
+
+    async def call(_operation: str, **_params: Any) -> Any:
+        return next(left, {})
+
+    try:
+        async with asyncio.timeout(5):
+            async for _ in listing(SimpleNamespace(call=call)):
+                pass
+    except CefError:
+        pass
+
+
+@EXAMPLES
+@given(st.lists(pages, max_size=4))
+def test_any_listing(answers: list[Any]) -> None:
+    """What botocore makes of an answer has the right types; anything may be missing in it."""
+
+    async def all_parts(calls: Any) -> AsyncIterator[Any]:
+        yield await list_parts(calls, "k", "u")
+
+    async def all_uploads(calls: Any) -> AsyncIterator[Any]:
+        yield await list_uploads(calls, "")
+
+    for listing in (all_parts, all_uploads, lambda calls: list_objects(calls, "")):
+        asyncio.run(_listed(listing, answers))
+
+
+track = st.fixed_dictionaries(
+    {"codec_type": st.sampled_from(["video", "audio"]) | json_values},
+    optional={
+        name: json_values | st.sampled_from(["1/0", "25/1", "-1", "1e400", "nan", "9" * 5000])
+        for name in (
+            *("index", "width", "height", "sample_aspect_ratio", "avg_frame_rate", "channels"),
+            *("r_frame_rate", "start_time", "duration", "tags", "disposition", "side_data_list"),
+            *("color_transfer", "field_order", "pix_fmt", "codec_name", "profile"),
+        )
+    },
+)
+answers = st.fixed_dictionaries(
+    {
+        "streams": st.lists(track | json_values, max_size=3) | json_values,
+        "format": st.fixed_dictionaries(
+            {}, optional={"duration": json_values, "start_time": json_values}
+        )
+        | json_values,
+    },
+    optional={"packets": json_values, "frames": json_values},
+)
+
+
+async def _examined(answer: Any) -> None:
+    async def ask(
+        source: HlsSource, ffprobe: str, questions: tuple[str, ...], timeout_s: float
+    ) -> Any:
+        return answer
+
+    original, encode_source._ask = encode_source._ask, ask
+    try:
+        await examine(HlsSource(fd=0), ffprobe="ffprobe", timeout_s=1)
+    except CefError:
+        pass
+    finally:
+        encode_source._ask = original
+
+
+@EXAMPLES
+@given(answers)
+@example({"streams": 7})
+@example({"streams": [{"codec_type": "video", "width": 9, "height": 9, "field_order": []}]})
+@example({"streams": [{"codec_type": "video", "width": 64, "height": 48}], "packets": 7})
+@example(
+    {
+        "streams": [
+            {"codec_type": "video", "width": 64, "height": 48, "color_transfer": "smpte2084"}
+        ],
+        "format": {"duration": "1"},
+        "frames": 7,
+    }
+)
+def test_any_answer_of_ffprobe_for_an_encode(answer: Any) -> None:
+    asyncio.run(_examined(answer))
+
+
+@EXAMPLES
+@given(st.lists(st.binary(max_size=40), max_size=6), st.text(max_size=12), st.text(max_size=12))
+@example([], "out_time_us", "9" * 5000)
+@example([], "out_time_us", "nan")
+@example([], "speed", "1e400x")
+def test_anything_that_ffmpeg_says(said: list[bytes], key: str, value: str) -> None:
+    complaints = Complaints()
+    for data in said:
+        complaints.add(data)
+    pace = Pace()
+    pace.take(key, value, 1.0)
+    assert pace.out_time_s >= 0
