@@ -11,9 +11,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import backlog, crash, fleet, recording, tree
+from bench import backlog, crash, fleet, hls, ladder, recording, remux, tree
 from bench.place import GIB, Options
 from bench.report import Line, show, write_json
+from cefmp4.log import configure_logging
 
 ROWS: dict[str, tuple[str, Callable[[Options], Awaitable[list[Line]]], float]] = {
     "backlog": ("Backlog of finished files, 16 together", backlog.run, 600),
@@ -21,6 +22,9 @@ ROWS: dict[str, tuple[str, Callable[[Options], Awaitable[list[Line]]], float]] =
     "fleet": ("200 files growing together", fleet.run, 800),
     "tree": ("A tree of files that are all stored", tree.run, 240),
     "crash": ("kill -9 in the middle of 1 GiB", crash.run, 200),
+    "hls": ("HLS, one rendition", hls.run, 900),
+    "ladder": ("HLS, a ladder", ladder.run, 900),
+    "remux": ("HLS of a source that fits", remux.run, 300),
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 MEMORY = Path("/dev/shm")
@@ -47,6 +51,7 @@ def main() -> int:
         servers=(arguments.server_dir or _roomy(arguments.dir)).resolve(),
         peers=arguments.peers.resolve(),
     )
+    configure_logging(level="WARNING", json_lines=False)  # of what the rows use of ours
     try:
         return asyncio.run(_run(rows, options))
     except (asyncio.CancelledError, KeyboardInterrupt):

@@ -1,5 +1,5 @@
-"""The service under measurement: one `cefmp4 ingest` process, watched through its log, which costs
-it nothing, and through its HTTP port where the row says so."""
+"""The service under measurement: one `cefmp4 ingest` process, or another `program`, watched through
+its log, which costs it nothing, and through its HTTP port where the row says so."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,13 @@ class Service:
     """Starts at entering, ends at leaving."""
 
     def __init__(
-        self, place: Place, *, watch: Path, folder: Path, settings: dict[str, str] | None = None
+        self,
+        place: Place,
+        *,
+        watch: Path,
+        folder: Path,
+        settings: dict[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "cefmp4", "ingest"),
     ) -> None:
         self.log = folder / f"service-{time.monotonic_ns()}.log"
         self.port = free_port()
@@ -37,6 +44,7 @@ class Service:
         self.seen: dict[str, list[float]] = {}  # wall clock times of each kind of log line
         self.trouble: Counter[str] = Counter()  # warnings and errors
         self._folder = folder
+        self._program = program
         self._read = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
@@ -64,7 +72,7 @@ class Service:
         self.started = time.time()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cefmp4", "ingest"],
+                self._program,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 cwd=self._folder, env=self._environment,
             )  # fmt: skip

@@ -49,6 +49,22 @@ async def test_picture_and_sound(tmp_path: Path) -> None:
     assert encoded.progress[-1].fraction == pytest.approx(1.0, abs=0.05)
 
 
+async def test_a_picture_far_larger_than_the_ladder_is_brought_down_once(tmp_path: Path) -> None:
+    target = tmp_path / "clip.mp4"
+    large = ("-f", "lavfi", "-i", "testsrc2=s=2560x1440:r=10")
+    ffmpeg(*large, *SOUND, "-t", "1", *H264, *AAC, target)
+    encoded = await encode(target)
+    assert videos(encoded.result) == [
+        ("hevc-1080p", 1920, 1080, 10.0),
+        ("hevc-720p", 1280, 720, 10.0),
+        ("hevc-540p", 960, 540, 10.0),
+        ("hevc-360p", 640, 360, 10.0),
+        ("h264-720p", 1280, 720, 10.0),
+    ]
+    assert encoded.result.poster_key
+    assert encoded.result.thumbnails_key
+
+
 async def test_what_the_playlists_say(tmp_path: Path) -> None:
     encoded = await encode(recording(tmp_path, seconds=8))
     master = m3u8.loads(encoded.master)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cefmp4.encode.encoder_options import VideoOut, encoder_options, pixel_format
 from cefmp4.encode.thumbnails import SpritePlan
-from cefmp4.model.rendition import Codec
+from cefmp4.model.rendition import Codec, Rendition
 
 SEGMENT_SECONDS = 6
 AUDIO_KBPS = 128
@@ -32,6 +32,7 @@ _TO_SDR = (
     "zscale=tin={transfer}:pin=2020:min=2020_ncl:t=linear:npl=100,format=gbrpf32le,"
     "zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
 )
+_FAR_LARGER = 1.5
 _ZSCALE_TRANSFER = {"PQ": "smpte2084", "HLG": "arib-std-b67"}
 _NOISE = re.compile(
     r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|^\[\w+\]\s*|file:/proc/self/fd/\d+:?\s*|https?://\S+"
@@ -42,11 +43,12 @@ HEADER_QUESTIONS = ("-show_format", "-show_streams")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """`video`: index of its stream; `argument`: what follows -i."""
+    """`video`: index of its stream; `argument`: what follows -i; `pixels`: of one picture."""
 
     argument: str
     is_remote: bool
     video: int
+    pixels: int = 0
     is_interlaced: bool = False
     hdr: str | None = None
 
@@ -150,22 +152,20 @@ def encoder_probe_command(ffmpeg: str, video: VideoOut) -> list[str]:
 
 
 def filter_graph(source: Input, videos: Sequence[VideoOut], images: ImagesOut | None) -> str:
-    """One decoded picture, split once; every branch scales for itself. Frames start at zero, as
-    the audio does, or the two would drift apart by what the first frame came late."""
+    """One decoded picture, split once; what several outputs want alike is made once. Frames start
+    at zero, as the audio does, or the two would drift apart by what the first frame came late."""
     renditions = [video.rendition for video in videos if video.rendition]
-    rate = renditions[0].frame_rate
-    branches = len(renditions) + (2 if images else 0)
-    head = "bwdif=mode=send_frame:deint=interlaced," if source.is_interlaced else ""
+    looks = _looks(source, videos)
+    branches = len(looks) + (2 if images else 0)
     labels = "".join(f"[s{position}]" for position in range(branches))
-    chains = [f"[0:{source.video}]{head}fps={rate}:start_time=0,split={branches}{labels}"]
-    for position, (video, rendition) in enumerate(zip(videos, renditions, strict=True)):
-        to_sdr = "" if rendition.hdr else _sdr(source)
-        chains.append(
-            f"[s{position}]scale={rendition.width}:{rendition.height}:flags=bicubic,setsar=1,"
-            f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}[v{position}]"
-        )
+    head = _head(source, renditions[0])
+    chains = [f"[0:{source.video}]{head},split={branches}{labels}"]
+    for at, (look, positions) in enumerate(looks.items()):
+        outs = "".join(f"[v{position}]" for position in positions)
+        copies = f",split={len(positions)}" if len(positions) > 1 else ""
+        chains.append(f"[s{at}]{look}{copies}{outs}")
     if images:
-        plan, at = images.plan, len(renditions)
+        plan, at, rate = images.plan, len(looks), renditions[0].frame_rate
         every = max(1, round(plan.interval_s * rate))
         poster_frame = round(plan.poster_s * rate)
         chains.append(f"[s{at}]select=not(mod(n\\,{every})),{_sdr(source)}{_sprite(plan)}[sprite]")
@@ -173,6 +173,36 @@ def filter_graph(source: Input, videos: Sequence[VideoOut], images: ImagesOut | 
             f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(source)}{_poster(plan)}[poster]"
         )
     return ";".join(chains)
+
+
+def _looks(source: Input, videos: Sequence[VideoOut]) -> dict[str, list[int]]:
+    """How pictures are scaled and coloured, and which outputs take them so: an H.264 rung beside
+    an HEVC one of its size encodes the very same pictures."""
+    looks: dict[str, list[int]] = {}
+    for position, video in enumerate(videos):
+        if rendition := video.rendition:
+            to_sdr = "" if rendition.hdr else _sdr(source)
+            look = (
+                f"{_scale(rendition)},setsar=1,"
+                f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}"
+            )
+            looks.setdefault(look, []).append(position)
+    return looks
+
+
+def _head(source: Input, top: Rendition) -> str:
+    """What happens to every picture. One that is far larger than all rungs is brought down to the
+    top one first, and the others are made of that: to read all its pixels for every rung would
+    cost more than decoding it."""
+    steps = ["bwdif=mode=send_frame:deint=interlaced"] if source.is_interlaced else []
+    steps.append(f"fps={top.frame_rate}:start_time=0")
+    if source.pixels > _FAR_LARGER * top.width * top.height:
+        steps.append(_scale(top))
+    return ",".join(steps)
+
+
+def _scale(rendition: Rendition) -> str:
+    return f"scale={rendition.width}:{rendition.height}:flags=bicubic"
 
 
 def _start(ffmpeg: str) -> list[str]:

@@ -90,9 +90,10 @@ class FragmentParser:
 
     def _box_size(self) -> int:
         """Of the box at the front; 0 while too little of it is known."""
-        if len(self._buffer) < 16:
-            return 8 if self._buffer[:4] == b"\0\0\0\x08" and len(self._buffer) >= 8 else 0
+        known = len(self._buffer)
         size = int.from_bytes(self._buffer[:4], "big")
+        if known < 8 or (size == 1 and known < 16):
+            return 0
         if size == 1:
             size = int.from_bytes(self._buffer[8:16], "big")
         if not 8 <= size <= self._max_box_bytes:

@@ -120,8 +120,10 @@ class HlsEncoder:
                 timeout_s=options.probe_timeout_s,
             )
 
-        head, tail = await asyncio.gather(look(remux.HEAD_INTERVAL), look(remux.TAIL_INTERVAL))
-        return remux.reasons_in_head(head) or remux.reasons_in_tail(tail)
+        # One after the other: from a server the second look is a request of its own.
+        if reasons := remux.reasons_in_head(await look(remux.HEAD_INTERVAL)):
+            return reasons
+        return remux.reasons_in_tail(await look(remux.TAIL_INTERVAL))
 
     async def _copy(self, job: Job, examined: Examined, plan: SpritePlan | None) -> Made:
         try:

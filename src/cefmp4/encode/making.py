@@ -204,6 +204,7 @@ def _input(job: Job, examined: Examined) -> Input:
         argument=job.source.argument,
         is_remote=bool(job.source.url),
         video=examined.video.index,
+        pixels=examined.video.width * examined.video.height,
         is_interlaced=examined.video.is_interlaced,
         hdr=examined.video.picture.hdr,
     )

@@ -1,6 +1,7 @@
 """The command lines: what ffmpeg may read, what it is told to make."""
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -44,12 +45,33 @@ def test_one_decoder_feeds_all_renditions() -> None:
     rungs = ladder(PICTURE)
     videos = [out(rung, fd) for fd, rung in enumerate(rungs, 7)]
     graph = ffmpeg.filter_graph(LOCAL, videos, None)
-    assert graph.startswith("[0:0]fps=30000/1001:start_time=0,split=5[s0][s1][s2][s3][s4];")
-    assert "[s1]scale=1280:720:flags=bicubic,setsar=1,format=yuv420p[v1]" in graph
+    assert graph.startswith("[0:0]fps=30000/1001:start_time=0,split=4[s0][s1][s2][s3];")
+    assert "[s2]scale=960:540:flags=bicubic,setsar=1,format=yuv420p[v2]" in graph
     argv = ffmpeg.encode_command("ffmpeg", LOCAL, videos, [])
     assert [word for word in argv if word.startswith("pipe:")][1:] == [
         f"pipe:{fd}" for fd in range(7, 12)
     ]
+
+
+def test_what_two_encoders_take_alike_is_scaled_once() -> None:
+    graph = ffmpeg.filter_graph(LOCAL, [out(rung) for rung in ladder(PICTURE)], None)
+    assert "scale=1280:720:flags=bicubic,setsar=1,format=yuv420p,split=2[v1][v4];" in graph
+    assert graph.count("scale=1280:720") == 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "start"),
+    [
+        (3840 * 2160, "[0:0]fps=30000/1001:start_time=0,scale=1920:1080:flags=bicubic,split=4"),
+        (1920 * 1088, "[0:0]fps=30000/1001:start_time=0,split=4"),
+    ],
+)
+def test_only_a_far_larger_picture_is_brought_down_before_the_split(
+    pixels: int, start: str
+) -> None:
+    source = replace(LOCAL, pixels=pixels)
+    graph = ffmpeg.filter_graph(source, [out(rung) for rung in ladder(PICTURE)], None)
+    assert graph.startswith(start)
 
 
 def test_groups_are_closed_and_of_one_length() -> None:

@@ -62,6 +62,14 @@ def segments(durations_s: list[float], target_s: float = 6) -> list[Segment]:
     return [segment for segment in closed if segment]
 
 
+@pytest.mark.parametrize("size", range(1, 10))
+def test_the_last_frame_may_be_tiny(size: int) -> None:
+    """Silence in AAC takes seven bytes."""
+    *_, last = parsed(INIT + fragment(0) + fragment(60_000, 1, sizes=size))
+    assert isinstance(last, Fragment)
+    assert len(last.first_sample) == size
+
+
 def test_an_init_and_two_fragments() -> None:
     init, first, second = parsed(INIT + fragment(0) + fragment(60_000))
     assert isinstance(init, Init)

@@ -1,0 +1,96 @@
+"""The same HLS by ffmpeg alone, into a folder: filters, encoders and options are those of our own
+command, with ffmpeg's HLS muxer at its end instead of our pipes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import meter
+from bench.place import PASSED_ON
+from cefmp4.encode import ffmpeg
+from cefmp4.encode.encoder_options import VideoOut, encoder_options
+from cefmp4.encode.ffmpeg import ImagesOut, Input
+from cefmp4.encode.source import Examined, HlsSource, examine
+from cefmp4.encode.thumbnails import plan_sprite
+from cefmp4.model.rendition import Codec, Rendition, ladder
+
+TIMEOUT_S = 400.0
+_ENCODERS = {Codec.HEVC: "libx265", Codec.H264: "libx264"}
+_SOUND = ("-c:a", "aac", "-b:a", f"{ffmpeg.AUDIO_KBPS}k", "-ac", "2", "-ar", str(ffmpeg.AUDIO_RATE))
+
+
+async def examined(path: Path) -> Examined:
+    """Not part of what is measured."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return await examine(HlsSource(fd=fd), ffprobe="ffprobe", timeout_s=60)
+    finally:
+        os.close(fd)
+
+
+def planned(source: Examined, only: Sequence[str] = ()) -> list[Rendition]:
+    rungs = ladder(source.video.picture)
+    return [rung for rung in rungs if not only or rung.name in only]
+
+
+def encode_command(
+    path: Path, source: Examined, rendition: Rendition, folder: Path, *, has_rest: bool = True
+) -> list[str]:
+    """One rendition; `has_rest`: sound, thumbnails and poster as well."""
+    encoder = _ENCODERS[rendition.codec]
+    video = VideoOut(fd=-1, encoder=encoder, codec=rendition.codec, rendition=rendition)
+    read = Input(
+        argument=str(path),
+        is_remote=False,
+        video=source.video.index,
+        pixels=source.video.width * source.video.height,
+        is_interlaced=source.video.is_interlaced,
+        hdr=source.video.picture.hdr,
+    )
+    plan = plan_sprite(source.video.picture, source.duration_s)
+    images = ImagesOut(sprite_fd=-1, poster_fd=-1, plan=plan) if has_rest else None
+    return [
+        *_start(path),
+        *("-filter_complex", ffmpeg.filter_graph(read, [video], images)),
+        *("-map", "[v0]", *encoder_options(video)),
+        *(("-map", f"0:{source.audio[0].index}", *_SOUND) if has_rest else ()),
+        *_hls(folder),
+        *(_images(folder) if has_rest else ()),
+    ]
+
+
+def copy_command(path: Path, folder: Path) -> list[str]:
+    return [*_start(path), "-map", "0:v:0", "-map", "0:a:0", "-c", "copy", *_hls(folder)]
+
+
+async def run(command: Sequence[str], folder: Path) -> meter.Run:
+    """Raises RuntimeError with ffmpeg's words when it failed. Its log is not in the result."""
+    done = await meter.run_measured(
+        command,
+        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        folder=folder,
+        timeout_s=TIMEOUT_S,
+    )
+    if done.code:
+        raise RuntimeError(f"ffmpeg ended with {done.code}: {done.output.strip()[-300:]}")
+    return done
+
+
+def _start(path: Path) -> list[str]:
+    return ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(path)]
+
+
+def _hls(folder: Path) -> list[str]:
+    return [
+        *("-f", "hls", "-hls_time", str(ffmpeg.SEGMENT_SECONDS), "-hls_playlist_type", "vod"),
+        *("-hls_segment_type", "fmp4", "-hls_segment_filename", str(folder / "seg_%05d.m4s")),
+        str(folder / "index.m3u8"),
+    ]
+
+
+def _images(folder: Path) -> list[str]:
+    arguments: list[str] = []
+    for label in ("sprite", "poster"):
+        arguments += ["-map", f"[{label}]", "-frames:v", "1", "-c:v", "mjpeg", "-q:v", "4"]
+        arguments += ["-f", "image2", "-update", "1", str(folder / f"{label}.jpg")]
+    return arguments
