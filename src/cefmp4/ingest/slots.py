@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 
 from cefmp4 import metrics
 
+QUIET_S = 0.2  # longer than the gap between two files of a backlog
+
 
 class PartSlots:
     """Streams take turns: each waiting stream gets one part, then the next stream. At most
@@ -19,6 +21,7 @@ class PartSlots:
         self._in_flight: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of their turns
         self._is_closed = False
+        self._begun = 0  # parts so far
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -41,10 +44,14 @@ class PartSlots:
                 await self._empty.wait()
 
     async def quiet(self, patience_s: float) -> None:
-        """Returns once no part is on the wire or waits for it, or when patience is at its end."""
+        """Returns once no part was on the wire for QUIET_S, or when patience is at its end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
-                await self._empty.wait()
+                begun = -1
+                while begun != self._begun:
+                    begun = self._begun
+                    await self._empty.wait()
+                    await asyncio.sleep(QUIET_S)
 
     async def _enter(self, stream_id: str) -> None:
         if not self._waiting and self._has_room(stream_id):
@@ -96,6 +103,7 @@ class PartSlots:
         else:
             self._in_flight.pop(stream_id, None)
         metrics.slots_in_use.set(sum(self._in_flight.values()))
+        self._begun += change > 0
         if self._in_flight:
             self._empty.clear()
         else:

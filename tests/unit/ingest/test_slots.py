@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.slots import QUIET_S, PartSlots
 
 
 async def settle() -> None:
@@ -104,3 +104,22 @@ async def test_draining_waits_for_parts_on_the_wire_and_lets_nobody_in() -> None
     await first.give_back()
     await draining
     late.task.cancel()
+
+
+async def test_the_gap_between_two_parts_is_not_quiet() -> None:
+    slots = PartSlots(max_parts=1, max_streams=1)
+    async with slots.take("a"):
+        quiet = asyncio.create_task(slots.quiet(60.0))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with slots.take("b"):
+        await asyncio.sleep(2 * QUIET_S)
+        assert not quiet.done()
+    async with asyncio.timeout(30):
+        await quiet
+
+
+async def test_patience_ends_before_it_is_quiet() -> None:
+    slots = PartSlots(max_parts=1, max_streams=1)
+    async with slots.take("a"), asyncio.timeout(30):
+        await slots.quiet(0.01)
