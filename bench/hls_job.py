@@ -41,14 +41,19 @@ class JobCost:
 
 
 async def run_job(
-    options: Options, source: Path, *, only: Sequence[str] = (), sees_first: bool = False
+    options: Options,
+    source: Path,
+    *,
+    only: Sequence[str] = (),
+    sees_first: bool = False,
+    settings: dict[str, str] | None = None,
 ) -> JobCost:
     """`only`: the renditions to make; without, all that are planned. `sees_first`: asks the store
     again and again for the first segments of those."""
     with scratch(options.files) as folder:
         async with (
             place(options) as where,
-            _worker(where, folder, only) as worker,
+            _worker(where, folder, only, settings or {}) as worker,
             open_jobs(where.redis_url, lease_seconds=LEASE_S) as queue,
         ):
             await worker.until(READY, 1, START_S)
@@ -76,11 +81,11 @@ async def run_job(
             )
 
 
-def _worker(where: Place, folder: Path, only: Sequence[str]) -> Service:
+def _worker(where: Place, folder: Path, only: Sequence[str], settings: dict[str, str]) -> Service:
     program = [sys.executable, str(Path(hls_worker.__file__)), *([",".join(only)] if only else [])]
     # Encoders of a GPU are another matter; the rows compare what processors do.
-    settings = {"HLS_GPU": "off", "WORKER_PORT": "0", "STATE_DIR": str(folder / "state")}
-    return Service(where, watch=folder, folder=folder, settings=settings, program=program)
+    ours = {"HLS_GPU": "off", "WORKER_PORT": "0", "STATE_DIR": str(folder / "state")}
+    return Service(where, watch=folder, folder=folder, settings=ours | settings, program=program)
 
 
 async def _ended(worker: Service, queue: JobQueue, job_id: str) -> tuple[float, dict[str, Any]]:

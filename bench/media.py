@@ -25,6 +25,7 @@ class Recording:
     seconds: int
     kbps: int
     gop: int = 250
+    hevc: bool = False
     rate: int = 30
     loops: int = 1  # how often it is repeated, without encoding it again
 
@@ -58,9 +59,16 @@ def _encode(recording: Recording) -> tuple[str, ...]:
         *("-f", "lavfi", "-i", f"mandelbrot=size={size}:rate={recording.rate}:maxiter=200"),
         *(*SOUND, "-t", str(recording.seconds)),
         *("-vf", "noise=alls=4:allf=t,format=yuv420p"),
-        *("-c:v", "libx264", "-preset", "veryfast", "-g", str(recording.gop)),
+        *_encoder(recording),
         *("-b:v", rate, "-maxrate", rate, "-bufsize", rate, *AAC),
     )
+
+
+def _encoder(recording: Recording) -> tuple[str, ...]:
+    if not recording.hevc:
+        return ("-c:v", "libx264", "-preset", "veryfast", "-g", str(recording.gop))
+    parameters = f"keyint={recording.gop}:min-keyint={recording.gop}:open-gop=0:log-level=error"
+    return ("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-x265-params", parameters)
 
 
 async def _run(folder: Path, *arguments: str | Path) -> None:

@@ -138,7 +138,7 @@ class Life:
         store, checkpoints, hashing = ground.store, ground.checkpoints, ground.hashing
         index = FinishedIndex()
         survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART))
-        slots = PartSlots(max_parts=4, max_streams=4)
+        slots = PartSlots(max_parts=4, max_streams=4, quiet_s=0)
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
         self.intake = Intake(
             root=str(ground.folder),

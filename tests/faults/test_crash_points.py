@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.faults.lives import Ground, Life, end_tasks, judge, play, sweep
+from tests.faults.lives import NAME, Ground, Life, end_tasks, judge, play, sweep
 
+from cefmp4.ingest.intake import ForeignStreamError
 from cefmp4.retry import no_waiting
 from cefmp4.watch.tripwire import Tripwires
 
@@ -133,6 +134,30 @@ async def test_a_survey_that_begins_again_leaves_every_file_its_upload(
     assert two is not None
     two.source.close()
     assert two.record.stream.id != record.stream.id
+
+
+async def test_what_another_instance_stored_is_not_stored_again(
+    tmp_path: Path, hashing: ThreadPoolExecutor, tripwires: Tripwires
+) -> None:
+    """It was killed and Redis was emptied while we were running: its records are gone, and ours
+    are not all there is to know."""
+    ground = Ground(tmp_path, hashing)
+    survivor, other = Life(ground, "survivor", tripwires), Life(ground, "other", tripwires)
+    await survivor.startup.load()
+    await other.live()
+    other.die()
+    ground.checkpoints.wipe()
+    with pytest.raises(ForeignStreamError):
+        await survivor.intake.admit(NAME)
+    await survivor.startup.restore(tuple)
+    assert await ground.checkpoints.is_fresh()  # whoever starts now makes a survey, too
+    recognised = await survivor.intake.admit(NAME)
+    assert recognised is not None
+    recognised.source.close()
+    assert recognised.record.stream.is_proven
+    assert recognised.record.stream.key in ground.store.keys
+    await survivor.startup.finish_survey()
+    assert not await ground.checkpoints.is_fresh()
 
 
 def _folder(parent: Path, name: str) -> Path:

@@ -117,6 +117,15 @@ async def test_the_rows_and_the_result_document(tmp_path: Path) -> None:
     assert "00:00:06.000 --> 00:00:08.000" in thumbnails
 
 
+async def test_progress_is_told_although_ffmpeg_is_silent_until_the_thumbnails_are_done(
+    tmp_path: Path,
+) -> None:
+    encoded = await encode(recording(tmp_path, seconds=12), has_thumbnails=True)
+    told = [progress.fraction for progress in encoded.progress]
+    assert told == sorted(told)
+    assert any(0.05 < fraction < 0.95 for fraction in told)
+
+
 async def test_content_types(tmp_path: Path) -> None:
     encoded = await encode(recording(tmp_path))
     types = set()

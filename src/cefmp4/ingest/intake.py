@@ -37,7 +37,7 @@ class Admitted:
 
 
 class ForeignStreamError(Exception):
-    """Another instance works on it; ask again later."""
+    """Another instance works on it, or Redis was emptied just now; ask again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +103,8 @@ class Intake:
         if known is None and self.holdings is not None:
             return await self._recognise(source, stamp, self.holdings)
         if known is None:
+            if await patiently(self._checkpoints.is_fresh, what="stream lookup"):
+                raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
             return await self._begin(source, stamp)
         if not known.is_final and not known.is_proven:
             return await self._resume(known, source)

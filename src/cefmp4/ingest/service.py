@@ -146,7 +146,16 @@ class IngestService:
         while True:
             await self.memory_lost.wait()
             self.memory_lost.clear()
-            await self.startup.restore()
+            await self.startup.restore(lambda: [one.stream for one in self.router.records])
+            self.router.handle(self._unknown_files())
+
+    def _unknown_files(self) -> list[StreamEvent]:
+        """Those of other instances, whose records are lost, too."""
+        return [
+            StreamEvent(kind=EventKind.CREATE, relpath=relpath)
+            for relpath, stamp in self.reconciler.entries.items()
+            if not self.index.has(relpath, stamp)
+        ]
 
 
 @contextmanager

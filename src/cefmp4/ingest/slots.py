@@ -15,9 +15,10 @@ class PartSlots:
     `max_streams` streams have parts on the wire, so that a slow link finishes recordings instead
     of dragging all of them along. A slot is taken before any byte is read."""
 
-    def __init__(self, *, max_parts: int, max_streams: int) -> None:
+    def __init__(self, *, max_parts: int, max_streams: int, quiet_s: float = QUIET_S) -> None:
         self._max_parts = max_parts
         self._max_streams = max_streams
+        self._quiet_s = quiet_s
         self._in_flight: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of their turns
         self._is_closed = False
@@ -44,14 +45,14 @@ class PartSlots:
                 await self._empty.wait()
 
     async def quiet(self, patience_s: float) -> None:
-        """Returns once no part was on the wire for QUIET_S, or when patience is at its end."""
+        """Returns once no part was on the wire for a moment, or when patience is at its end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 begun = -1
                 while begun != self._begun:
                     begun = self._begun
                     await self._empty.wait()
-                    await asyncio.sleep(QUIET_S)
+                    await asyncio.sleep(self._quiet_s)
 
     async def _enter(self, stream_id: str) -> None:
         if not self._waiting and self._has_room(stream_id):

@@ -1,7 +1,7 @@
 """Picks up where the last run stopped: what Redis remembers, compared with the folder."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -50,13 +50,15 @@ class Startup:
             else:
                 unfinished.append(stream)
         if await patiently(self._checkpoints.is_fresh, what="loading of checkpoints"):
-            await self._survey_store(streams)
+            await self._survey_store()
         log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
         return unfinished
 
-    async def _survey_store(self, known: list[Stream]) -> None:
+    async def _survey_store(self, at_work: Callable[[], Iterable[Stream]] = tuple) -> None:
         holdings = await patiently(self._survey.take, what="survey of the store")
-        holdings.leave_to(known)
+        # Asked after the listing, so that an upload begun in between is known by then.
+        known = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
+        holdings.leave_to([*known, *at_work()])
         if holdings.is_empty:
             await patiently(self._checkpoints.mark_used, what="checkpoint")
         else:
@@ -110,9 +112,10 @@ class Startup:
             StreamState.FAILED, "missing: the file went away while nobody was watching"
         )
 
-    async def restore(self) -> None:
-        """Redis lost its memory while we were running: what is finished is written again, from
-        the documents in S3."""
+    async def restore(self, at_work: Callable[[], Iterable[Stream]]) -> None:
+        """Redis lost its memory while we were running. What we know to be finished is written
+        again, from the documents in S3. What other instances knew is found by a survey: until it
+        is over, Redis counts as emptied, so that whoever starts now makes one, too."""
         gate = asyncio.Semaphore(RESTORES_AT_ONCE)
 
         async def restore_one(relpath: str) -> None:
@@ -125,7 +128,5 @@ class Startup:
         entries = self._index.entries()
         for start in range(0, len(entries), 1000):
             await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))
-        if self._intake.holdings is not None:
-            return  # the survey of the store goes on, and after a crash it must begin again
-        await patiently(self._checkpoints.mark_used, what="checkpoint")
-        log.info("Redis knows everything again", streams=len(entries))
+        await self._survey_store(at_work)
+        log.info("Redis knows again what we know", streams=len(entries))

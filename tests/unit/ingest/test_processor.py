@@ -137,7 +137,9 @@ def hashing() -> Iterator[ThreadPoolExecutor]:
 async def world(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[World]:
     async with Tripwires() as tripwires:
         with no_waiting():
-            yield World(tmp_path, tripwires, hashing)
+            made = World(tmp_path, tripwires, hashing)
+            await made.checkpoints.mark_used()  # as a start does
+            yield made
 
 
 def bytes_of(size: int) -> bytes:
