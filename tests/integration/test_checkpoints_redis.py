@@ -18,6 +18,7 @@ from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.storage import checkpoints_link
 from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
 from cefmp4.storage.checkpoints_records import encode_stream
+from cefmp4.tasks import cancel_all
 
 pytestmark = pytest.mark.integration
 OWNER = "host|boot|ns|1|1"
@@ -53,6 +54,24 @@ async def test_a_restart_in_between_is_not_noticed(
     await server.restart()
     await store.save(stream(), lease)  # a script that the server must be told again
     assert await store.renew([lease]) == set()
+
+
+async def test_a_cancel_is_heeded_at_every_turn_of_a_call(store: RedisCheckpointStore) -> None:
+    async def ask_for_ever() -> None:
+        while True:
+            await store.mark_used()
+
+    deaf = []
+    for turns in range(40):
+        asking = asyncio.create_task(ask_for_ever())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        _, left = await asyncio.wait({asking}, timeout=1.0)
+        if left:
+            deaf.append(turns)
+            await cancel_all(left, again_s=0.1)
+    assert deaf == []
 
 
 async def test_gone_and_back(server: ValkeyServer, store: RedisCheckpointStore) -> None:

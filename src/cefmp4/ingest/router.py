@@ -16,6 +16,7 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.retry import Backoff
+from cefmp4.tasks import cancel_all
 from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
@@ -217,7 +218,4 @@ class StreamRouter:
     async def drain(self, timeout_s: float) -> None:
         """Parts on the wire may arrive; then everything stops where it is, as after a crash."""
         await self.slots.drain(timeout_s)
-        tasks = [work.task for work in self._work.values() if work.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(work.task for work in self._work.values() if work.task is not None)

@@ -21,6 +21,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import Stream
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports import CheckpointStore
+from cefmp4.tasks import cancel_all
 from cefmp4.watch.reconciler import Reconciler
 from cefmp4.watch.watcher import Watcher
 
@@ -86,9 +87,9 @@ class IngestService:
         await stop.wait()
         self.is_ready = False
         log.info("stopping", streams=len(self.router.processors))
-        _cancel(intake)
+        await cancel_all(intake)
         await self.router.drain(self.drain_timeout_s)
-        _cancel(running)
+        await cancel_all(running)
         await self._take_down_views()
 
     async def _catch_up(self, unfinished: list[Stream]) -> None:
@@ -165,8 +166,3 @@ def _healing(what: str) -> Iterator[None]:
         yield
     except CefError as error:
         log.debug(f"{what} failed", reason=str(error))
-
-
-def _cancel(loops: list[asyncio.Task[None]]) -> None:
-    for loop in loops:
-        loop.cancel()

@@ -26,7 +26,8 @@ async def listen(link: RedisLink) -> AsyncGenerator[tuple[str, str], None]:
     while True:
         subscriber = link.subscriber()
         try:
-            await subscriber.subscribe(CHANNEL)  # type: ignore[no-untyped-call,unused-ignore]
+            async with asyncio.timeout(ANSWER_S):
+                await subscriber.subscribe(CHANNEL)  # type: ignore[no-untyped-call,unused-ignore]
             async with aclosing(_messages(subscriber)) as messages:
                 async for data in messages:
                     pause_s = FIRST_PAUSE_S
@@ -50,7 +51,8 @@ async def _messages(subscriber: PubSub) -> AsyncGenerator[bytes, None]:
             raise TimeoutError
         is_asked = message is None
         if message is None:
-            await subscriber.ping()  # type: ignore[no-untyped-call,unused-ignore]
+            async with asyncio.timeout(ANSWER_S):
+                await subscriber.ping()  # type: ignore[no-untyped-call,unused-ignore]
         elif message["type"] == "message":
             yield message["data"]
 
