@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from cefmp4 import __version__
-from cefmp4.config import AppEnv, Settings, load_settings
+from cefmp4.config import AppEnv, Settings
+from cefmp4.config_reading import load_settings
 from cefmp4.errors import CefError, ServerUnreachableError, SettingsError
 from cefmp4.log import configure_logging, redact
 

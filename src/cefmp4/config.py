@@ -1,23 +1,20 @@
-"""The settings: read once at start, validated, frozen. Every field becomes a line of example.env."""
+"""The settings: validated, frozen. Every field becomes a line of example.env. They are read by
+`config_reading`."""
 
-import os
 import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self
 
-from dotenv import dotenv_values
 from pydantic import (
     AliasChoices,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from cefmp4.errors import SettingsError
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, check_key_template
 from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
 from cefmp4.model.rendition import CodecChoice
@@ -183,7 +180,7 @@ class Settings(BaseSettings):
         small="work that was nearly done is done again", big="a stop takes that long", ge=0, le=86400,
     )  # fmt: skip
     work_reserve_bytes: int = setting(
-        256 * MIB, "bytes that must be free on the disk of STATE_DIR for a job to begin; without them it waits",
+        64 * MIB, "bytes that must be free on the disk of STATE_DIR for a job to begin; without them it waits",
         small="a full disk stops the embedded servers, too", big="jobs wait on a disk that would do", ge=0,
     )  # fmt: skip
     gpu_slots: int = setting(
@@ -342,56 +339,3 @@ class ServerPlaces(Protocol):
     def s3_access_key_id(self) -> str | None: ...
     @property
     def s3_secret_access_key(self) -> str | None: ...
-
-
-_OLD_SPELLINGS = {
-    "PYTHON_LOG_LEVEL": "LOG_LEVEL",
-    "REDIS_HOST": "REDIS_URL",
-    "REDIS_PORT": "REDIS_URL",
-    "STREAM_CHUNK_SIZE_MB": "CHUNK_SIZE_BYTES",
-    "S3_ENDPOINT": "S3_ENDPOINT_URL",
-    "S3_ACCESS_KEY": "S3_ACCESS_KEY_ID",
-    "S3_SECRET_KEY": "S3_SECRET_ACCESS_KEY",
-    "S3_BUCKET": "S3_BUCKET_NAME",
-}
-
-
-def load_settings(**overrides: Any) -> tuple[Settings, list[str]]:
-    """The settings and the warnings about older spellings. Raises SettingsError: one line that
-    names the setting, its value unless it is a secret, and what is allowed."""
-    # Older spellings come through pydantic's aliases, except the one whose unit differs.
-    given = {**dotenv_values(".env"), **os.environ}
-    megabytes = given.get("STREAM_CHUNK_SIZE_MB")
-    if megabytes and "CHUNK_SIZE_BYTES" not in given:
-        try:
-            overrides.setdefault("chunk_size_bytes", int(float(megabytes) * MIB))
-        except (ValueError, OverflowError):
-            raise SettingsError(f"STREAM_CHUNK_SIZE_MB={megabytes}: it must be a number") from None
-    try:
-        settings = Settings(**overrides)
-    except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
-    warnings = [
-        f"{old} is an older spelling: use {new}"
-        for old, new in _OLD_SPELLINGS.items()
-        if given.get(old)
-    ]
-    if given.get("WEBHOOK_PORT"):
-        warnings.append("WEBHOOK_PORT is not used: POST /jobs is answered on PROM_PORT")
-    return settings, warnings
-
-
-_SECRETS = {
-    name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
-}
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    allowed = first["msg"].removeprefix("Value error, ")
-    if not name:
-        return allowed
-    is_secret = name.lower() in _SECRETS or "SECRET" in name or "TOKEN" in name
-    value = "***" if is_secret else first["input"]
-    return f"{name.upper()}={value}: {allowed}"

@@ -185,9 +185,11 @@ async def test_a_job_for_which_the_disk_has_no_room_says_so_and_waits(
     tmp_path: Path, s3_server: S3Place, redis_url: str
 ) -> None:
     port = free_port()
+    disk = os.statvfs(tmp_path)
+    reserve = str(disk.f_blocks * disk.f_frsize - 1)
     async with (
         open_jobs(redis_url, lease_seconds=10) as queue,
-        running(tmp_path, s3_server, redis_url, port, WORK_RESERVE_BYTES=str(1 << 60)) as (
+        running(tmp_path, s3_server, redis_url, port, WORK_RESERVE_BYTES=reserve) as (
             process,
             _,
         ),

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cefmp4.config import GpuUse, Settings, load_settings
+from cefmp4.config import GpuUse, Settings
+from cefmp4.config_reading import load_settings
 from cefmp4.errors import SettingsError
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from cefmp4.errors import TransientError
+from cefmp4.errors import SettingsError, TransientError
 from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
@@ -60,7 +60,14 @@ class Workplace:
 
 @contextmanager
 def open_workplace(root: Path, *, reserve_bytes: int = 0) -> Iterator[Workplace]:
+    """Raises SettingsError where no job could ever begin there."""
     root.mkdir(parents=True, exist_ok=True)
+    disk = os.statvfs(root)
+    if disk.f_blocks * disk.f_frsize <= reserve_bytes:
+        raise SettingsError(
+            f"WORK_RESERVE_BYTES={reserve_bytes}: the whole disk of {root} has "
+            f"{disk.f_blocks * disk.f_frsize} bytes"
+        )
     sweep(root)
     new = Path(tempfile.mkdtemp(prefix=_NEW, dir=root))
     lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cefmp4.config import Settings, load_settings
+from cefmp4.config import Settings
+from cefmp4.config_reading import load_settings
 from cefmp4.errors import SettingsError
 
 NAMES = sorted(

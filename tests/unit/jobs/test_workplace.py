@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cefmp4.errors import SettingsError
 from cefmp4.jobs.workplace import NoRoomError, open_workplace, sweep
 
 _HOLDER = """
@@ -63,3 +64,13 @@ def test_room_is_what_is_free_without_the_reserve(tmp_path: Path) -> None:
         with pytest.raises(NoRoomError, match="WORK_RESERVE_BYTES") as refusal:
             workplace.check_room(2 * half)
         assert str(tmp_path) in str(refusal.value)
+
+
+def test_a_reserve_that_no_room_is_enough_for_is_said_at_once(tmp_path: Path) -> None:
+    disk = os.statvfs(tmp_path)
+    whole = disk.f_blocks * disk.f_frsize
+    with (
+        pytest.raises(SettingsError, match="WORK_RESERVE_BYTES"),
+        open_workplace(tmp_path, reserve_bytes=whole),
+    ):
+        pass
