@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -116,7 +117,8 @@ class Instance:
     async def end(self) -> None:
         """As `kill`, but not to see what becomes of it."""
         if self.is_running:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # another blow met it a moment ago
+                os.kill(self.pid, signal.SIGKILL)
             await self.exit_code()
 
     async def stop(self) -> int:
