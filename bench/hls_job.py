@@ -16,7 +16,7 @@ from bench.service import Service
 from cefmp4.encode.playlist import segment_name
 from cefmp4.encode.publish import hls_prefix
 from cefmp4.jobs.queue import JobQueue, open_jobs
-from cefmp4.model.job import JobInput, JobKind, JobSpec, subject_of
+from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
 from cefmp4.storage.s3 import S3Config, open_s3_store
 
 READY, ENDED = "ready for jobs", "job ended"
@@ -102,14 +102,7 @@ async def _ended(worker: Service, queue: JobQueue, job_id: str) -> tuple[float, 
 
 
 def _spec(path: Path) -> JobSpec:
-    facts = path.stat()
-    source = JobInput(
-        path=str(path),
-        size=facts.st_size,
-        inode=facts.st_ino,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-    )
+    source = input_of_file(str(path), path.stat())
     return JobSpec(subject=subject_of(source), kind=JobKind.HLS, input=source, max_attempts=1)
 
 

@@ -23,7 +23,7 @@ from tests.servers import SwiftServer, ValkeyServer
 
 from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import JobQueue, open_jobs
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec
+from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, input_of_file
 from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
 
 pytestmark = [
@@ -169,14 +169,7 @@ async def _recordings(folder: Path, store: S3Store, bucket: str) -> list[JobInpu
 
 
 def _local(path: Path) -> JobInput:
-    facts = path.stat()
-    return JobInput(
-        path=str(path),
-        size=facts.st_size,
-        inode=facts.st_ino,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-    )
+    return input_of_file(str(path), path.stat())
 
 
 async def _stored(store: S3Store, bucket: str, path: Path) -> JobInput:

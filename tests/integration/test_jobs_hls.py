@@ -24,7 +24,16 @@ from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
-from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobSpec, Lane, SlotKind
+from cefmp4.model.job import (
+    FailReason,
+    Job,
+    JobInput,
+    JobKind,
+    JobSpec,
+    Lane,
+    SlotKind,
+    input_of_file,
+)
 from cefmp4.model.object import FileRange
 from cefmp4.retry import Backoff
 from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
@@ -81,14 +90,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def local(path: Path) -> JobInput:
-    facts = path.stat()
-    return JobInput(
-        path=str(path),
-        size=facts.st_size,
-        inode=facts.st_ino,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-    )
+    return input_of_file(str(path), path.stat())
 
 
 def spec(source: JobInput) -> JobSpec:

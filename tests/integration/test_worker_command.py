@@ -18,7 +18,7 @@ from tests.servers import S3Place
 
 from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import open_jobs
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState
+from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
 from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
@@ -102,14 +102,7 @@ async def test_it_tells_of_itself_and_of_a_port_that_is_taken(
 
 
 def spec(number: int, path: Path) -> JobSpec:
-    facts = path.stat()
-    source = JobInput(
-        path=str(path),
-        size=facts.st_size,
-        inode=facts.st_ino,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-    )
+    source = input_of_file(str(path), path.stat())
     return JobSpec(subject=f"w{number:02}", kind=JobKind.HLS, input=source)
 
 

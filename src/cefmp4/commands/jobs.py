@@ -24,7 +24,9 @@ from cefmp4.model.job import (
     JobKind,
     JobSpec,
     JobState,
+    input_of_file,
     input_of_stream,
+    offered_kind,
     subject_of,
 )
 from cefmp4.operations import find_stream
@@ -156,20 +158,11 @@ async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, J
 
 
 def _input_of_file(path: Path) -> JobInput | None:
-    if not path.is_file():
-        return None
-    facts = path.stat()
-    return JobInput(
-        path=str(path.resolve()),
-        size=facts.st_size,
-        inode=facts.st_ino,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-    )
+    return input_of_file(str(path.resolve()), path.stat()) if path.is_file() else None
 
 
 def _offered(text: str) -> JobKind:
-    found = next((kind for kind in OFFERED_KINDS if kind == text), None)
+    found = offered_kind(text)
     if found is None:
         raise argparse.ArgumentTypeError(
             f"no worker does {text!a} jobs; allowed are {', '.join(OFFERED_KINDS)}"

@@ -109,6 +109,8 @@ class Describer:
         self, source: SourceFile, stream: Stream, *, also: tuple["hashlib._Hash", ...] = ()
     ) -> bool:
         """Whether the local file has the proven bytes, whatever its dates say."""
+        if source.stamp().size != stream.size:
+            return False  # without reading it
         read = partial(hash_range, source.fd, 0, stream.size, also=also)
         try:
             crc64 = await asyncio.get_running_loop().run_in_executor(self._hashing, read)

@@ -1,6 +1,7 @@
 """A job: work on a proven object, from hand-over to its one accepted result."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -19,6 +20,10 @@ class JobKind(StrEnum):
 
 # What workers know how to do. Another kind is refused where it is asked for: it would never end.
 OFFERED_KINDS = (JobKind.HLS,)
+
+
+def offered_kind(asked: object) -> JobKind | None:
+    return next((kind for kind in OFFERED_KINDS if kind == asked), None)
 
 
 class SlotKind(StrEnum):
@@ -96,6 +101,16 @@ class JobInput:
     @property
     def name(self) -> str:
         return f"s3://{self.bucket}/{self.key}" if self.key else self.path
+
+
+def input_of_file(path: str, facts: os.stat_result) -> JobInput:
+    return JobInput(
+        path=path,
+        size=facts.st_size,
+        inode=facts.st_ino,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
+    )
 
 
 def input_of_stream(stream: Stream, *, bucket: str, folder: str) -> JobInput:

@@ -21,9 +21,9 @@ from yarl import URL
 
 from cefmp4.errors import ProofFailedError
 from cefmp4.model.object import FileRange
+from cefmp4.storage.file_body import READ_WINDOW
 from cefmp4.storage.s3_errors import MAX_ERROR_BODY
 
-WINDOW = 256 * 1024
 LAST_WORDS_S = 1.0  # for the reply of a server that takes no more of the body
 
 
@@ -207,12 +207,12 @@ class _Attempt:
 
     def _send(self, sock: socket.socket) -> bool:
         """False when the server takes no more: its reply may tell why."""
-        buffer = memoryview(bytearray(min(WINDOW, self._size)))
+        buffer = memoryview(bytearray(min(READ_WINDOW, self._size)))
         sent = 0
         while sent < self._size:
             if self._is_stopped:
                 raise ConnectionAbortedError("cancelled")
-            window = buffer[: min(WINDOW, self._size - sent)]
+            window = buffer[: min(READ_WINDOW, self._size - sent)]
             count = os.preadv(self._fd, [window], self._offset + sent)
             if not count:
                 raise ProofFailedError("the file became shorter while it was sent")

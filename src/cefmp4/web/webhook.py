@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cefmp4.model.job import OFFERED_KINDS, JobInput, JobKind, JobSpec, subject_of
+from cefmp4.model.job import OFFERED_KINDS, JobInput, JobKind, JobSpec, offered_kind, subject_of
 
 REPLAY_WINDOW_S = 300
 MAX_KEY_BYTES = 1024
@@ -103,8 +103,7 @@ def _bucket(asked: dict[str, Any], default: str) -> str:
 
 
 def _kind(asked: dict[str, Any]) -> JobKind:
-    kind = asked.get("kind") or JobKind.HLS
-    found = next((offered for offered in OFFERED_KINDS if offered == kind), None)
+    found = offered_kind(asked.get("kind") or JobKind.HLS)
     if found is None:
         raise _bad(f"no worker does this kind of job: kind must be {', '.join(OFFERED_KINDS)}")
     return found

@@ -2,7 +2,7 @@ import asyncio
 import io
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import md5
 from pathlib import Path
@@ -20,20 +20,6 @@ from cefmp4.storage.file_body import RangeFile, RangePayload, digest_range, read
 MIB = 1024 * 1024
 SIZE = 9 * MIB + 12_345
 OFFSET = 777
-
-
-@pytest.fixture(scope="module")
-def data() -> bytes:
-    return os.urandom(OFFSET + SIZE + 1000)
-
-
-@pytest.fixture
-def fd(tmp_path: Path, data: bytes) -> Iterator[int]:
-    path = tmp_path / "file"
-    path.write_bytes(data)
-    number = os.open(path, os.O_RDWR)
-    yield number
-    os.close(number)
 
 
 class Receiver:

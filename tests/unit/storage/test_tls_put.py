@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from tests.tls import tls_contexts
@@ -111,20 +110,6 @@ def sender_for(context: ssl.SSLContext, *, stall_timeout_s: float = DEADLINE_S) 
 def sender(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[TlsSender]:
     with sender_for(contexts[1]) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def data() -> bytes:
-    return os.urandom(OFFSET + SIZE + 1000)
-
-
-@pytest.fixture
-def fd(tmp_path: Path, data: bytes) -> Iterator[int]:
-    path = tmp_path / "file"
-    path.write_bytes(data)
-    number = os.open(path, os.O_RDWR)
-    yield number
-    os.close(number)
 
 
 async def test_ranges_arrive_on_one_connection(
