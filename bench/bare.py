@@ -12,7 +12,7 @@ from cefmp4.encode.encoder_options import VideoOut, encoder_options
 from cefmp4.encode.ffmpeg import ImagesOut, Input
 from cefmp4.encode.source import Examined, HlsSource, examine
 from cefmp4.encode.thumbnails import plan_sprite
-from cefmp4.model.rendition import Codec, Rendition, ladder
+from cefmp4.model.rendition import Codec, Rendition
 
 TIMEOUT_S = 400.0
 _ENCODERS = {Codec.HEVC: "libx265", Codec.H264: "libx264"}
@@ -26,11 +26,6 @@ async def examined(path: Path) -> Examined:
         return await examine(HlsSource(fd=fd), ffprobe="ffprobe", timeout_s=60)
     finally:
         os.close(fd)
-
-
-def planned(source: Examined, only: Sequence[str] = ()) -> list[Rendition]:
-    rungs = ladder(source.video.picture)
-    return [rung for rung in rungs if not only or rung.name in only]
 
 
 def encode_command(

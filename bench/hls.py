@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import bare
-from bench.hls_job import JobCost, run_job
+from bench.hls_job import JobCost, Ladder, run_job
 from bench.media import Recording, made
 from bench.meter import Run
 from bench.peers import installed, store
 from bench.place import Options, place, scratch
 from bench.report import Line
 from cefmp4.encode.ffmpeg import SEGMENT_SECONDS
+from cefmp4.model.rendition import CodecChoice
 
 ROW = "hls"
 RENDITION = "hevc-1080p"
+ONE = Ladder(codecs=CodecChoice.HEVC, rungs=(1080,))
 LONG = Recording(name="desk-1080p", width=1920, height=1080, seconds=18, kbps=20_000)
 SHORT = Recording(name="desk-1080p", width=1920, height=1080, seconds=9, kbps=20_000)
 ROUNDS, SHORT_ROUNDS = 2, 1
@@ -32,17 +34,21 @@ async def run(options: Options) -> list[Line]:
             # In turn, and the other way round the next time: what else runs here may change.
             if number % 2 == 0:
                 alone.append(await _bare(source, folder))
-                ours.append(await run_job(options, source, only=[RENDITION], sees_first=True))
+                ours.append(await _ours(options, source))
             else:
-                ours.append(await run_job(options, source, only=[RENDITION], sees_first=True))
+                ours.append(await _ours(options, source))
                 alone.append(await _bare(source, folder))
         lines = list(_lines(recording, alone, ours))
         return lines + await _uploads(options, hls, alone)
 
 
+async def _ours(options: Options, source: Path) -> JobCost:
+    return await run_job(options, source, awaited=RENDITION, settings=ONE.settings)
+
+
 async def _bare(source: Path, folder: Path) -> Run:
     examined = await bare.examined(source)
-    (rendition,) = bare.planned(examined, [RENDITION])
+    (rendition,) = ONE.of(examined)
     return await bare.run(bare.encode_command(source, examined, rendition, folder / "hls"), folder)
 
 
@@ -69,7 +75,7 @@ def _lines(recording: Recording, alone: list[Run], ours: list[JobCost]) -> Itera
     yield Line(
         row=ROW, what=f"{what}: ffmpeg alone, to a folder: wall", measured=bare_wall_s, unit="s"
     )  # fmt: skip
-    first_s = max(run.first_s[RENDITION] for run in ours if run.first_s)
+    first_s = max(run.first_s for run in ours if run.first_s)
     segment_s = SEGMENT_SECONDS * min(run.wall_s for run in ours) / recording.length_s
     yield Line(
         row=ROW, what="submitting to the first segment fetchable", measured=first_s, unit="s",

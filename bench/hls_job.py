@@ -5,18 +5,19 @@ import asyncio
 import itertools
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import hls_worker, meter
+from bench import meter
 from bench.place import Options, Place, place, scratch
 from bench.service import Service
 from cefmp4.encode.playlist import segment_name
 from cefmp4.encode.publish import hls_prefix
+from cefmp4.encode.source import Examined
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
+from cefmp4.model.rendition import RUNGS, CodecChoice, Rendition, ladder
 from cefmp4.storage.s3 import S3Config, open_s3_store
 
 READY, ENDED = "ready for jobs", "job ended"
@@ -24,6 +25,21 @@ LOOK_S = 0.2  # seldom: the server that answers shares the cores
 START_S = 60.0
 TIMEOUT_S = 400.0
 LEASE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Which renditions are made: as the worker is told, and as they come out."""
+
+    codecs: CodecChoice = CodecChoice.BOTH
+    rungs: tuple[int, ...] = RUNGS
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"HLS_CODEC": self.codecs, "HLS_RUNGS": ",".join(map(str, self.rungs))}
+
+    def of(self, source: Examined) -> tuple[Rendition, ...]:
+        return ladder(source.video.picture, self.codecs, self.rungs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,38 +53,34 @@ class JobCost:
     media_bytes: int
     tier: str
     renditions: tuple[str, ...]
-    first_s: dict[str, float] = field(default_factory=dict)  # segment 0 of each rendition
+    first_s: float | None = None  # until segment 0 of the awaited rendition was there
 
 
 async def run_job(
     options: Options,
     source: Path,
     *,
-    only: Sequence[str] = (),
-    sees_first: bool = False,
+    awaited: str = "",
     settings: dict[str, str] | None = None,
 ) -> JobCost:
-    """`only`: the renditions to make; without, all that are planned. `sees_first`: asks the store
-    again and again for the first segments of those."""
+    """`awaited`: a rendition for whose first segment the store is asked again and again."""
     with scratch(options.files) as folder:
         async with (
             place(options) as where,
-            _worker(where, folder, only, settings or {}) as worker,
+            _worker(where, folder, settings or {}) as worker,
             open_jobs(where.redis_url, lease_seconds=LEASE_S) as queue,
         ):
             await worker.until(READY, 1, START_S)
             start_cpu_s, spec = worker.cpu_s, await asyncio.to_thread(_spec, source)
             began = time.time()
             await queue.submit(spec)
-            looking = asyncio.create_task(
-                _first_segments(where, spec.subject, only if sees_first else ())
-            )
+            looking = asyncio.create_task(_first_segment(where, spec.subject, awaited))
             try:
                 ended, result = await _ended(worker, queue, spec.id)
             finally:
                 looking.cancel()
             cpu_s = worker.cpu_s - start_cpu_s
-            first = await looking if looking.done() else {}
+            first = await looking if looking.done() else 0.0
             return JobCost(
                 wall_s=ended - began,
                 cpu_s=cpu_s,
@@ -77,14 +89,14 @@ async def run_job(
                 media_bytes=int(result["bytes"]),
                 tier=str(result["tier"]),
                 renditions=tuple(result["renditions"]),
-                first_s={name: at - began for name, at in first.items()},
+                first_s=first - began if first else None,
             )
 
 
-def _worker(where: Place, folder: Path, only: Sequence[str], settings: dict[str, str]) -> Service:
-    program = [sys.executable, str(Path(hls_worker.__file__)), *([",".join(only)] if only else [])]
+def _worker(where: Place, folder: Path, settings: dict[str, str]) -> Service:
     # Encoders of a GPU are another matter; the rows compare what processors do.
     ours = {"HLS_GPU": "off", "WORKER_PORT": "0", "STATE_DIR": str(folder / "state")}
+    program = (sys.executable, "-m", "cefmp4", "worker")
     return Service(where, watch=folder, folder=folder, settings=ours | settings, program=program)
 
 
@@ -106,10 +118,10 @@ def _spec(path: Path) -> JobSpec:
     return JobSpec(subject=subject_of(source), kind=JobKind.HLS, input=source, max_attempts=1)
 
 
-async def _first_segments(
-    where: Place, subject: str, renditions: Sequence[str]
-) -> dict[str, float]:
-    """When the first segment of each could be read: wall clock times."""
+async def _first_segment(where: Place, subject: str, rendition: str) -> float:
+    """When it could be read, on the wall clock; 0 where none is awaited."""
+    if not rendition:
+        return 0.0
     config = S3Config(
         endpoint_url=where.endpoint_url,
         access_key=where.access_key,
@@ -117,14 +129,12 @@ async def _first_segments(
         bucket=where.bucket,
         region=where.region,
     )
-    prefix, seen = hls_prefix(subject), dict[str, float]()
+    prefix = hls_prefix(subject)
     async with open_s3_store(config) as store:
-        while set(seen) != set(renditions):
+        while True:
             async for stored in store.list_objects(prefix):
                 folder, _, name = stored.key.removeprefix(prefix).partition("/")
-                rendition = folder.rpartition(".")[0]
-                if name == segment_name(0) and rendition in renditions and rendition not in seen:
+                if name == segment_name(0) and folder.rpartition(".")[0] == rendition:
                     await store.read(stored.key)
-                    seen[rendition] = time.time()
+                    return time.time()
             await asyncio.sleep(LOOK_S)
-    return seen

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import bare
-from bench.hls_job import JobCost, run_job
+from bench.hls_job import JobCost, Ladder, run_job
 from bench.media import Recording, made
 from bench.peers import installed, store
 from bench.place import Options, place, scratch
 from bench.report import Line
+from cefmp4.model.rendition import CodecChoice
 
 ROW = "remux"
 SPEED = 50
@@ -21,7 +22,7 @@ SHORT = Recording(
 
 
 # HEVC fits where HEVC alone is wanted: many browsers cannot play it.
-HEVC_ALONE = {"HLS_CODEC": "hevc"}
+HEVC_ALONE = Ladder(codecs=CodecChoice.HEVC)
 
 
 async def run(options: Options) -> list[Line]:
@@ -30,7 +31,7 @@ async def run(options: Options) -> list[Line]:
     source = await made(h264)
     ours = await run_job(options, source)
     lines = [_published(h264, "H.264", ours), *await _peers(options, h264, source)]
-    copied = await run_job(options, await made(hevc), settings=HEVC_ALONE)
+    copied = await run_job(options, await made(hevc), settings=HEVC_ALONE.settings)
     return [*lines, _published(hevc, "HEVC", copied), _memory(max(ours.peak_rss, copied.peak_rss))]
 
 

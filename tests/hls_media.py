@@ -18,7 +18,7 @@ from cefmp4.encode.publish import publish
 from cefmp4.encode.result import HlsResult, Progress
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource
-from cefmp4.model.rendition import CodecChoice
+from cefmp4.model.rendition import RUNGS, CodecChoice
 
 from .fakes import FakeObjectStore
 
@@ -56,6 +56,7 @@ async def opened(path: Path) -> AsyncIterator[HlsSource]:
 def encoder(
     *,
     codecs: CodecChoice = CodecChoice.BOTH,
+    rungs: tuple[int, ...] = RUNGS,
     may_copy: bool = False,
     has_thumbnails: bool = True,
     limits: MakerLimits | None = None,
@@ -65,7 +66,9 @@ def encoder(
     return HlsEncoder(
         maker=Maker(program="ffmpeg", chooser=chosen, limits=limits),
         chooser=chosen,
-        options=HlsOptions(codecs=codecs, may_copy=may_copy, has_thumbnails=has_thumbnails),
+        options=HlsOptions(
+            codecs=codecs, rungs=rungs, may_copy=may_copy, has_thumbnails=has_thumbnails
+        ),
     )
 
 

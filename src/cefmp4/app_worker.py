@@ -85,6 +85,7 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
         ffmpeg=settings.ffmpeg_path,
         options=HlsOptions(
             codecs=settings.hls_codec,
+            rungs=settings.hls_rungs,
             may_copy=settings.hls_remux,
             has_thumbnails=settings.hls_thumbnails,
             ffprobe=settings.ffprobe_path,

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, check_key_template
 from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
-from cefmp4.model.rendition import CodecChoice
+from cefmp4.model.rendition import HIGHEST_RUNG, LOWEST_RUNG, RUNGS, CodecChoice
 
 DEFAULT_GLOBS = (
     "*.mp4", "*.m4v", "*.mov", "*.m4a", "*.m4s", "*.mkv", "*.webm", "*.ts", "*.mts", "*.m2ts",
@@ -194,6 +194,11 @@ class Settings(BaseSettings):
     hls_codec: CodecChoice = setting(
         CodecChoice.BOTH, "hevc+h264, hevc or h264; many browsers cannot play HEVC"
     )
+    hls_rungs: Annotated[tuple[int, ...], NoDecode] = setting(
+        RUNGS,
+        "comma-separated heights of the ladder, counted on the short side, none above the source; "
+        "each is encoded and stored, and where there are few, slow networks stall",
+    )
     hls_remux: bool = setting(
         True,
         "copy recordings that already fit HLS; false: encode each, which costs hours of CPU time",
@@ -262,6 +267,23 @@ class Settings(BaseSettings):
         if not isinstance(value, tuple) or set(value) - {"hls"}:
             raise ValueError("allowed are hls, none")
         return value
+
+    @field_validator("hls_rungs", mode="before")
+    @classmethod
+    def _split_rungs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        words = [word for word in value.replace(" ", "").split(",") if word]
+        return tuple(int(word) if word.isdecimal() else 0 for word in words)
+
+    @field_validator("hls_rungs")
+    @classmethod
+    def _falling_rungs(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        is_allowed = all(LOWEST_RUNG <= rung <= HIGHEST_RUNG and rung % 2 == 0 for rung in value)
+        if not (value and is_allowed):
+            limits = f"from {LOWEST_RUNG} to {HIGHEST_RUNG}"
+            raise ValueError(f"it must be even numbers {limits}, such as 1080,720,360")
+        return tuple(sorted(set(value), reverse=True))
 
     @field_validator("s3_key_template")
     @classmethod

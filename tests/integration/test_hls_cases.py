@@ -278,6 +278,14 @@ async def test_hevc_is_copied_where_hevc_alone_is_wanted(tmp_path: Path) -> None
     assert codecs(encoded)[0].startswith("hvc1.")
 
 
+async def test_what_is_above_the_rungs_that_are_asked_for_is_brought_down(tmp_path: Path) -> None:
+    path = recording(tmp_path)
+    encoded = await encode(path, may_copy=True, rungs=(160, 120))
+    assert encoded.result.not_copied == ("it is larger than 160p",)
+    names = [track.name for track in encoded.result.tracks]
+    assert names == ["hevc-160p", "hevc-120p", "h264-160p", "audio-0"]
+
+
 @pytest.mark.parametrize(
     ("codec", "options", "reason"),
     [

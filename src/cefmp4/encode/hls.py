@@ -25,7 +25,7 @@ from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import Examined, HlsSource, examine, packets
 from cefmp4.encode.thumbnails import SpritePlan, plan_sprite, webvtt
 from cefmp4.errors import PermanentError, TransientError
-from cefmp4.model.rendition import CodecChoice, ladder
+from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
 
 log = structlog.get_logger()
 
@@ -35,6 +35,7 @@ _IMAGES = "images"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsOptions:
     codecs: CodecChoice = CodecChoice.BOTH
+    rungs: tuple[int, ...] = RUNGS
     may_copy: bool = True
     has_thumbnails: bool = True
     ffprobe: str = "ffprobe"
@@ -100,7 +101,7 @@ class HlsEncoder:
                 await job.sink.remove_own()
         if allowed is Tier.COPY:
             raise NeedsEncoderError("; ".join(not_copied))
-        renditions = ladder(picture, options.codecs)
+        renditions = ladder(picture, options.codecs, options.rungs)
         choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
         return await self._maker.encode(job, examined, renditions, choice, plan), not_copied
 
@@ -108,7 +109,7 @@ class HlsEncoder:
         options = self._options
         if not options.may_copy:
             return ("copying is turned off",)
-        if reasons := remux.reasons_against(examined, options.codecs):
+        if reasons := remux.reasons_against(examined, options.codecs, options.rungs[0]):
             return reasons
 
         async def look(interval: str) -> list[tuple[float, str]]:

@@ -8,10 +8,9 @@ from cefmp4.encode.boxes import TrackHeader
 from cefmp4.encode.fragments import Fragment
 from cefmp4.encode.source import AudioTrack, Examined
 from cefmp4.errors import CefError
-from cefmp4.model.rendition import Codec, CodecChoice
+from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
 
 MAX_KEY_FRAME_GAP_S = 6.5
-MAX_SIDE = 1920  # more than 1080p gets a ladder
 DURATION_TOLERANCE_S = 0.25
 HEAD_INTERVAL = "%+20"
 TAIL_INTERVAL = "9999999%"
@@ -35,8 +34,11 @@ class CopyRefusedError(CefError):
     """The source turned out not to fit while it was being copied."""
 
 
-def reasons_against(source: Examined, choice: CodecChoice) -> tuple[str, ...]:
-    """What the header says against a copy; empty where nothing does."""
+def reasons_against(
+    source: Examined, choice: CodecChoice, top_rung: int = RUNGS[0]
+) -> tuple[str, ...]:
+    """What the header says against a copy; empty where nothing does. What is larger than the
+    highest rung gets a ladder."""
     video = source.video
     wanted = _WANTED[choice]
     checks = (
@@ -51,7 +53,7 @@ def reasons_against(source: Examined, choice: CodecChoice) -> tuple[str, ...]:
         (video.rotation != 0, f"it is rotated by {video.rotation} degrees"),
         (video.sar != 1, f"its pixels are not square ({video.sar})"),
         (bool(video.width % 2 or video.height % 2), "a side of it is odd"),
-        (max(video.width, video.height) > MAX_SIDE, "it is larger than 1080p"),
+        (min(video.width, video.height) > top_rung, f"it is larger than {top_rung}p"),
         (video.start_s > _MAX_START_S, f"its video starts {video.start_s:.2f} s late"),
     )
     return tuple(reason for is_so, reason in checks if is_so)

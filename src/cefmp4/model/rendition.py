@@ -1,11 +1,12 @@
 """What is made of a video: the picture as probed, the renditions, and the rule of the ladder."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-RUNGS = (1080, 720, 540, 360)
+RUNGS = (1080, 720, 540, 360)  # short sides, unless others are asked for
+LOWEST_RUNG, HIGHEST_RUNG = 120, 4320
 H264_RUNG = 720
 MIN_SIDE = 16  # encoders refuse smaller pictures
 MAX_FRAME_RATE = Fraction(60)
@@ -75,14 +76,16 @@ class Rendition:
         return max(1, round(self.frame_rate * GOP_SECONDS))
 
 
-def ladder(picture: Picture, choice: CodecChoice = CodecChoice.BOTH) -> tuple[Rendition, ...]:
-    """Largest first, HEVC before H.264. No rung is larger than the source."""
+def ladder(
+    picture: Picture, choice: CodecChoice = CodecChoice.BOTH, rungs: Sequence[int] = RUNGS
+) -> tuple[Rendition, ...]:
+    """Largest first, as `rungs` are, HEVC before H.264. No rung is larger than the source."""
     main = Codec.H264 if choice is CodecChoice.H264 else Codec.HEVC
-    sides = tuple(_short_sides(min(picture.width, picture.height)))
-    rungs = [_rendition(picture, side, main) for side in sides]
+    sides = _short_sides(min(picture.width, picture.height), rungs)
+    renditions = [_rendition(picture, side, main) for side in sides]
     if choice is CodecChoice.BOTH:
-        rungs.append(_rendition(picture, min(sides[0], H264_RUNG), Codec.H264))
-    return tuple(rungs)
+        renditions.append(_rendition(picture, min(sides[0], H264_RUNG), Codec.H264))
+    return tuple(renditions)
 
 
 def snap_frame_rate(rate: Fraction) -> Fraction:
@@ -104,11 +107,11 @@ def shown_size(width: int, height: int, sar: Fraction, rotation: int) -> tuple[i
     return _even(width), _even(height)
 
 
-def _short_sides(short: int) -> Iterator[int]:
-    """The source's own size on top, then every rung that is clearly smaller."""
-    top = min(short, RUNGS[0])
-    yield top
-    yield from (rung for rung in RUNGS if rung * 10 <= top * 8)
+def _short_sides(short: int, rungs: Sequence[int]) -> tuple[int, ...]:
+    """All that are asked for, or the source's own size and every rung clearly smaller than it."""
+    if short >= rungs[0]:
+        return tuple(rungs)
+    return (short, *(rung for rung in rungs if rung * 10 <= short * 8))
 
 
 def _rendition(picture: Picture, side: int, codec: Codec) -> Rendition:

@@ -32,6 +32,14 @@ def reasons(choice: CodecChoice = CodecChoice.BOTH, **changed: object) -> tuple[
     return remux.reasons_against(source, choice)
 
 
+def test_a_picture_above_the_highest_rung_is_not_copied() -> None:
+    """Counted on the short side, as the rungs are: a wide picture of 1080 lines is one of 1080."""
+    wide = replace(VIDEO, width=2560)
+    source = Examined(container="mov", video=wide, audio=(), duration_s=10.0)
+    assert remux.reasons_against(source, CodecChoice.BOTH) == ()
+    assert remux.reasons_against(source, CodecChoice.BOTH, 720) == ("it is larger than 720p",)
+
+
 def packets(keys: set[int], count: int = 300, rate: int = 30) -> list[tuple[float, str]]:
     return [(n / rate, "K_" if n in keys else "__") for n in range(count)]
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cefmp4.model.rendition import (
+    RUNGS,
     Codec,
     CodecChoice,
     Picture,
@@ -21,8 +22,13 @@ def picture(width: int, height: int, **changed: object) -> Picture:
     return Picture(width=width, height=height, **values)  # type: ignore[arg-type]  # of one test
 
 
-def names(width: int, height: int, choice: CodecChoice = CodecChoice.BOTH) -> list[str]:
-    return [rendition.name for rendition in ladder(picture(width, height), choice)]
+def names(
+    width: int,
+    height: int,
+    choice: CodecChoice = CodecChoice.BOTH,
+    rungs: tuple[int, ...] = RUNGS,
+) -> list[str]:
+    return [rendition.name for rendition in ladder(picture(width, height), choice, rungs)]
 
 
 def test_the_full_ladder() -> None:
@@ -43,6 +49,20 @@ def test_one_codec_alone() -> None:
 def test_more_than_1080_lines_become_1080() -> None:
     top = ladder(picture(3840, 2160))[0]
     assert (top.width, top.height) == (1920, 1080)
+
+
+def test_rungs_of_ones_own() -> None:
+    """As they are asked for, until the source is smaller than the highest."""
+    asked = (1080, 900, 720)
+    assert names(1920, 1080, CodecChoice.HEVC, asked) == ["hevc-1080p", "hevc-900p", "hevc-720p"]
+    assert names(1600, 900, CodecChoice.HEVC, asked) == ["hevc-900p", "hevc-720p"]
+    assert names(1280, 720, CodecChoice.HEVC, asked) == ["hevc-720p"]
+    assert names(3840, 2160, CodecChoice.BOTH, (2160, 720)) == [
+        "hevc-2160p",
+        "hevc-720p",
+        "h264-720p",
+    ]
+    assert names(1920, 1080, CodecChoice.BOTH, (480,)) == ["hevc-480p", "h264-480p"]
 
 
 def test_small_and_odd_sources_keep_their_own_size_on_top() -> None:
@@ -72,9 +92,12 @@ def test_a_frugal_source_gets_no_more_bits_than_it_has() -> None:
     st.integers(16, 8000).map(lambda n: n // 2 * 2),
     st.integers(16, 8000).map(lambda n: n // 2 * 2),
     st.sampled_from(CodecChoice),
+    st.lists(st.integers(60, 2160).map(lambda n: n * 2), min_size=1, unique=True),
 )
-def test_no_rung_is_larger_or_crooked(width: int, height: int, choice: CodecChoice) -> None:
-    rungs = ladder(picture(width, height), choice)
+def test_no_rung_is_larger_or_crooked(
+    width: int, height: int, choice: CodecChoice, asked: list[int]
+) -> None:
+    rungs = ladder(picture(width, height), choice, sorted(asked, reverse=True))
     assert rungs
     assert len({rung.name for rung in rungs}) == len(rungs)
     for rung in rungs:
