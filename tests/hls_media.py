@@ -162,6 +162,14 @@ def decoded_frames(data: bytes, *, kind: str = "v", is_strict: bool = True) -> i
     return sum(not line.startswith(b"#") for line in done.stdout.splitlines())
 
 
+def brightness(image: bytes, *, columns: int) -> list[int]:
+    """In the middle of each picture of a row."""
+    scaled = ("-vf", f"scale={columns * 3}:3:flags=area,format=gray")
+    argv = ["ffmpeg", "-v", "error", "-i", "pipe:0", *scaled, "-f", "rawvideo", "-"]
+    pixels = subprocess.run(argv, input=image, capture_output=True, timeout=60, check=True).stdout
+    return list(pixels[columns * 3 + 1 : columns * 6 : 3])
+
+
 def videos(result: HlsResult) -> list[tuple[str, int, int, float]]:
     return [
         (track.name, track.header.width, track.header.height, round(track.frame_rate, 3))

@@ -65,11 +65,12 @@ async def streaming(
     *,
     cpu_limit_s: float,
     memory_bytes: int | None = None,
+    stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A child whose output is read while it runs. The caller drains `stdout` and `stderr`; on
     leaving the block, however it is left, the whole group is killed and reaped."""
-    process = await _spawn(_launched(argv, cpu_limit_s, memory_bytes), subprocess.DEVNULL, pass_fds)
+    process = await _spawn(_launched(argv, cpu_limit_s, memory_bytes), stdin, pass_fds)
     try:
         _lower_priority(process.pid)
         yield process

@@ -12,6 +12,7 @@ from tests.hls_media import (
     PICTURE,
     SOUND,
     Encoded,
+    brightness,
     encode,
     ffmpeg,
     parse,
@@ -29,6 +30,10 @@ pytestmark = [
     ),
 ]
 LADDER_180 = [("hevc-180p", 320, 180, 30.0), ("h264-180p", 320, 180, 30.0)]
+
+
+def full_range(luma: int) -> float:
+    return (luma - 16) * 255 / 219
 
 
 def codecs(encoded: Encoded) -> list[str]:
@@ -266,6 +271,22 @@ async def test_a_fitting_recording_is_copied(tmp_path: Path) -> None:
     assert [track.encoder for track in encoded.result.tracks] == ["copy", "aac"]
     assert encoded.result.tracks[0].frames == 270
     assert encoded.result.poster_key in encoded.store.keys
+
+
+@pytest.mark.parametrize("may_copy", [True, False])
+async def test_thumbnails_and_poster_show_their_moments(tmp_path: Path, may_copy: bool) -> None:
+    """A recording that gets brighter every two seconds; the poster is of the second step."""
+    path = tmp_path / "brighter.mp4"
+    picture = "nullsrc=s=320x180:r=30,geq=lum='30+20*floor(T/2)':cb=128:cr=128"
+    keys = ("-g", "30", "-x264-params", "scenecut=0:open-gop=0", "-pix_fmt", "yuv420p")
+    ffmpeg("-f", "lavfi", "-i", picture, "-t", "21", *keys, *H264, path)
+    encoded = await encode(path, may_copy=may_copy, codecs=CodecChoice.H264)
+    assert (encoded.result.tier is Tier.COPY) == may_copy
+    folder, _, _ = encoded.result.thumbnails_key.rpartition("/")
+    sprite = brightness(encoded.store.data(f"{folder}/sprite.jpg"), columns=11)
+    assert sprite == pytest.approx([full_range(30 + 20 * step) for step in range(11)], abs=4)
+    (poster,) = brightness(encoded.store.data(encoded.result.poster_key), columns=1)
+    assert poster == pytest.approx(full_range(50), abs=4)
 
 
 async def test_hevc_is_copied_where_hevc_alone_is_wanted(tmp_path: Path) -> None:

@@ -125,17 +125,15 @@ def copy_command(
     return arguments
 
 
-def images_command(ffmpeg: str, source: Input, images: ImagesOut) -> list[str]:
-    """For a copy, which decodes nothing: a pass over the key frames alone."""
+def stills_command(ffmpeg: str, images: ImagesOut, hdr: str | None) -> list[str]:
+    """For a copy, which decodes nothing: from its standard input, one picture per thumbnail."""
     plan = images.plan
     graph = (
-        f"[0:{source.video}]{_sdr(source)}fps=1/{plan.interval_s}:start_time=0:round=up,split=2"
-        f"[s0][s1];[s0]{_sprite(plan)}[sprite];[s1]{_poster(plan)}[poster]"
+        f"[0:v]{_sdr(hdr)}split=2[s0][s1];[s0]{_sprite(plan)}[sprite];"
+        f"[s1]select=eq(n\\,{plan.poster_number}),{_poster(plan)}[poster]"
     )
-    start, *rest = _start(ffmpeg)
-    keys = ("-skip_frame", "nokey")
-    graph_options = ["-filter_complex", graph]
-    return [start, *rest, *keys, *_input(source), *graph_options, *_images(images)]
+    own = ("-protocol_whitelist", "pipe", "-f", "mp4", "-ignore_editlist", "1", "-i", "pipe:0")
+    return [*_start(ffmpeg), *own, "-filter_complex", graph, *_images(images)]
 
 
 def encoder_probe_command(ffmpeg: str, video: VideoOut) -> list[str]:
@@ -168,9 +166,11 @@ def filter_graph(source: Input, videos: Sequence[VideoOut], images: ImagesOut | 
         plan, at, rate = images.plan, len(looks), renditions[0].frame_rate
         every = max(1, round(plan.interval_s * rate))
         poster_frame = round(plan.poster_s * rate)
-        chains.append(f"[s{at}]select=not(mod(n\\,{every})),{_sdr(source)}{_sprite(plan)}[sprite]")
         chains.append(
-            f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(source)}{_poster(plan)}[poster]"
+            f"[s{at}]select=not(mod(n\\,{every})),{_sdr(source.hdr)}{_sprite(plan)}[sprite]"
+        )
+        chains.append(
+            f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(source.hdr)}{_poster(plan)}[poster]"
         )
     return ";".join(chains)
 
@@ -181,7 +181,7 @@ def _looks(source: Input, videos: Sequence[VideoOut]) -> dict[str, list[int]]:
     looks: dict[str, list[int]] = {}
     for position, video in enumerate(videos):
         if rendition := video.rendition:
-            to_sdr = "" if rendition.hdr else _sdr(source)
+            to_sdr = "" if rendition.hdr else _sdr(source.hdr)
             look = (
                 f"{_scale(rendition)},setsar=1,"
                 f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}"
@@ -247,9 +247,9 @@ def _images(images: ImagesOut) -> list[str]:
     return arguments
 
 
-def _sdr(source: Input) -> str:
+def _sdr(hdr: str | None) -> str:
     """HDR shown as if it were SDR would be grey and dull."""
-    return _TO_SDR.format(transfer=_ZSCALE_TRANSFER[source.hdr]) if source.hdr else ""
+    return _TO_SDR.format(transfer=_ZSCALE_TRANSFER[hdr]) if hdr else ""
 
 
 def _sprite(plan: SpritePlan) -> str:

@@ -4,7 +4,7 @@ nothing of it stays in the store; when all went well, `publish` makes it visible
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -23,6 +23,7 @@ from cefmp4.encode.result import (
 from cefmp4.encode.run import first_error
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import Examined, HlsSource, examine, packets
+from cefmp4.encode.stills import Stills
 from cefmp4.encode.thumbnails import SpritePlan, plan_sprite, webvtt
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
@@ -40,6 +41,7 @@ class HlsOptions:
     has_thumbnails: bool = True
     ffprobe: str = "ffprobe"
     probe_timeout_s: float = 60.0
+    images_patience_s: float = 30.0  # after a copy is done
 
 
 class HlsEncoder:
@@ -127,33 +129,33 @@ class HlsEncoder:
         return remux.reasons_in_tail(await look(remux.TAIL_INTERVAL))
 
     async def _copy(self, job: Job, examined: Examined, plan: SpritePlan | None) -> Made:
+        if plan is None:
+            return await self._maker.copy(job, examined, None)
+        stills = Stills(plan)
         try:
             async with asyncio.TaskGroup() as group:
-                images = group.create_task(self._images(job, examined, plan), name="images")
-                made = await self._maker.copy(job, examined)
+                images = group.create_task(self._images(job, examined, stills), name="images")
+                made = await self._maker.copy(job, examined, stills)
+                # It has had nearly everything by now. A decoder that hangs must not hang the job.
+                await asyncio.wait([images], timeout=self._options.images_patience_s)
+                images.cancel()
         except BaseExceptionGroup as errors:
             raise first_error(errors) from errors
+        if images.cancelled():
+            log.warning("no thumbnails", reason="they were not decoded in time")
+            return made
         sprite, poster = images.result()
-        return Made(
-            tier=made.tier,
-            tracks=made.tracks,
-            warnings=made.warnings,
-            sprite=sprite,
-            poster=poster,
-        )
+        return replace(made, sprite=sprite, poster=poster)
 
-    async def _images(
-        self, job: Job, examined: Examined, plan: SpritePlan | None
-    ) -> tuple[bytes, bytes]:
-        """A recording without thumbnails is worth more than none. From a server it would have to
-        be fetched a second time."""
-        if plan is None or job.source.url:
-            return b"", b""
+    async def _images(self, job: Job, examined: Examined, stills: Stills) -> tuple[bytes, bytes]:
+        """A recording without thumbnails is worth more than none."""
         try:
-            return await self._maker.images(job, examined, plan)
+            return await self._maker.images(job, examined, stills)
         except (TransientError, PermanentError) as error:
             log.warning("no thumbnails", reason=str(error))
             return b"", b""
+        finally:
+            stills.abandon()
 
 
 async def _describe(

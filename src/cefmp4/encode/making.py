@@ -4,19 +4,21 @@ encodes all renditions. What comes out has passed the gate, and is not yet named
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cefmp4.encode import ffmpeg, gate, remux
 from cefmp4.encode.boxes import BrokenMediaError
 from cefmp4.encode.encoder_options import Hdr10, VideoOut
 from cefmp4.encode.encoders import Choice, EncoderChooser
 from cefmp4.encode.ffmpeg import AudioOut, ImagesOut, Input
+from cefmp4.encode.fragments import Fragment, Init
 from cefmp4.encode.pipes import Pipes
 from cefmp4.encode.remux import CopyRefusedError, CopyWatch
 from cefmp4.encode.result import Progress, StoredTrack, Tier
 from cefmp4.encode.run import Ended, FfmpegRun, Limits, Pace, Pump
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import AudioTrack, Examined, HlsSource
+from cefmp4.encode.stills import Stills
 from cefmp4.encode.thumbnails import SpritePlan
 from cefmp4.encode.tracks import TrackPump
 from cefmp4.errors import PermanentError, TransientError
@@ -84,15 +86,21 @@ class Maker:
         self._chooser = chooser
         self._limits = limits or MakerLimits()
 
-    async def copy(self, job: Job, examined: Examined) -> Made:
+    async def copy(self, job: Job, examined: Examined, stills: Stills | None) -> Made:
         """Raises CopyRefusedError where the source turns out not to fit, and what the gate says
         where it is not all there: encoding would find no more."""
         codec = remux.copied_codec(examined)
         picture = examined.video.picture
         name = f"{codec}-{min(picture.width, picture.height)}p"
         run = self._run(job, examined, is_gpu=False)
-        check = CopyWatch(codec).check
-        video = TrackPump(name, job.sink, on_stored=run.moved, check=check, encoder="copy")
+        watch = CopyWatch(codec)
+
+        async def look(fragment: Fragment, init: Init) -> None:
+            watch.check(fragment, init.header)
+            if stills:
+                await stills.take(fragment, init)
+
+        video = TrackPump(name, job.sink, on_stored=run.moved, look=look, encoder="copy")
         audios = examined.audio[:MAX_AUDIO_TRACKS]
         pumps = [video, *_audio_pumps(audios, job.sink, run.moved)]
         with Pipes(len(pumps)) as pipes:
@@ -103,6 +111,8 @@ class Maker:
                 ended = await run.run(pipes, argv, [pump.pump for pump in pumps])
             except BrokenMediaError as error:
                 raise CopyRefusedError(str(error)) from error
+        if stills:
+            await stills.end()
         if ended.returncode != 0:
             raise CopyRefusedError(f"copying failed: {ffmpeg.last_line(ended.complaints.tail)}")
         copied = video.stored()
@@ -159,22 +169,30 @@ class Maker:
             poster=bytes(poster.data),
         )
 
-    async def images(self, job: Job, examined: Examined, plan: SpritePlan) -> tuple[bytes, bytes]:
-        """Sprite and poster from the key frames alone; empty where that does not work."""
-        run = self._run(job, examined, is_gpu=False, is_quiet=True)
+    async def images(self, job: Job, examined: Examined, stills: Stills) -> tuple[bytes, bytes]:
+        """Sprite and poster of a copy that goes on meanwhile. How long it takes is for the copy to
+        say: without pictures to decode there is no progress to watch."""
+        limits = self._limits.of(examined.duration_s, is_gpu=False)
+        run = FfmpegRun(
+            limits=replace(limits, stall_s=limits.total_s),
+            on_pace=lambda _pace: None,
+            cancel=job.cancel,
+            feed=stills.feed,
+        )
         sprite, poster = _Image(), _Image()
         with Pipes(2) as pipes:
-            out = ImagesOut(sprite_fd=pipes.write_fds[0], poster_fd=pipes.write_fds[1], plan=plan)
-            argv = ffmpeg.images_command(self._program, _input(job, examined), out)
-            await run.run(pipes, argv, [sprite.pump, poster.pump])
+            sprite_fd, poster_fd = pipes.write_fds
+            out = ImagesOut(sprite_fd=sprite_fd, poster_fd=poster_fd, plan=stills.plan)
+            argv = ffmpeg.stills_command(self._program, out, examined.video.picture.hdr)
+            ended = await run.run(pipes, argv, [sprite.pump, poster.pump])
+        if ended.returncode != 0:
+            said = ffmpeg.last_line(ended.complaints.tail)
+            raise TransientError(said or f"ffmpeg ended with {ended.returncode}")
         return bytes(sprite.data), bytes(poster.data)
 
-    def _run(
-        self, job: Job, examined: Examined, *, is_gpu: bool, is_quiet: bool = False
-    ) -> FfmpegRun:
+    def _run(self, job: Job, examined: Examined, *, is_gpu: bool) -> FfmpegRun:
         def report(pace: Pace) -> None:
-            if not is_quiet:
-                job.progress(_progress(pace, examined.duration_s, job.sink.stored_bytes))
+            job.progress(_progress(pace, examined.duration_s, job.sink.stored_bytes))
 
         return FfmpegRun(
             limits=self._limits.of(examined.duration_s, is_gpu=is_gpu),

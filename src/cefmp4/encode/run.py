@@ -3,6 +3,7 @@ stalls, takes too long, is cancelled, or when any of the pumps fails."""
 
 import asyncio
 import re
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from cefmp4.errors import CefError, TransientError
 log = structlog.get_logger()
 
 Pump = Callable[[asyncio.StreamReader], Awaitable[None]]
+Feed = Callable[[asyncio.StreamWriter], Awaitable[None]]
 _READ_BYTES = 64 * 1024
 _KEPT_BYTES = 8 * 1024
 _MAX_LINE = 4096
@@ -90,6 +92,7 @@ class FfmpegRun:
     on_pace: Callable[[Pace], None]
     cancel: asyncio.Event | None = None
     pass_fds: Sequence[int] = ()
+    feed: Feed | None = None  # writes to its standard input, and closes it
     pace: Pace = field(default_factory=Pace)
     complaints: Complaints = field(default_factory=Complaints)
     _began_at: float = 0.0
@@ -123,8 +126,9 @@ class FfmpegRun:
     async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
         fds = (*self.pass_fds, *pipes.write_fds)
         cpu_limit_s, memory = self.limits.total_s, self.limits.memory_bytes
+        stdin = subprocess.PIPE if self.feed else subprocess.DEVNULL
         async with proc.streaming(
-            argv, cpu_limit_s=cpu_limit_s, memory_bytes=memory, pass_fds=fds
+            argv, cpu_limit_s=cpu_limit_s, memory_bytes=memory, stdin=stdin, pass_fds=fds
         ) as process:
             pipes.close_writers()
             async with asyncio.TaskGroup() as group:
@@ -135,6 +139,8 @@ class FfmpegRun:
                     for position, pump in enumerate(pumps):
                         reader = await pipes.reader(position)
                         work.create_task(_pumped(pump, reader), name=f"pump {position}")
+                    if self.feed and process.stdin:
+                        work.create_task(_fed(self.feed, process.stdin), name="feed")
                     work.create_task(self._follow(process.stdout), name="progress")
                     work.create_task(self._listen(process.stderr), name="stderr")
                     work.create_task(process.wait(), name="ffmpeg")
@@ -164,6 +170,10 @@ class FfmpegRun:
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
         while stderr and (data := await stderr.read(_READ_BYTES)):
             self.complaints.add(data)
+
+
+async def _fed(feed: Feed, stdin: asyncio.StreamWriter) -> None:
+    await feed(stdin)
 
 
 async def _pumped(pump: Pump, reader: asyncio.StreamReader) -> None:

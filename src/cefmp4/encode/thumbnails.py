@@ -34,6 +34,11 @@ class SpritePlan:
     def rows(self) -> int:
         return math.ceil(self.count / self.columns)
 
+    @property
+    def poster_number(self) -> int:
+        """The thumbnail that shows what the poster shows."""
+        return int(self.poster_s // self.interval_s)
+
 
 def plan_sprite(picture: Picture, duration_s: float) -> SpritePlan:
     interval = max(_MIN_INTERVAL_S, math.ceil(duration_s / _MAX_THUMBNAILS))

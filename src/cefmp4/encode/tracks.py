@@ -2,10 +2,10 @@
 segments wait for the store it stops reading, which stops ffmpeg."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from cefmp4.encode import playlist
-from cefmp4.encode.boxes import BrokenMediaError, TrackHeader
+from cefmp4.encode.boxes import BrokenMediaError
 from cefmp4.encode.ffmpeg import SEGMENT_SECONDS
 from cefmp4.encode.fragments import Fragment, FragmentParser, Init, KeyFrame, Segment, SegmentCutter
 from cefmp4.encode.result import SegmentRow, StoredTrack
@@ -14,11 +14,11 @@ from cefmp4.encode.sink import SegmentSink
 SEGMENTS_IN_FLIGHT = 8
 _READ_BYTES = 1024 * 1024
 
-FragmentCheck = Callable[[Fragment, TrackHeader], None]
+FragmentLook = Callable[[Fragment, Init], Awaitable[None]]
 
 
 class TrackPump:
-    """`check` sees every fragment before it is used, and may refuse it by raising."""
+    """`look` sees every fragment before it is used, and may refuse it by raising."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class TrackPump:
         *,
         on_stored: Callable[[], None] = lambda: None,
         on_reached: Callable[[float], None] = lambda _seconds: None,
-        check: FragmentCheck | None = None,
+        look: FragmentLook | None = None,
         encoder: str = "",
         hdr: str | None = None,
         language: str = "",
@@ -37,12 +37,12 @@ class TrackPump:
         self._folder = sink.folder(name)
         self._on_stored = on_stored
         self._on_reached = on_reached
-        self._check = check
+        self._look = look
         self._encoder = encoder
         self._hdr = hdr
         self._language = language
         self._slots = asyncio.Semaphore(SEGMENTS_IN_FLIGHT)
-        self._header: TrackHeader | None = None
+        self._init: Init | None = None
         self._cutter: SegmentCutter | None = None
         self._rows: dict[int, SegmentRow] = {}
         self._key_frames: dict[int, tuple[KeyFrame, ...]] = {}
@@ -71,7 +71,7 @@ class TrackPump:
 
     def stored(self) -> StoredTrack | None:
         """None where not even an init segment came."""
-        if self._header is None:
+        if self._init is None:
             return None
         indexes = sorted(self._rows)
         if indexes != list(range(len(indexes))):
@@ -79,7 +79,7 @@ class TrackPump:
         return StoredTrack(
             name=self.name,
             folder=self._folder,
-            header=self._header,
+            header=self._init.header,
             rows=tuple(self._rows[index] for index in indexes),
             key_frames=tuple(self._key_frames[index] for index in indexes),
             frames=self._frames,
@@ -89,18 +89,18 @@ class TrackPump:
         )
 
     async def _begin(self, init: Init, uploads: asyncio.TaskGroup) -> None:
-        self._header = init.header
+        self._init = init
         self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
         await self._slots.acquire()
         name = f"{self._folder}/{playlist.INIT}"
         uploads.create_task(self._store(name, init.data, None), name=f"put {name}")
 
     async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
-        if self._header is None or self._cutter is None:
+        if self._init is None or self._cutter is None:
             raise BrokenMediaError("a fragment before its init segment")
-        if self._check:
-            self._check(fragment, self._header)
-        self._on_reached(fragment.end / self._header.timescale)
+        if self._look:
+            await self._look(fragment, self._init)
+        self._on_reached(fragment.end / self._init.header.timescale)
         if segment := self._cutter.add(fragment):
             await self._upload(segment, uploads)
 
@@ -121,9 +121,9 @@ class TrackPump:
         self._on_stored()
 
     def _row(self, segment: Segment, key: str) -> SegmentRow:
-        header = self._header
-        if header is None:
+        if self._init is None:
             raise BrokenMediaError("a segment before its init segment")
+        header = self._init.header
         start, end = segment.start / header.timescale, segment.end / header.timescale
         is_video = header.kind == "video"
         return SegmentRow(
