@@ -10,7 +10,7 @@ from bench.place import PASSED_ON
 from cefmp4.encode import ffmpeg
 from cefmp4.encode.encoder_options import VideoOut, encoder_options
 from cefmp4.encode.ffmpeg import ImagesOut, Input
-from cefmp4.encode.source import Examined, HlsSource, examine
+from cefmp4.encode.source import Examined, Ffprobe, HlsSource, examine
 from cefmp4.encode.thumbnails import plan_sprite
 from cefmp4.model.rendition import Codec, Rendition
 
@@ -23,7 +23,7 @@ async def examined(path: Path) -> Examined:
     """Not part of what is measured."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        return await examine(HlsSource(fd=fd), ffprobe="ffprobe", timeout_s=60)
+        return await examine(HlsSource(fd=fd), Ffprobe())
     finally:
         os.close(fd)
 

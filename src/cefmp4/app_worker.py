@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from cefmp4 import proc
 from cefmp4.app import servers_away
 from cefmp4.clients import open_redis, open_store
 from cefmp4.config import GpuUse, Settings
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
 from cefmp4.encode.making import MakerLimits
+from cefmp4.encode.source import Ffprobe
 from cefmp4.gpu_slots import usable_slots
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobProcedure
@@ -88,9 +90,16 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
             rungs=settings.hls_rungs,
             may_copy=settings.hls_remux,
             has_thumbnails=settings.hls_thumbnails,
-            ffprobe=settings.ffprobe_path,
+            ffprobe=Ffprobe(
+                program=settings.ffprobe_path,
+                timeout_s=settings.ffprobe_timeout_seconds,
+                memory_bytes=settings.ffprobe_memory_bytes,
+            ),
         ),
-        limits=MakerLimits(),
+        limits=MakerLimits(
+            # With all of it, the machine would swap, or end whatever it likes, before we notice.
+            memory_bytes=settings.ffmpeg_memory_bytes or proc.machine_memory_bytes() * 3 // 4
+        ),
         chooser=chooser,
     )
 

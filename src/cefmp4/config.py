@@ -210,6 +210,10 @@ class Settings(BaseSettings):
         GpuUse.AUTO, "auto: encode on the GPU where it works; off: only on the CPU"
     )
     ffmpeg_path: str = setting("ffmpeg", "the ffmpeg program")
+    ffmpeg_memory_bytes: int = setting(
+        0, "bytes of memory one ffmpeg may use; 0: three quarters of what this machine or container has",
+        small="large pictures are not encoded", big="a hostile file takes memory from everything else", ge=0,
+    )  # fmt: skip
 
     ffprobe_path: str = setting("ffprobe", "the ffprobe program")
     ffprobe_timeout_seconds: float = setting(

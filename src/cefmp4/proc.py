@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -20,6 +21,7 @@ _READ_BYTES = 64 * 1024
 _STDERR_TAIL_BYTES = 8 * 1024
 _REAP_TIMEOUT_S = 5.0
 _NICENESS = 10
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_OPEN_FILES = 256
 
 # Everything else stays away from children: our own environment carries the S3 and Redis secrets.
@@ -64,13 +66,12 @@ async def streaming(
     argv: Sequence[str],
     *,
     cpu_limit_s: float,
-    memory_bytes: int | None = None,
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A child whose output is read while it runs. The caller drains `stdout` and `stderr`; on
     leaving the block, however it is left, the whole group is killed and reaped."""
-    process = await _spawn(_launched(argv, cpu_limit_s, memory_bytes), stdin, pass_fds)
+    process = await _spawn(_launched(argv, cpu_limit_s, None), stdin, pass_fds)
     try:
         _lower_priority(process.pid)
         yield process
@@ -110,6 +111,28 @@ async def run(
         timed_out=timed_out,
         killed_for_output=stdout.overflowed,
     )
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a child really uses; 0 where the system does not tell, or it has ended."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * _PAGE_BYTES
+
+
+def machine_memory_bytes() -> int:
+    """What this machine has, or this container may use."""
+    found = _PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups of version 2 and 1
+        try:
+            limit = Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if limit.isdecimal():
+            found = min(found, int(limit))
+    return found
 
 
 async def _spawn(

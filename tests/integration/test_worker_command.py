@@ -19,6 +19,7 @@ from tests.servers import S3Place
 from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
+from cefmp4.model.part import MIB
 from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
@@ -225,6 +226,28 @@ async def test_the_ladder_is_the_one_that_is_asked_for(
         job = await queue.ledger.get(one.id)
         assert job.result, job.error
         assert job.result["renditions"] == ["hevc-160p", "hevc-120p", "audio-0"]
+
+
+async def test_an_ffmpeg_that_takes_too_much_memory_fails_its_job_once(
+    tmp_path: Path, s3_server: S3Place, redis_url: str
+) -> None:
+    one, port = spec(1, recording(tmp_path, seconds=9)), free_port()
+    changes = {"FFMPEG_MEMORY_BYTES": str(20 * MIB), "HLS_REMUX": "false"}
+    async with (
+        open_jobs(redis_url, lease_seconds=10) as queue,
+        running(tmp_path, s3_server, redis_url, port, **changes) as (process, _),
+    ):
+        await until_ready(port, process)
+        await queue.submit(one)
+
+        async def is_done() -> bool:
+            return (await queue.ledger.get(one.id)).is_final
+
+        await until(is_done, 60, "the job")
+        job = await queue.ledger.get(one.id)
+        assert (job.state, job.attempts) == (JobState.FAILED, 1)
+        assert "more than 20 MiB of memory" in job.error
+        assert "FFMPEG_MEMORY_BYTES" in job.error
 
 
 async def test_two_workers_share_real_jobs_and_one_may_leave(

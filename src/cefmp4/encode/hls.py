@@ -4,7 +4,7 @@ nothing of it stays in the store; when all went well, `publish` makes it visible
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -22,7 +22,7 @@ from cefmp4.encode.result import (
 )
 from cefmp4.encode.run import first_error
 from cefmp4.encode.sink import SegmentSink
-from cefmp4.encode.source import Examined, HlsSource, examine, packets
+from cefmp4.encode.source import Examined, Ffprobe, HlsSource, examine, packets
 from cefmp4.encode.stills import Stills
 from cefmp4.encode.thumbnails import SpritePlan, plan_sprite, webvtt
 from cefmp4.errors import PermanentError, TransientError
@@ -39,8 +39,7 @@ class HlsOptions:
     rungs: tuple[int, ...] = RUNGS
     may_copy: bool = True
     has_thumbnails: bool = True
-    ffprobe: str = "ffprobe"
-    probe_timeout_s: float = 60.0
+    ffprobe: Ffprobe = field(default_factory=Ffprobe)
     images_patience_s: float = 30.0  # after a copy is done
 
 
@@ -71,10 +70,7 @@ class HlsEncoder:
         started = time.monotonic()
         job = Job(source=source, sink=sink, progress=progress, cancel=cancel)
         try:
-            options = self._options
-            examined = await examine(
-                source, ffprobe=options.ffprobe, timeout_s=options.probe_timeout_s
-            )
+            examined = await examine(source, self._options.ffprobe)
             made, not_copied = await self._make(job, examined, allowed)
             done = await _describe(sink, examined, made, not_copied, started)
             if cancel and cancel.is_set():
@@ -115,13 +111,7 @@ class HlsEncoder:
             return reasons
 
         async def look(interval: str) -> list[tuple[float, str]]:
-            return await packets(
-                source,
-                examined.video.index,
-                interval,
-                ffprobe=options.ffprobe,
-                timeout_s=options.probe_timeout_s,
-            )
+            return await packets(source, examined.video.index, interval, options.ffprobe)
 
         # One after the other: from a server the second look is a request of its own.
         if reasons := remux.reasons_in_head(await look(remux.HEAD_INTERVAL)):

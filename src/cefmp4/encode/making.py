@@ -51,20 +51,18 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakerLimits:
-    """`slowest_speed`: recorded seconds per second below which an encode is given up.
-    `memory_bytes`: address space of an ffmpeg that encodes on the CPU; the drivers of a GPU map
-    far more than they use."""
+    """`slowest_speed`: recorded seconds per second below which an encode is given up."""
 
     slowest_speed: float = 0.02
     grace_s: float = 120.0
     stall_s: float = 60.0
     memory_bytes: int | None = None
 
-    def of(self, duration_s: float, *, is_gpu: bool) -> Limits:
+    def of(self, duration_s: float) -> Limits:
         return Limits(
             total_s=self.grace_s + duration_s / self.slowest_speed,
             stall_s=self.stall_s,
-            memory_bytes=None if is_gpu else self.memory_bytes,
+            memory_bytes=self.memory_bytes,
         )
 
 
@@ -92,7 +90,7 @@ class Maker:
         codec = remux.copied_codec(examined)
         picture = examined.video.picture
         name = f"{codec}-{min(picture.width, picture.height)}p"
-        run = self._run(job, examined, is_gpu=False)
+        run = self._run(job, examined)
         watch = CopyWatch(codec)
 
         async def look(fragment: Fragment, init: Init) -> None:
@@ -130,7 +128,7 @@ class Maker:
         choice: Choice,
         plan: SpritePlan | None,
     ) -> Made:
-        run = self._run(job, examined, is_gpu=choice.needs_gpu)
+        run = self._run(job, examined)
         videos = [
             TrackPump(
                 r.name,
@@ -172,7 +170,7 @@ class Maker:
     async def images(self, job: Job, examined: Examined, stills: Stills) -> tuple[bytes, bytes]:
         """Sprite and poster of a copy that goes on meanwhile. How long it takes is for the copy to
         say: without pictures to decode there is no progress to watch."""
-        limits = self._limits.of(examined.duration_s, is_gpu=False)
+        limits = self._limits.of(examined.duration_s)
         run = FfmpegRun(
             limits=replace(limits, stall_s=limits.total_s),
             on_pace=lambda _pace: None,
@@ -190,12 +188,12 @@ class Maker:
             raise TransientError(said or f"ffmpeg ended with {ended.returncode}")
         return bytes(sprite.data), bytes(poster.data)
 
-    def _run(self, job: Job, examined: Examined, *, is_gpu: bool) -> FfmpegRun:
+    def _run(self, job: Job, examined: Examined) -> FfmpegRun:
         def report(pace: Pace) -> None:
             job.progress(_progress(pace, examined.duration_s, job.sink.stored_bytes))
 
         return FfmpegRun(
-            limits=self._limits.of(examined.duration_s, is_gpu=is_gpu),
+            limits=self._limits.of(examined.duration_s),
             on_pace=report,
             cancel=job.cancel,
             pass_fds=job.source.pass_fds,

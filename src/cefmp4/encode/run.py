@@ -13,7 +13,8 @@ import structlog
 from cefmp4 import proc
 from cefmp4.encode.pipes import Pipes
 from cefmp4.encode.result import EncodeCancelledError
-from cefmp4.errors import CefError, TransientError
+from cefmp4.errors import CefError, PermanentError, TransientError
+from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
 
@@ -22,6 +23,7 @@ Feed = Callable[[asyncio.StreamWriter], Awaitable[None]]
 _READ_BYTES = 64 * 1024
 _KEPT_BYTES = 8 * 1024
 _MAX_LINE = 4096
+_LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
 _ERROR = re.compile(r"\[(error|fatal|panic)\]")
 
 
@@ -76,7 +78,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """`stall_s`: longest time in which neither ffmpeg gets on nor a segment is stored."""
+    """`stall_s`: longest time in which neither ffmpeg gets on nor a segment is stored.
+    `memory_bytes`: what it really uses. A limit of its address space would count what encoders and
+    drivers map and never touch."""
 
     total_s: float
     stall_s: float = 60.0
@@ -125,14 +129,16 @@ class FfmpegRun:
 
     async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
         fds = (*self.pass_fds, *pipes.write_fds)
-        cpu_limit_s, memory = self.limits.total_s, self.limits.memory_bytes
         stdin = subprocess.PIPE if self.feed else subprocess.DEVNULL
         async with proc.streaming(
-            argv, cpu_limit_s=cpu_limit_s, memory_bytes=memory, stdin=stdin, pass_fds=fds
+            argv, cpu_limit_s=self.limits.total_s, stdin=stdin, pass_fds=fds
         ) as process:
             pipes.close_writers()
             async with asyncio.TaskGroup() as group:
                 guards = [group.create_task(self._watch(), name="watchdog")]
+                if limit := self.limits.memory_bytes:
+                    watch = _watch_memory(process.pid, limit)
+                    guards.append(group.create_task(watch, name="memory"))
                 if self.cancel:
                     guards.append(group.create_task(_until(self.cancel), name="cancel"))
                 async with asyncio.TaskGroup() as work:
@@ -178,6 +184,14 @@ async def _fed(feed: Feed, stdin: asyncio.StreamWriter) -> None:
 
 async def _pumped(pump: Pump, reader: asyncio.StreamReader) -> None:
     await pump(reader)
+
+
+async def _watch_memory(pid: int, limit: int) -> None:
+    """A picture may claim to be so large that one of it fills a small machine."""
+    while (used := proc.resident_bytes(pid)) <= limit:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(_LOOK_AT_MEMORY_S)
+    needs = f"ffmpeg needs more than {limit / MIB:,.0f} MiB of memory for it"
+    raise PermanentError(needs, hint=f"it had {used / MIB:,.0f}; raise FFMPEG_MEMORY_BYTES")
 
 
 async def _until(cancel: asyncio.Event) -> None:

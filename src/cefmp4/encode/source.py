@@ -24,6 +24,15 @@ _UNREACHABLE = re.compile(
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ffprobe:
+    """The program, and what a hostile file may cost."""
+
+    program: str = "ffprobe"
+    timeout_s: float = 30.0
+    memory_bytes: int | None = None  # of address space
+
+
 class UnusableSourceError(PermanentError):
     """There is nothing in the source that HLS could be made of."""
 
@@ -84,21 +93,21 @@ class Examined:
     light_level: str = ""
 
 
-async def examine(source: HlsSource, *, ffprobe: str, timeout_s: float) -> Examined:
+async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined:
     """Raises UnusableSourceError where the bytes are the reason, TransientError where they are
     out of reach."""
-    document = await _ask(source, ffprobe, ffmpeg.HEADER_QUESTIONS, timeout_s)
+    document = await _ask(source, ffprobe, ffmpeg.HEADER_QUESTIONS)
     container = table(document.get("format"))
     streams = [table(stream) for stream in rows(document.get("streams"))]
     start = number(container.get("start_time")) or 0.0
     video = _video(streams, start)
     duration = video.duration_s or number(container.get("duration"))
     if not duration or duration <= 0:
-        duration = await _measure(source, video.index, ffprobe, timeout_s, start)
+        duration = await _measure(source, video.index, ffprobe, start)
     mastering, light = "", ""
     if video.picture.hdr == "PQ":
         questions = ffmpeg.first_frame_questions(video.index)
-        answer = await _ask(source, ffprobe, questions, timeout_s)
+        answer = await _ask(source, ffprobe, questions)
         mastering, light = hdr10(answer)
     return Examined(
         container=str(container.get("format_name") or ""),
@@ -111,11 +120,11 @@ async def examine(source: HlsSource, *, ffprobe: str, timeout_s: float) -> Exami
 
 
 async def packets(
-    source: HlsSource, index: int, interval: str, *, ffprobe: str, timeout_s: float
+    source: HlsSource, index: int, interval: str, ffprobe: Ffprobe
 ) -> list[tuple[float, str]]:
     """Time and flags of the packets in an interval, in the order of the file."""
     questions = ffmpeg.packet_questions(index, interval)
-    document = await _ask(source, ffprobe, questions, timeout_s)
+    document = await _ask(source, ffprobe, questions)
     found = []
     for packet in map(table, rows(document.get("packets"))):
         at = number(packet.get("pts_time"))
@@ -124,12 +133,12 @@ async def packets(
     return found
 
 
-async def _ask(
-    source: HlsSource, ffprobe: str, questions: tuple[str, ...], timeout_s: float
-) -> dict[str, Any]:
+async def _ask(source: HlsSource, ffprobe: Ffprobe, questions: tuple[str, ...]) -> dict[str, Any]:
+    program, is_remote = ffprobe.program, bool(source.url)
     done = await proc.run(
-        ffmpeg.probe_command(ffprobe, source.argument, questions, is_remote=bool(source.url)),
-        timeout_s=timeout_s,
+        ffmpeg.probe_command(program, source.argument, questions, is_remote=is_remote),
+        timeout_s=ffprobe.timeout_s,
+        memory_bytes=ffprobe.memory_bytes,
         max_output_bytes=_MAX_ANSWER_BYTES,
         pass_fds=source.pass_fds,
     )
@@ -147,11 +156,9 @@ async def _ask(
     return table(document)
 
 
-async def _measure(
-    source: HlsSource, index: int, ffprobe: str, timeout_s: float, start: float
-) -> float:
+async def _measure(source: HlsSource, index: int, ffprobe: Ffprobe, start: float) -> float:
     """From the last packets: a recorder that was killed leaves no duration in the header."""
-    last = await packets(source, index, "9999999%", ffprobe=ffprobe, timeout_s=timeout_s)
+    last = await packets(source, index, "9999999%", ffprobe)
     end = max((at for at, _ in last), default=start) - start
     if not last or end < 0:
         raise UnusableSourceError("its duration cannot be found out")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cefmp4.encode.pipes import Pipes
 from cefmp4.encode.result import EncodeCancelledError
 from cefmp4.encode.run import Complaints, Ended, FfmpegRun, Limits, Pace
 from cefmp4.errors import PermanentError, TransientError
+from cefmp4.model.part import MIB
 
 
 class Taker:
@@ -104,6 +106,16 @@ async def test_a_stalled_child_is_killed() -> None:
 async def test_the_time_limit() -> None:
     with pytest.raises(TransientError, match="needed more than"):
         await run("sleep 60; true", Taker(), total_s=0.3)
+
+
+async def test_a_child_that_takes_too_much_memory_is_killed() -> None:
+    """What it really uses counts; to map more than that is nothing."""
+    maps = f"exec {sys.executable} -c 'import mmap, time; mmap.mmap(-1, 1 << 31); time.sleep(1)'"
+    ended, _ = await run(maps, Taker(), memory_bytes=200 * MIB)
+    assert ended.returncode == 0
+    takes = f"exec {sys.executable} -c 'import time; b = chr(120) * (300 << 20); time.sleep(60)'"
+    with pytest.raises(PermanentError, match=r"more than 200 MiB.*raise FFMPEG_MEMORY_BYTES"):
+        await run(takes, Taker(), memory_bytes=200 * MIB)
 
 
 async def test_cancelling() -> None:

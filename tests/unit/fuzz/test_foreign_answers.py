@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cefmp4.encode import source as encode_source
 from cefmp4.encode.run import Complaints, Pace
-from cefmp4.encode.source import HlsSource, examine
+from cefmp4.encode.source import Ffprobe, HlsSource, examine
 from cefmp4.errors import CefError, InvariantError
 from cefmp4.jobs.records import decode_job, encode_spec
 from cefmp4.model import names
@@ -268,14 +268,12 @@ answers = st.fixed_dictionaries(
 
 
 async def _examined(answer: Any) -> None:
-    async def ask(
-        source: HlsSource, ffprobe: str, questions: tuple[str, ...], timeout_s: float
-    ) -> Any:
+    async def ask(source: HlsSource, ffprobe: Ffprobe, questions: tuple[str, ...]) -> Any:
         return answer
 
     original, encode_source._ask = encode_source._ask, ask
     try:
-        await examine(HlsSource(fd=0), ffprobe="ffprobe", timeout_s=1)
+        await examine(HlsSource(fd=0), Ffprobe())
     except CefError:
         pass
     finally:
