@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,17 +16,14 @@ from tests.hls_media import Encoded, encode, recording
 from cefmp4.encode.result import Tier
 from cefmp4.model.rendition import CodecChoice
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cefmp4-tests"
-_HLS_JS = _CACHE / "node_modules/hls.js/dist/hls.min.js"
+_HLS_JS = Path(sys.prefix) / "node_modules/hls.js/dist/hls.min.js"
 _CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg"),
     pytest.mark.skipif(not _CHROMIUM, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not _HLS_JS.exists(), reason=f"needs hls.js: npm install --prefix {_CACHE} hls.js"
-    ),
+    pytest.mark.skipif(not _HLS_JS.exists(), reason="needs hls.js: scripts/hls_js"),
 ]
 
 _PAGE = """<!doctype html><video id=v muted width=320></video><script src=/hls.js></script><script>
