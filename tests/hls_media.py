@@ -1,9 +1,12 @@
 """Small recordings of every kind, and the examination of the HLS that was made of one."""
 
 import asyncio
+import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +29,17 @@ PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30")
 SOUND = ("-f", "lavfi", "-i", "sine")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast")
 AAC = ("-c:a", "aac")
+
+_HLS_PARSER = Path(sys.prefix) / "node_modules/hls-parser"
+_NODE = shutil.which("node") or shutil.which("node", path=f"{sys.prefix}/bin")
+HAS_STRICT_PARSER = bool(_NODE) and _HLS_PARSER.exists()  # scripts/hls_tools fetches it
+_PARSE = """
+const HLS = require(process.argv[1]);
+HLS.setOptions({strictMode: true});
+const texts = Object.values(JSON.parse(require("fs").readFileSync(0)));
+texts.forEach(text => HLS.parse(text));
+console.log(texts.length);
+"""
 
 
 def ffmpeg(*arguments: str | Path) -> bytes:
@@ -104,6 +118,7 @@ async def encode(path: Path, *, using: HlsEncoder | None = None, **options: obje
 
 def examine(encoded: Encoded) -> None:
     """Every segment decodes alone, begins with a key frame, and follows on the one before."""
+    examine_playlists(encoded)
     for track in encoded.result.tracks:
         folder = f"hls/s1/{track.folder}"
         init = encoded.store.data(f"{folder}/init.mp4")
@@ -124,6 +139,26 @@ def examine(encoded: Encoded) -> None:
             end = fragments[-1].end
         if track.is_video:
             examine_key_frames(encoded, folder, init)
+
+
+def examine_playlists(encoded: Encoded) -> None:
+    names = [key for key in encoded.store.keys if key.endswith(".m3u8")]
+    texts = {name: encoded.store.data(name).decode() for name in names}
+    if HAS_STRICT_PARSER:
+        assert strictly_parsed(texts) == len(texts) > 1
+
+
+def strictly_parsed(texts: dict[str, str]) -> int:
+    """How many playlists a parser of others took."""
+    done = subprocess.run(
+        [_NODE or "node", "-e", _PARSE, str(_HLS_PARSER)],
+        input=json.dumps(texts).encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return int(done.stdout)
 
 
 def examine_key_frames(encoded: Encoded, folder: str, init: bytes) -> None:

@@ -1,6 +1,7 @@
 """Recordings of every kind become HLS whose every segment decodes alone."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.hls_media import (
     AAC,
     H264,
+    HAS_STRICT_PARSER,
     PICTURE,
     SOUND,
     Encoded,
@@ -17,6 +19,7 @@ from tests.hls_media import (
     ffmpeg,
     parse,
     recording,
+    strictly_parsed,
     videos,
 )
 
@@ -94,6 +97,15 @@ async def test_what_the_playlists_say(tmp_path: Path) -> None:
         targets.add(media.target_duration)
     targets.add(m3u8.loads(encoded.text(audio.uri)).target_duration)
     assert targets == {6}
+
+
+@pytest.mark.skipif(not HAS_STRICT_PARSER, reason="needs hls-parser: scripts/hls_tools")
+async def test_the_strict_parser_that_reads_every_playlist_is_strict(tmp_path: Path) -> None:
+    encoded = await encode(recording(tmp_path))
+    right = encoded.text("hevc-180p.1/index.m3u8")
+    assert strictly_parsed({"master": encoded.master, "media": right}) == 2
+    with pytest.raises(AssertionError, match="target duration"):
+        strictly_parsed({"media": re.sub(r"(TARGETDURATION):\d+", r"\1:1", right)})
 
 
 async def test_the_bandwidths_are_true(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg"),
     pytest.mark.skipif(not _CHROMIUM, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.skipif(not _HLS_JS.exists(), reason="needs hls.js: scripts/hls_js"),
+    pytest.mark.skipif(not _HLS_JS.exists(), reason="needs hls.js: scripts/hls_tools"),
 ]
 
 _PAGE = """<!doctype html><video id=v muted width=320></video><script src=/hls.js></script><script>
