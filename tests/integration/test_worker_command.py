@@ -207,47 +207,42 @@ async def test_a_job_for_which_the_disk_has_no_room_says_so_and_waits(
         await until(is_counted, 10, "the count")
 
 
-async def test_the_ladder_is_the_one_that_is_asked_for(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
-) -> None:
-    one, port = spec(1, recording(tmp_path, seconds=1)), free_port()
-    changes = {"HLS_RUNGS": "160,120", "HLS_CODEC": "hevc", "HLS_THUMBNAILS": "false"}
+async def ended(folder: Path, s3: S3Place, redis_url: str, path: Path, **changes: str) -> Job:
+    """The job of one recording, by a worker with these settings."""
+    one, port = spec(1, path), free_port()
     async with (
         open_jobs(redis_url, lease_seconds=10) as queue,
-        running(tmp_path, s3_server, redis_url, port, **changes) as (process, _),
+        running(folder, s3, redis_url, port, **changes) as (process, _),
     ):
         await until_ready(port, process)
         await queue.submit(one)
 
-        async def is_done() -> bool:
+        async def is_final() -> bool:
             return (await queue.ledger.get(one.id)).is_final
 
-        await until(is_done, 60, "the job")
-        job = await queue.ledger.get(one.id)
-        assert job.result, job.error
-        assert job.result["renditions"] == ["hevc-160p", "hevc-120p", "audio-0"]
+        await until(is_final, 60, "the job")
+        return await queue.ledger.get(one.id)
+
+
+async def test_the_ladder_is_the_one_that_is_asked_for(
+    tmp_path: Path, s3_server: S3Place, redis_url: str
+) -> None:
+    path = recording(tmp_path, seconds=1)
+    changes = {"HLS_RUNGS": "160,120", "HLS_CODEC": "hevc", "HLS_THUMBNAILS": "false"}
+    job = await ended(tmp_path, s3_server, redis_url, path, **changes)
+    assert job.result, job.error
+    assert job.result["renditions"] == ["hevc-160p", "hevc-120p", "audio-0"]
 
 
 async def test_an_ffmpeg_that_takes_too_much_memory_fails_its_job_once(
     tmp_path: Path, s3_server: S3Place, redis_url: str
 ) -> None:
-    one, port = spec(1, recording(tmp_path, seconds=9)), free_port()
+    path = recording(tmp_path, seconds=9)
     changes = {"FFMPEG_MEMORY_BYTES": str(20 * MIB), "HLS_REMUX": "false"}
-    async with (
-        open_jobs(redis_url, lease_seconds=10) as queue,
-        running(tmp_path, s3_server, redis_url, port, **changes) as (process, _),
-    ):
-        await until_ready(port, process)
-        await queue.submit(one)
-
-        async def is_done() -> bool:
-            return (await queue.ledger.get(one.id)).is_final
-
-        await until(is_done, 60, "the job")
-        job = await queue.ledger.get(one.id)
-        assert (job.state, job.attempts) == (JobState.FAILED, 1)
-        assert "more than 20 MiB of memory" in job.error
-        assert "FFMPEG_MEMORY_BYTES" in job.error
+    job = await ended(tmp_path, s3_server, redis_url, path, **changes)
+    assert (job.state, job.attempts) == (JobState.FAILED, 1)
+    assert "more than 20 MiB of memory" in job.error
+    assert "FFMPEG_MEMORY_BYTES" in job.error
 
 
 async def test_two_workers_share_real_jobs_and_one_may_leave(
