@@ -3,6 +3,7 @@
 import asyncio
 import random
 import shutil
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -161,6 +162,14 @@ async def test_killing_ffmpeg(tmp_path: Path) -> None:
     error = await interrupted(path, lambda _task, _cancel: ffmpeg_children()[0].kill())
     assert isinstance(error, TransientError)
     assert "killed by signal 9" in str(error)
+
+
+async def test_an_ffmpeg_that_crashes_will_crash_again(tmp_path: Path) -> None:
+    path = recording(tmp_path, seconds=40)
+    crash = signal.SIGSEGV
+    error = await interrupted(path, lambda _t, _c: ffmpeg_children()[0].send_signal(crash))
+    assert isinstance(error, PermanentError)
+    assert "ffmpeg crashed on it (signal 11)" in str(error)
 
 
 async def failing(path: Path, **limits: float) -> BaseException:

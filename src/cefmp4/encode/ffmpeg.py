@@ -29,16 +29,21 @@ _RECONNECT = (
     *("-rw_timeout", "20000000"),
 )
 _TO_SDR = (
-    "zscale=tin={transfer}:pin=2020:min=2020_ncl:t=linear:npl=100,format=gbrpf32le,"
+    # What the source does not tell stays unknown to zscale otherwise, which then refuses.
+    "setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc,"
+    "zscale=t=linear:npl=100,format=gbrpf32le,"
     "zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
 )
 _FAR_LARGER = 1.5
 _ZSCALE_TRANSFER = {"PQ": "smpte2084", "HLG": "arib-std-b67"}
 _NOISE = re.compile(
-    r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|^\[\w+\]\s*|file:/proc/self/fd/\d+:?\s*|https?://\S+"
+    r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|\[(?:panic|fatal|error|warning)\]\s*|^\[\w+\]\s*|"
+    r"file:/proc/self/fd/\d+:?\s*|https?://\S+"
 )
+_REMARK = re.compile(r"\[warning\]")
 
 HEADER_QUESTIONS = ("-show_format", "-show_streams")
+CLOCK_QUESTIONS = ("-show_entries", "packet=stream_index,dts_time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +75,19 @@ class ImagesOut:
 
 
 def probe_command(
-    ffprobe: str, argument: str, questions: Sequence[str], *, is_remote: bool
+    ffprobe: str,
+    argument: str,
+    questions: Sequence[str],
+    *,
+    is_remote: bool,
+    form: str = "json",
 ) -> list[str]:
     return [
         ffprobe,
         *("-hide_banner", "-v", "error"),
         *_cage(is_remote),
         *questions,
-        *("-of", "json", "-i", argument),
+        *("-of", form, "-i", argument),
     ]
 
 
@@ -264,7 +274,9 @@ def _poster(plan: SpritePlan) -> str:
 
 def last_line(stderr: str) -> str:
     """What ffmpeg said last, without addresses, descriptors and signed URLs."""
-    lines = [_NOISE.sub("", line).strip() for line in stderr.splitlines()]
+    told = stderr.splitlines()
+    graver = [line for line in told if line.strip() and not _REMARK.search(line)]
+    lines = [_NOISE.sub("", line).strip() for line in graver or told]
     said = [line for line in lines if line]
     if any("not on whitelist" in line for line in said):
         return "it is not a recording: a playlist, a script or another format we do not open"

@@ -1,16 +1,46 @@
 """Is what came out complete? ffmpeg's exit code and its end of file do not tell: both look well
 after a truncated file or a dropped connection. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cefmp4.encode.result import StoredTrack
-from cefmp4.encode.source import AudioTrack
+from cefmp4.encode.source import AudioTrack, Examined
+
+_SHORTEST_SOUND_S = 0.1
 
 
 def duration_tolerance_s(duration_s: float) -> float:
     """One second or a fiftieth, whichever is more; but of a short clip never more than a tenth,
     which would hide the loss of half of it."""
     return min(max(1.0, duration_s * 0.02), max(0.1, duration_s * 0.1))
+
+
+def expected_s(examined: Examined) -> float:
+    """When the last picture ends."""
+    return examined.video.start_s + examined.duration_s
+
+
+def problems(
+    examined: Examined, stored: Mapping[str, StoredTrack | None], videos: int
+) -> list[str]:
+    """`stored`: what came out, by name, of which the first `videos` are pictures."""
+    tracks = list(stored.items())
+    sounds = [
+        (track, told) for (_, track), told in zip(tracks[videos:], examined.audio, strict=False)
+    ]
+    heard = [(track, told) for track, told in sounds if track and track.rows]
+    # A microphone that was never on leaves a track without a sound in it.
+    lost = [
+        told
+        for track, told in sounds
+        if not (track and track.rows) and (told.duration_s or 0.0) > _SHORTEST_SOUND_S
+    ]
+    return [
+        *(f"{name} is empty" for name, track in tracks[:videos] if not track),
+        *(f"audio track {told.index} is empty" for told in lost),
+        *video_problems([track for _, track in tracks[:videos] if track], expected_s(examined)),
+        *audio_problems([track for track, _ in heard], [told for _, told in heard]),
+    ]
 
 
 def video_problems(tracks: Sequence[StoredTrack], expected_s: float) -> Iterator[str]:

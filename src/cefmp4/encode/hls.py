@@ -68,7 +68,13 @@ class HlsEncoder:
         PermanentError: the recording is the reason; TransientError: another attempt may work;
         EncodeCancelledError: after `cancel`. After any error nothing of this attempt is left."""
         started = time.monotonic()
-        job = Job(source=source, sink=sink, progress=progress, cancel=cancel)
+        job = Job(
+            source=source,
+            sink=sink,
+            progress=progress,
+            cancel=cancel,
+            ffprobe=self._options.ffprobe,
+        )
         try:
             examined = await examine(source, self._options.ffprobe)
             made, not_copied = await self._make(job, examined, allowed)

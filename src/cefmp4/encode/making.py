@@ -3,6 +3,7 @@ encodes all renditions. What comes out has passed the gate, and is not yet named
 
 import asyncio
 import re
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,12 +13,13 @@ from cefmp4.encode.encoder_options import Hdr10, VideoOut
 from cefmp4.encode.encoders import Choice, EncoderChooser
 from cefmp4.encode.ffmpeg import AudioOut, ImagesOut, Input
 from cefmp4.encode.fragments import Fragment, Init
+from cefmp4.encode.lengths import remeasured
 from cefmp4.encode.pipes import Pipes
 from cefmp4.encode.remux import CopyRefusedError, CopyWatch
 from cefmp4.encode.result import Progress, StoredTrack, Tier
 from cefmp4.encode.run import Ended, FfmpegRun, Limits, Pace, Pump
 from cefmp4.encode.sink import SegmentSink
-from cefmp4.encode.source import AudioTrack, Examined, HlsSource
+from cefmp4.encode.source import AudioTrack, Examined, Ffprobe, HlsSource
 from cefmp4.encode.stills import Stills
 from cefmp4.encode.thumbnails import SpritePlan
 from cefmp4.encode.tracks import TrackPump
@@ -25,6 +27,8 @@ from cefmp4.errors import PermanentError, TransientError
 from cefmp4.model.rendition import Rendition
 
 MAX_AUDIO_TRACKS = 8
+_DAMAGED = re.compile(r"Packet corrupt|non-existing PPS")
+_CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 _MAX_IMAGE_BYTES = 32 * 1024 * 1024
 _UNREACHABLE = re.compile(r"HTTP error|Connection|timed out|Server returned|Network", re.IGNORECASE)
 
@@ -37,6 +41,7 @@ class Job:
     sink: SegmentSink
     progress: Callable[[Progress], None]
     cancel: asyncio.Event | None = None
+    ffprobe: Ffprobe = field(default_factory=Ffprobe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,7 @@ class Maker:
         watch = CopyWatch(codec)
 
         async def look(fragment: Fragment, init: Init) -> None:
-            watch.check(fragment, init.header)
+            watch.check(fragment, init.header, init.data)
             if stills:
                 await stills.take(fragment, init)
 
@@ -111,13 +116,15 @@ class Maker:
                 raise CopyRefusedError(str(error)) from error
         if stills:
             await stills.end()
+        if _DAMAGED.search(ended.complaints.head):
+            raise CopyRefusedError("packets of it are damaged or lost")
         if ended.returncode != 0:
             raise CopyRefusedError(f"copying failed: {ffmpeg.last_line(ended.complaints.tail)}")
         copied = video.stored()
-        excess_s = (copied.end_s if copied else 0.0) - _expected_s(examined)
+        excess_s = (copied.end_s if copied else 0.0) - gate.expected_s(examined)
         if excess_s > remux.DURATION_TOLERANCE_S:
             raise CopyRefusedError(f"it has {excess_s:.2f} s more than it shows: an edit list")
-        tracks = _checked(job, examined, pumps, 1)
+        tracks = await _checked(job, examined, pumps, 1)
         return Made(tier=Tier.COPY, tracks=tracks, warnings=ended.complaints.errors)
 
     async def encode(
@@ -160,7 +167,7 @@ class Maker:
         self._judge(job, ended, choice)
         return Made(
             tier=Tier.GPU if choice.needs_gpu else Tier.CPU,
-            tracks=_checked(job, examined, pumps, len(videos)),
+            tracks=await _checked(job, examined, pumps, len(videos)),
             warnings=ended.complaints.errors,
             fallbacks=tuple(f"{tried.encoder}: {tried.reason}" for tried in choice.fallbacks),
             sprite=bytes(sprite.data),
@@ -204,6 +211,8 @@ class Maker:
             return
         said = ended.complaints
         reason = ffmpeg.last_line(said.tail) or f"ffmpeg ended with {ended.returncode}"
+        if -ended.returncode in _CRASHES:
+            raise PermanentError(f"ffmpeg crashed on it (signal {-ended.returncode})")
         if ended.returncode < 0:
             raise TransientError(f"ffmpeg was killed by signal {-ended.returncode}")
         if choice.needs_gpu:
@@ -233,7 +242,7 @@ def _video_outs(
     colors = Hdr10(
         primaries=primaries,
         transfer=transfer,
-        matrix=matrix,
+        matrix="bt2020nc" if matrix == "gbr" else matrix,  # no longer RGB
         mastering=examined.mastering,
         light_level=examined.light_level,
     )
@@ -261,29 +270,21 @@ def _audio_outs(
     ]
 
 
-def _expected_s(examined: Examined) -> float:
-    return examined.video.start_s + examined.duration_s
-
-
-def _checked(
+async def _checked(
     job: Job, examined: Examined, pumps: Sequence[TrackPump], videos: int
 ) -> tuple[StoredTrack, ...]:
     """What a local file lacks it will lack again; a server may send the rest next time."""
-    stored = [pump.stored() for pump in pumps]
-    problems = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
-    pairs = list(zip(stored[videos:], examined.audio, strict=False))
-    silent = [source for track, source in pairs if track is None and source.duration_s]
-    missing = [pump.name for pump, track in zip(pumps[:videos], stored, strict=False) if not track]
-    problems += [f"{name} is empty" for name in missing]
-    problems += [f"audio track {source.index} is empty" for source in silent]
-    pictures = [track for track in stored[:videos] if track]
-    heard = [(track, source) for track, source in pairs if track]
-    problems += gate.video_problems(pictures, _expected_s(examined))
-    problems += gate.audio_problems([t for t, _ in heard], [source for _, source in heard])
+    stored = {pump.name: pump.stored() for pump in pumps}
+    torn = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
+    problems = torn or gate.problems(examined, stored, videos)
+    # From a server only what ffmpeg got would be measured again, perhaps cut off at the same place.
+    if problems and not torn and examined.is_length_a_guess and not job.source.url:
+        told = await remeasured(job.source, examined, job.ffprobe)
+        problems = gate.problems(told, stored, videos)
     if problems:
         kind = TransientError if job.source.url else PermanentError
         raise kind("what came out is not complete: " + "; ".join(problems[:4]))
-    return (*pictures, *(track for track, _ in heard))
+    return tuple(track for track in stored.values() if track and track.rows)
 
 
 def _ignored(_seconds: float) -> None:

@@ -1,7 +1,7 @@
 """Whether a source may be copied into HLS as it is. Some reasons against it are known from the
 header, some from its first and last packets, and some show only while it is being copied."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from cefmp4.encode.boxes import TrackHeader
@@ -15,6 +15,7 @@ DURATION_TOLERANCE_S = 0.25
 HEAD_INTERVAL = "%+20"
 TAIL_INTERVAL = "9999999%"
 _MAX_START_S = 0.1
+_MAX_AUDIO_START_S = 0.045  # sooner than this before its picture, sound is not noticed
 _PROFILES = {
     "h264": frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
     "hevc": frozenset({"Main"}),
@@ -27,6 +28,7 @@ _WANTED = {
 }
 _PIXELS = frozenset({"yuv420p", "yuvj420p"})
 _IDR = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
+_PARAMETERS = {"h264": 7, "hevc": 33}
 _SLICES = {"h264": frozenset({1, 5}), "hevc": frozenset(range(32))}
 
 
@@ -51,6 +53,9 @@ def reasons_against(
         (video.pix_fmt not in _PIXELS, f"its pixels are {video.pix_fmt}"),
         (video.is_interlaced, "it is interlaced"),
         (video.rotation != 0, f"it is rotated by {video.rotation} degrees"),
+        (video.is_mirrored, "it is mirrored"),
+        (video.is_fast, "it has more than 60 frames per second"),
+        (video.picture.hdr is not None, f"it is {video.picture.hdr}"),
         (video.sar != 1, f"its pixels are not square ({video.sar})"),
         (bool(video.width % 2 or video.height % 2), "a side of it is odd"),
         (min(video.width, video.height) > top_rung, f"it is larger than {top_rung}p"),
@@ -80,7 +85,11 @@ def reasons_in_tail(packets: Sequence[tuple[float, str]]) -> tuple[str, ...]:
 
 
 def may_copy_audio(track: AudioTrack) -> bool:
-    return track.codec == "aac" and track.profile == "LC" and 1 <= track.channels <= 2
+    """In a copy, sound begins at zero whenever it began: players overlook the empty edit that says
+    otherwise. In a transport stream each packet has a header of its own, and may be of another kind
+    than the one before; an init segment is of one kind."""
+    fits = track.codec == "aac" and track.profile == "LC" and 1 <= track.channels <= 2
+    return fits and track.has_header and track.start_s <= _MAX_AUDIO_START_S
 
 
 def copied_codec(source: Examined) -> Codec:
@@ -94,7 +103,8 @@ class CopyWatch:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
 
-    def check(self, fragment: Fragment, header: TrackHeader) -> None:
+    def check(self, fragment: Fragment, header: TrackHeader, init: bytes | None = None) -> None:
+        """`init`: the init segment, which has one set of parameters; players look at no other."""
         if header.kind != "video":
             return
         length_s = fragment.duration / header.timescale
@@ -109,19 +119,26 @@ class CopyWatch:
         kind = first_slice(fragment.first_sample, header.nal_length, self._codec)
         if kind not in _IDR[self._codec]:
             raise CopyRefusedError(f"open groups of pictures: a key frame of NAL type {kind}")
+        for unit_kind, unit in _units(fragment.first_sample, header.nal_length, self._codec):
+            is_other = unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in (init or b"")
+            if init is not None and is_other:
+                raise CopyRefusedError("its size or its parameters change in the middle")
 
 
 def first_slice(sample: memoryview, nal_length: int, codec: Codec) -> int | None:
     """The type of the first NAL unit that carries a picture."""
+    kinds = (kind for kind, _ in _units(sample, nal_length, codec))
+    return next((kind for kind in kinds if kind in _SLICES[codec]), None)
+
+
+def _units(sample: memoryview, nal_length: int, codec: Codec) -> Iterator[tuple[int, memoryview]]:
     at = 0
     while at + nal_length < len(sample):
         size = int.from_bytes(sample[at : at + nal_length], "big")
-        head = sample[at + nal_length]
-        kind = head & 0x1F if codec is Codec.H264 else head >> 1 & 0x3F
-        if kind in _SLICES[codec]:
-            return kind
-        at += nal_length + size
-    return None
+        at += nal_length
+        kind = sample[at] & 0x1F if codec is Codec.H264 else sample[at] >> 1 & 0x3F
+        yield kind, sample[at : at + size]
+        at += size
 
 
 def _has_discarded(packets: Sequence[tuple[float, str]]) -> bool:

@@ -21,6 +21,8 @@ _UNREACHABLE = re.compile(
     r"HTTP error|Connection|timed out|Server returned|Input/output error|Network|resolve",
     re.IGNORECASE,
 )
+_CLOCKS_THAT_JUMP = frozenset({"mpegts", "mpeg"})
+_STILLS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 
 
@@ -62,6 +64,7 @@ class AudioTrack:
     language: str
     start_s: float
     duration_s: float | None
+    has_header: bool = True  # one for all its packets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,8 @@ class VideoTrack:
     start_s: float
     duration_s: float | None
     picture: Picture
+    is_mirrored: bool = False
+    is_fast: bool = False  # more frames than a rendition may have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,8 @@ class Examined:
     duration_s: float
     mastering: str = ""  # HDR10: as x265 spells it
     light_level: str = ""
+    whole_s: float = 0.0  # what the container says of itself; 0 where that means nothing
+    is_length_a_guess: bool = False  # the header does not tell that of the video
 
 
 async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined:
@@ -101,9 +108,13 @@ async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined:
     streams = [table(stream) for stream in rows(document.get("streams"))]
     start = number(container.get("start_time")) or 0.0
     video = _video(streams, start)
-    duration = video.duration_s or number(container.get("duration"))
-    if not duration or duration <= 0:
-        duration = await _measure(source, video.index, ffprobe, start)
+    whole = _whole_s(container, start)
+    duration = video.duration_s or max(0.0, whole - video.start_s)
+    if not duration:
+        end = await _measure(source, video.index, ffprobe, start)
+        duration = max(0.04, end - video.start_s)
+    form = text(container.get("format_name"))
+    is_stream = form in _CLOCKS_THAT_JUMP
     mastering, light = "", ""
     if video.picture.hdr == "PQ":
         questions = ffmpeg.first_frame_questions(video.index)
@@ -116,6 +127,8 @@ async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined:
         duration_s=duration,
         mastering=mastering,
         light_level=light,
+        whole_s=0.0 if is_stream else whole,
+        is_length_a_guess=is_stream or not video.duration_s or form == "asf",
     )
 
 
@@ -134,9 +147,21 @@ async def packets(
 
 
 async def _ask(source: HlsSource, ffprobe: Ffprobe, questions: tuple[str, ...]) -> dict[str, Any]:
+    said = await answer(source, ffprobe, questions)
+    try:
+        document = json.loads(said.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise UnusableSourceError("ffprobe's answer makes no sense") from error
+    return table(document)
+
+
+async def answer(
+    source: HlsSource, ffprobe: Ffprobe, questions: tuple[str, ...], form: str = "json"
+) -> bytes:
+    """What ffprobe prints. Raises as `examine` does."""
     program, is_remote = ffprobe.program, bool(source.url)
     done = await proc.run(
-        ffmpeg.probe_command(program, source.argument, questions, is_remote=is_remote),
+        ffmpeg.probe_command(program, source.argument, questions, is_remote=is_remote, form=form),
         timeout_s=ffprobe.timeout_s,
         memory_bytes=ffprobe.memory_bytes,
         max_output_bytes=_MAX_ANSWER_BYTES,
@@ -149,11 +174,13 @@ async def _ask(source: HlsSource, ffprobe: Ffprobe, questions: tuple[str, ...]) 
         if source.url and _UNREACHABLE.search(done.stderr_tail):
             raise TransientError(f"the source is out of reach: {reason}")
         raise UnusableSourceError(f"it cannot be read: {reason}")
-    try:
-        document = json.loads(done.stdout.decode("utf-8", "replace"))
-    except ValueError as error:
-        raise UnusableSourceError("ffprobe's answer makes no sense") from error
-    return table(document)
+    return done.stdout
+
+
+def _whole_s(container: dict[str, Any], start: float) -> float:
+    """0 where the header does not tell. Matroska tells when it ends, not how long it lasts."""
+    told = number(container.get("duration")) or 0.0
+    return max(0.0, told - start if "matroska" in text(container.get("format_name")) else told)
 
 
 async def _measure(source: HlsSource, index: int, ffprobe: Ffprobe, start: float) -> float:
@@ -170,12 +197,18 @@ def _is_audio(stream: dict[str, Any]) -> bool:
 
 
 def _video(streams: list[dict[str, Any]], start: float) -> VideoTrack:
-    """The first video that is not the picture on a record sleeve."""
-    for stream in streams:
-        is_cover = table(stream.get("disposition")).get("attached_pic")
-        if stream.get("codec_type") == "video" and not is_cover:
-            return _video_track(stream, start)
-    raise UnusableSourceError("there is no video in it")
+    """The first video that is neither the picture on a record sleeve nor, where there is another,
+    made of still pictures: some cameras put a thumbnail before the recording."""
+    videos = [
+        stream
+        for stream in streams
+        if stream.get("codec_type") == "video"
+        and not table(stream.get("disposition")).get("attached_pic")
+    ]
+    if not videos:
+        raise UnusableSourceError("there is no video in it")
+    moving = [stream for stream in videos if text(stream.get("codec_name")) not in _STILLS]
+    return _video_track((moving or videos)[0], start)
 
 
 def _video_track(stream: dict[str, Any], start: float) -> VideoTrack:
@@ -186,6 +219,7 @@ def _video_track(stream: dict[str, Any], start: float) -> VideoTrack:
     is_interlaced = text(stream.get("field_order")) in _INTERLACED
     shown = shown_size(width, height, sar or Fraction(1), rotation)
     transfer = text(stream.get("color_transfer"))
+    frame_rate = _frame_rate(stream, is_interlaced)
     return VideoTrack(
         index=count(stream.get("index")),
         codec=text(stream.get("codec_name")),
@@ -202,11 +236,13 @@ def _video_track(stream: dict[str, Any], start: float) -> VideoTrack:
         picture=Picture(
             width=shown[0],
             height=shown[1],
-            frame_rate=snap_frame_rate(_frame_rate(stream, is_interlaced)),
+            frame_rate=snap_frame_rate(frame_rate),
             bit_depth=_bit_depth(stream),
             hdr=_HDR.get(transfer),
             bit_rate=count(stream.get("bit_rate")) or None,
         ),
+        is_mirrored=_is_mirrored(stream),
+        is_fast=frame_rate > _MAX_FRAME_RATE,
     )
 
 
@@ -219,6 +255,7 @@ def _audio(stream: dict[str, Any], start: float) -> AudioTrack:
         language=text(table(stream.get("tags")).get("language")),
         start_s=max(0.0, (number(stream.get("start_time")) or start) - start),
         duration_s=_duration(stream),
+        has_header=bool(count(stream.get("extradata_size"))),
     )
 
 
@@ -232,10 +269,12 @@ def _frame_rate(stream: dict[str, Any], is_interlaced: bool) -> Fraction:
 
 def _duration(stream: dict[str, Any]) -> float | None:
     found = number(stream.get("duration"))
-    if found is None:  # Matroska
-        clock = re.match(r"(\d+):(\d+):(\d+(?:\.\d+)?)$", text(_tag(stream, "duration")))
-        if clock:
-            found = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    clock = re.match(r"(\d+):(\d+):(\d+(?:\.\d+)?)$", text(_tag(stream, "duration")))
+    if clock:  # Matroska
+        found = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+        # Most write down when the track ends; mkvmerge, which tells its name, how long it lasts.
+        if _tag(stream, "_statistics_writing_app") is None:
+            found -= number(stream.get("start_time")) or 0.0
     return found if found and found > 0 else None
 
 
@@ -254,3 +293,12 @@ def _rotation(stream: dict[str, Any]) -> int:
         if (degrees := number(entry.get("rotation"))) is not None:
             return round(-degrees / 90) * 90 % 360
     return 0
+
+
+def _is_mirrored(stream: dict[str, Any]) -> bool:
+    for entry in map(table, rows(stream.get("side_data_list"))):
+        numbers = re.findall(r"-?\d+", re.sub(r"\d+:", "", str(entry.get("displaymatrix") or "")))
+        if len(numbers) == 9:
+            a, b, c, d = (int(numbers[at]) for at in (0, 1, 3, 4))
+            return a * d - b * c < 0
+    return False

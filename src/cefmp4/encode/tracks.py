@@ -47,6 +47,7 @@ class TrackPump:
         self._rows: dict[int, SegmentRow] = {}
         self._key_frames: dict[int, tuple[KeyFrame, ...]] = {}
         self._frames = 0
+        self._has_fragments = False
         self.is_torn = False
 
     def __repr__(self) -> str:
@@ -59,7 +60,7 @@ class TrackPump:
             while data := await pipe.read(_READ_BYTES):
                 for found in parser.feed(data):
                     if isinstance(found, Init):
-                        await self._begin(found, uploads)
+                        self._begin(found)
                     else:
                         await self._add(found, uploads)
             try:
@@ -67,7 +68,7 @@ class TrackPump:
             except BrokenMediaError:
                 self.is_torn = True  # ffmpeg died; it is judged by what it said
             if self._cutter and (last := self._cutter.close()):
-                await self._upload(last, uploads)
+                await self._upload_segment(last, uploads)
 
     def stored(self) -> StoredTrack | None:
         """None where not even an init segment came."""
@@ -88,26 +89,32 @@ class TrackPump:
             language=self._language,
         )
 
-    async def _begin(self, init: Init, uploads: asyncio.TaskGroup) -> None:
+    def _begin(self, init: Init) -> None:
         self._init = init
         self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
-        await self._slots.acquire()
-        name = f"{self._folder}/{playlist.INIT}"
-        uploads.create_task(self._store(name, init.data, None), name=f"put {name}")
 
     async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
         if self._init is None or self._cutter is None:
             raise BrokenMediaError("a fragment before its init segment")
+        if not self._has_fragments:
+            # Not before: a track in which nothing is leaves nothing in the store.
+            self._has_fragments = True
+            await self._upload(playlist.INIT, self._init.data, None, uploads)
         if self._look:
             await self._look(fragment, self._init)
         self._on_reached(fragment.end / self._init.header.timescale)
         if segment := self._cutter.add(fragment):
-            await self._upload(segment, uploads)
+            await self._upload_segment(segment, uploads)
 
-    async def _upload(self, segment: Segment, uploads: asyncio.TaskGroup) -> None:
+    async def _upload_segment(self, segment: Segment, uploads: asyncio.TaskGroup) -> None:
+        await self._upload(playlist.segment_name(segment.index), segment.data, segment, uploads)
+
+    async def _upload(
+        self, name: str, data: bytes, segment: Segment | None, uploads: asyncio.TaskGroup
+    ) -> None:
         await self._slots.acquire()
-        name = f"{self._folder}/{playlist.segment_name(segment.index)}"
-        uploads.create_task(self._store(name, segment.data, segment), name=f"put {name}")
+        name = f"{self._folder}/{name}"
+        uploads.create_task(self._store(name, data, segment), name=f"put {name}")
 
     async def _store(self, name: str, data: bytes, segment: Segment | None) -> None:
         try:

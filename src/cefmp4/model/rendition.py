@@ -9,6 +9,7 @@ RUNGS = (1080, 720, 540, 360)  # short sides, unless others are asked for
 LOWEST_RUNG, HIGHEST_RUNG = 120, 4320
 H264_RUNG = 720
 MIN_SIDE = 16  # encoders refuse smaller pictures
+_MIN_HEVC_SIDE = 64  # libx265 crashes on some that are smaller
 MAX_FRAME_RATE = Fraction(60)
 GOP_SECONDS = 2
 _STANDARD_RATES = (
@@ -80,10 +81,12 @@ def ladder(
     picture: Picture, choice: CodecChoice = CodecChoice.BOTH, rungs: Sequence[int] = RUNGS
 ) -> tuple[Rendition, ...]:
     """Largest first, as `rungs` are, HEVC before H.264. No rung is larger than the source."""
-    main = Codec.H264 if choice is CodecChoice.H264 else Codec.HEVC
-    sides = _short_sides(min(picture.width, picture.height), rungs)
+    short = min(picture.width, picture.height)
+    is_plain = choice is CodecChoice.H264 or short < _MIN_HEVC_SIDE
+    main = Codec.H264 if is_plain else Codec.HEVC
+    sides = _short_sides(short, rungs)
     renditions = [_rendition(picture, side, main) for side in sides]
-    if choice is CodecChoice.BOTH:
+    if choice is CodecChoice.BOTH and not is_plain:
         renditions.append(_rendition(picture, min(sides[0], H264_RUNG), Codec.H264))
     return tuple(renditions)
 

@@ -153,3 +153,12 @@ def test_what_ffmpeg_said_is_cleaned(stderr: str, said: str) -> None:
     line = ffmpeg.last_line(stderr)
     assert "Signature" not in line
     assert said in line
+
+
+def test_what_is_an_error_says_more_than_a_warning_after_it() -> None:
+    said = (
+        "[Parsed_zscale_0 @ 0x55ba] [error] code 3074: no path between colorspaces\n"
+        "[libx265 @ 0x55bb] [warning] 2 frames left in the queue on closing\n"
+    )
+    assert ffmpeg.last_line(said) == "code 3074: no path between colorspaces"
+    assert ffmpeg.last_line("[mov @ 0x1] [warning] alone\n") == "alone"

@@ -58,6 +58,8 @@ def test_what_fits() -> None:
         ({"pix_fmt": "yuv422p"}, "its pixels are yuv422p"),
         ({"is_interlaced": True}, "it is interlaced"),
         ({"rotation": 90}, "it is rotated by 90 degrees"),
+        ({"is_mirrored": True}, "it is mirrored"),
+        ({"is_fast": True}, "it has more than 60 frames per second"),
         ({"sar": Fraction(4, 3)}, "its pixels are not square (4/3)"),
         ({"width": 1919}, "a side of it is odd"),
         ({"width": 3840, "height": 2160}, "it is larger than 1080p"),
@@ -120,3 +122,5 @@ def test_which_audio_is_copied() -> None:
     assert not remux.may_copy_audio(replace(track, channels=6))
     assert not remux.may_copy_audio(replace(track, codec="opus"))
     assert not remux.may_copy_audio(replace(track, profile="HE-AAC"))
+    assert not remux.may_copy_audio(replace(track, start_s=0.1))
+    assert not remux.may_copy_audio(replace(track, has_header=False))

@@ -70,6 +70,11 @@ def test_small_and_odd_sources_keep_their_own_size_on_top() -> None:
     assert names(320, 180) == ["hevc-180p", "h264-180p"]
 
 
+def test_what_is_too_small_for_hevc_is_h264() -> None:
+    assert names(34, 18) == names(34, 18, CodecChoice.HEVC) == ["h264-18p"]
+    assert names(64, 64, CodecChoice.HEVC) == ["hevc-64p"]
+
+
 def test_an_upright_picture_counts_by_its_short_side() -> None:
     first, *_, h264 = ladder(picture(1080, 1920))
     assert (first.name, first.width, first.height) == ("hevc-1080p", 1080, 1920)
