@@ -1,8 +1,9 @@
 """A worker process whose jobs only pretend: `python -m tests.job_worker FOLDER [key=value ...]`.
 
 The parameters of a job say what it does: `seconds` to work, and `mode` sleep, raise, bug, permanent
-or crash. Its outputs are keys in Redis under the fence of the attempt; what was published is a set,
-so that a second result is seen."""
+or crash; with `times`, so many attempts end first as if a server were `away`, or a `program`. Its
+outputs are keys in Redis under the fence of the attempt; what was published is a set, so that a
+second result is seen."""
 
 import asyncio
 import os
@@ -16,7 +17,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cefmp4.app import until_signal
-from cefmp4.errors import PermanentError, TransientError
+from cefmp4.errors import (
+    PermanentError,
+    ProgramMissingError,
+    ServerUnreachableError,
+    TransientError,
+)
+from cefmp4.jobs import attempt as attempts
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.jobs.slots import Slots
@@ -43,6 +50,9 @@ class Pretence:
         mode = params.get("mode", "sleep")
         if mode == "raise":
             raise TransientError("the encoder is busy")
+        begun = await self._redis.llen(f"test:begun:{job.id}")
+        if begun <= int(params.get("times", "0")):
+            raise ServerUnreachableError if mode == "away" else ProgramMissingError
         if mode == "bug":
             raise ValueError("a mistake of ours")
         if mode == "permanent":
@@ -102,6 +112,7 @@ async def work(folder: Path, options: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
+    attempts.NO_ROOM_S = 0.2
     asyncio.run(
         work(Path(sys.argv[1]), dict(word.split("=", 1) for word in sys.argv[2:])),
     )

@@ -14,7 +14,7 @@ from cefmp4.encode.making import Maker, MakerLimits
 from cefmp4.encode.result import HlsResult, NeedsEncoderError, Progress, Tier
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource
-from cefmp4.errors import LeaseLostError, PermanentError
+from cefmp4.errors import LeaseLostError, PermanentError, TransientError
 from cefmp4.fallbacks import count_fallback
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
@@ -73,6 +73,10 @@ class HlsJobs:
                 )
             except NeedsEncoderError as error:
                 raise NeedsSlotError(str(error)) from error
+            except PermanentError:
+                _check_unchanged(fd, job.spec.input)  # then the file was the reason, not the object
+                raise
+            _check_unchanged(fd, job.spec.input)
         for fallback in done.fallbacks:
             encoder, _, reason = fallback.partition(": ")
             count_fallback(encoder, reason)
@@ -140,6 +144,16 @@ def _open_same(source: JobInput) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def _check_unchanged(fd: int | None, source: JobInput) -> None:
+    """A writer that came back meanwhile made a mixture of what was read. The object is still the
+    proven one: the next attempt takes that. A rename or a removal, which `ctime` tells, is fine."""
+    if fd is None:
+        return
+    facts = os.fstat(fd)
+    if (facts.st_size, facts.st_mtime_ns) != (source.size, source.mtime_ns):
+        raise TransientError(f"the file {source.path} changed while it was read")
 
 
 def _shown(progress: Progress) -> JobProgress:

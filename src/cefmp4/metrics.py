@@ -109,8 +109,8 @@ job_duration = Histogram(
 )
 job_results = Counter(
     "cefmp4_job_results_total",
-    "Ended attempts: complete, error, cancelled, dead_letter, retried, released, moved, no_room "
-    "or fenced",
+    "Ended attempts: complete, error, cancelled, dead_letter, retried, released, moved, no_room, "
+    "no_program, server_away or fenced",
     ["kind", "outcome"],
     registry=REGISTRY,
 )

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 RECONCILE_S = 2.0
 RELEASE_AGAIN_S = 5.0
+RELEASE_S = 10.0  # then what cannot be released, as Redis is away, is left to the end of its lease
 INTAKE_STOP_S = 5.0
 
 
@@ -169,7 +170,10 @@ class JobRunner:
         if self._running and self._drain_s > 0:
             log.info("waiting for jobs", count=len(self._running), seconds=self._drain_s)
             await asyncio.wait(self._running, timeout=self._drain_s)
+        until = time.monotonic() + RELEASE_S
         while self._running:
-            for attempt in self._running.values():
+            for task, attempt in list(self._running.items()):
                 attempt.end(Ending.RELEASED)
+                if time.monotonic() >= until:
+                    task.cancel()
             await asyncio.wait(self._running, timeout=RELEASE_AGAIN_S)

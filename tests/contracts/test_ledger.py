@@ -324,3 +324,13 @@ async def test_a_record_that_is_gone_fences_its_attempt(
     assert await ledger.heartbeat(job.id, job.fence) is Standing.LOST
     await ledger.submit(spec())
     assert (await begin(ledger)).fence > job.fence
+
+
+async def test_a_job_that_is_given_back_keeps_its_place(ledger: RedisLedger) -> None:
+    for name in ("first", "second"):
+        await ledger.submit(spec(name))
+        await asyncio.sleep(0.01)
+    job = await begin(ledger)
+    assert job.id == "first-hls"
+    await ledger.requeue(job, error="the worker was stopped", gives_back=True)
+    assert (await begin(ledger)).id == "first-hls"

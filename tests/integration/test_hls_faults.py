@@ -32,7 +32,8 @@ from cefmp4.encode.making import Maker, MakerLimits
 from cefmp4.encode.publish import discard, publish
 from cefmp4.encode.result import EncodeCancelledError, NeedsEncoderError, Tier
 from cefmp4.encode.source import HlsSource
-from cefmp4.errors import PermanentError, TransientError
+from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
+from cefmp4.retry import no_waiting
 
 pytestmark = [
     pytest.mark.integration,
@@ -206,6 +207,15 @@ async def test_a_store_that_fails(tmp_path: Path, at: int) -> None:
         with pytest.raises(TransientError, match="the store is sick"):
             await encoder().encode(source, sink_of(failed))
     assert store.keys == []
+
+
+async def test_a_store_that_is_away_for_a_while_costs_no_encode(tmp_path: Path) -> None:
+    path, store = recording(tmp_path, seconds=2), FakeObjectStore()
+    store.fail("put_object", ServerUnreachableError("the store is away"), times=9)
+    with no_waiting():
+        async with opened(path) as source:
+            await encoder().encode(source, sink_of(store))
+    assert any(key.endswith("/master.m3u8") for key in store.keys)
 
 
 def refusing(store: FakeObjectStore, at: int) -> FakeObjectStore:

@@ -33,7 +33,12 @@ def call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
     monkeypatch.setenv("COLUMNS", "200")
-    settings = Settings(redis_url=SecretStr(redis_url), watch_dir=tmp_path, s3_bucket_name="bucket")
+    settings = Settings(
+        redis_url=SecretStr(redis_url),
+        watch_dir=tmp_path,
+        s3_bucket_name="bucket",
+        worker_max_attempts=7,
+    )
 
     async def run(*words: str) -> str:
         parser = argparse.ArgumentParser()
@@ -112,3 +117,23 @@ async def test_a_job_is_shown_cancelled_and_retried(call: Call, redis_url: str) 
             await call(action, "nobody")
     with pytest.raises(RefusedError):
         await call("retry", job_id)
+
+
+async def test_bad_numbers_and_words_are_named(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, allowed in (
+        (("ls", "--limit", "0"), "1 to"),
+        (("ls", "--limit", "x"), "1 to"),
+        (("ls", "--state", "bogus"), "in_progress"),
+        (("submit", "s3://b/k", "--priority", "101"), "-100 to 100"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            await call(*words)
+        assert ended.value.code == 2
+        assert allowed in capsys.readouterr().err
+
+
+async def test_a_submitted_job_has_the_attempts_that_are_set(call: Call) -> None:
+    job_id = json.loads(await call("submit", "s3://b/k", "--json"))["id"]
+    assert json.loads(await call("show", job_id, "--json"))["max_attempts"] == 7

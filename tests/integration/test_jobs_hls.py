@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import pytest_asyncio
 from awscrt.checksums import crc64nvme
 from tests.servers import SwiftServer, redis_server, redis_url, s3_server
 
-from cefmp4 import metrics
+from cefmp4 import hls_job, metrics
 from cefmp4.encode.hls import HlsOptions
 from cefmp4.encode.making import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
@@ -281,3 +282,52 @@ async def test_a_job_waits_for_room_on_the_disk_without_losing_an_attempt(
         for reason in asked[1 : job.spec.max_attempts + 2]
     )
     assert refused._value.get() - before == job.spec.max_attempts + 2
+
+
+@pytest.mark.parametrize("how", ["rewritten", "cut short"])
+async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
+    queue: JobQueue,
+    jobs: HlsJobs,
+    store: S3Store,
+    bucket: str,
+    recording: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    path = tmp_path / "a.mp4"
+    await asyncio.to_thread(shutil.copy, recording, path)
+    etag = await upload(store, "streams/a.mp4", path)
+    await queue.submit(spec(replace(local(path), bucket=bucket, key="streams/a.mp4", etag=etag)))
+
+    opened, looks = hls_job._open_same, list[int | None]()
+
+    def open_then_change(source: JobInput) -> int | None:
+        fd = opened(source)
+        looks.append(fd)
+        if len(looks) == 2:  # the encode, after the look
+            with path.open("r+b") as file:
+                if how == "rewritten":
+                    file.seek(size // 2)
+                    file.write(bytes(size // 4))
+                else:
+                    file.truncate(size // 2)
+        return fd
+
+    size = path.stat().st_size
+    monkeypatch.setattr(hls_job, "_open_same", open_then_change)
+    job = await worked(queue, jobs, tmp_path / "work")
+    assert job.is_complete, job.error
+    assert job.attempts == 2
+    assert_only_of(job.accepted, await keys(store))
+    assert job.result is not None
+    assert job.result["warnings"] == 0
+
+
+async def test_an_object_that_is_not_there_fails_at_once(
+    queue: JobQueue, jobs: HlsJobs, bucket: str, tmp_path: Path
+) -> None:
+    await queue.submit(spec(JobInput(bucket=bucket, key="nothing.mp4")))
+    job = await worked(queue, jobs, tmp_path)
+    assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
+    assert "no such object" in job.error

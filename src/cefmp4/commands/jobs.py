@@ -12,7 +12,7 @@ from rich.text import Text
 from cefmp4.commands.board import redis_address
 from cefmp4.commands.display import job_state_text, plain, progress_text, time_text
 from cefmp4.config import Settings
-from cefmp4.errors import RefusedError
+from cefmp4.errors import RefusedError, UnknownStreamError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.log import printable
 from cefmp4.model.job import (
@@ -32,6 +32,7 @@ from cefmp4.model.job import (
 from cefmp4.operations import find_stream
 from cefmp4.storage.checkpoints import open_checkpoints
 
+MAX_LIMIT = 100_000
 _TIMES = frozenset({"submitted_at", "due_at", "started_at", "ended_at", "updated_at"})
 
 
@@ -39,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("ls", help="the jobs: running, waiting, failed, complete")
     listing.add_argument(
-        "--state", type=JobState, choices=list(JobState), metavar="STATE", help="only these"
+        "--state", type=_state, metavar="STATE", help=f"only these: {', '.join(JobState)}"
     )
-    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (50)")
+    listing.add_argument("--limit", type=_limit, default=50, metavar="N", help="how many (50)")
     showing = actions.add_parser("show", help="everything that is known of one job")
     retrying = actions.add_parser("retry", help="queue a failed job again, with all its attempts")
     cancelling = actions.add_parser("cancel", help="end a job that waits or runs")
@@ -53,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", type=_offered, default=JobKind.HLS, metavar="KIND", help="what to do (hls)"
     )
     submitting.add_argument(
-        "--priority", type=int, default=0, metavar="N", help=f"{-MAX_PRIORITY} to {MAX_PRIORITY}"
+        "--priority",
+        type=_priority,
+        default=0,
+        metavar="N",
+        help=f"{-MAX_PRIORITY} to {MAX_PRIORITY}",
     )
     for action in (listing, showing, retrying, cancelling, submitting):
         action.add_argument("--json", action="store_true", help="JSON, one object a line")
@@ -136,7 +141,13 @@ async def _enqueue(address: str, args: argparse.Namespace, settings: Settings) -
 
 async def _spec_of(address: str, args: argparse.Namespace, settings: Settings) -> JobSpec:
     subject, source = await _input_of(address, args.what, settings)
-    return JobSpec(subject=subject, kind=args.kind, input=source, priority=args.priority)
+    return JobSpec(
+        subject=subject,
+        kind=args.kind,
+        input=source,
+        priority=args.priority,
+        max_attempts=settings.worker_max_attempts,
+    )
 
 
 async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, JobInput]:
@@ -150,7 +161,13 @@ async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, J
     if file is not None:
         return subject_of(file), file
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
-        stream = await find_stream(checkpoints, what)
+        try:
+            stream = await find_stream(checkpoints, what)
+        except UnknownStreamError as error:
+            raise UnknownStreamError(
+                f"{what!a} is no file here and no stream",
+                hint="write s3://BUCKET/KEY for an object",
+            ) from error
     if not stream.is_proven:
         raise RefusedError(f"stream {stream.id} is {stream.state}: its object is not proven yet")
     folder = str(settings.watch_dir.resolve())
@@ -159,6 +176,30 @@ async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, J
 
 def _input_of_file(path: Path) -> JobInput | None:
     return input_of_file(str(path.resolve()), path.stat()) if path.is_file() else None
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = most + 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!a}: allowed are {least} to {most}")
+    return number
+
+
+def _limit(text: str) -> int:
+    return _whole(text, 1, MAX_LIMIT)
+
+
+def _priority(text: str) -> int:
+    return _whole(text, -MAX_PRIORITY, MAX_PRIORITY)
+
+
+def _state(text: str) -> JobState:
+    if text not in set(JobState):
+        raise argparse.ArgumentTypeError(f"{text!a}: allowed are {', '.join(JobState)}")
+    return JobState(text)
 
 
 def _offered(text: str) -> JobKind:

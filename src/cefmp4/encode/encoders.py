@@ -13,7 +13,7 @@ import structlog
 from cefmp4 import proc
 from cefmp4.encode import ffmpeg
 from cefmp4.encode.encoder_options import VideoOut
-from cefmp4.errors import PermanentError
+from cefmp4.errors import ProgramMissingError
 from cefmp4.model.rendition import Codec, Rendition
 
 log = structlog.get_logger()
@@ -136,7 +136,7 @@ class EncoderChooser:
             log.info("encoder passed over", encoder=tried.encoder, reason=tried.reason)
         tried = await self._try(_CPU[rendition.codec], rendition)
         if tried.verdict is not Verdict.WORKS:
-            raise PermanentError(
+            raise ProgramMissingError(
                 f"{tried.encoder} does not work: {tried.reason}",
                 hint="install an ffmpeg with libx264 and libx265",
             )

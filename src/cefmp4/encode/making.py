@@ -19,7 +19,7 @@ from cefmp4.encode.remux import CopyRefusedError, CopyWatch
 from cefmp4.encode.result import Progress, StoredTrack, Tier
 from cefmp4.encode.run import Ended, FfmpegRun, Limits, Pace, Pump
 from cefmp4.encode.sink import SegmentSink
-from cefmp4.encode.source import AudioTrack, Examined, Ffprobe, HlsSource
+from cefmp4.encode.source import AudioTrack, Examined, Ffprobe, HlsSource, check_reached
 from cefmp4.encode.stills import Stills
 from cefmp4.encode.thumbnails import SpritePlan
 from cefmp4.encode.tracks import TrackPump
@@ -30,7 +30,6 @@ MAX_AUDIO_TRACKS = 8
 _DAMAGED = re.compile(r"Packet corrupt|non-existing PPS")
 _CRASHES = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 _MAX_IMAGE_BYTES = 32 * 1024 * 1024
-_UNREACHABLE = re.compile(r"HTTP error|Connection|timed out|Server returned|Network", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,8 +218,8 @@ class Maker:
             # Whose fault it is the CPU will tell, in the next attempt.
             tried = self._chooser.report_failure(said.head)
             raise TransientError(f"the GPU failed in the middle: {tried.reason}")
-        if job.source.url and _UNREACHABLE.search(said.head + said.tail):
-            raise TransientError(f"the source is out of reach: {reason}")
+        if job.source.url:
+            check_reached(said.head + said.tail)
         raise PermanentError(f"ffmpeg cannot encode it: {reason}")
 
 

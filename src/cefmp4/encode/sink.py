@@ -2,14 +2,18 @@
 remembers what it put, so that a failed encode leaves nothing behind."""
 
 import asyncio
+import time
 
 from awscrt.checksums import crc64nvme
 
 from cefmp4.encode.publish import attempt_folder, hls_prefix, remove
+from cefmp4.errors import ServerUnreachableError, ThrottledError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
 from cefmp4.ports import ObjectStore
+from cefmp4.retry import Patience
 
 PARALLEL_PUTS = 4
+PATIENCE_S = 40.0  # a store that is away for less costs no encode; ffmpeg counts as stalled at 60
 
 
 class SegmentSink:
@@ -48,15 +52,26 @@ class SegmentSink:
         key = self.prefix + name
         async with self._slots:
             self._keys.add(key)  # before: a lost answer may still have stored it
-            await self._store.put_object(
-                key,
-                data,
-                content_type=content_type_of(name),
-                metadata={META_STREAM_ID: self.stream_id},
-                crc64=crc64nvme(data),
-            )
+            await self._put_patiently(key, data)
         self.stored_bytes += len(data)
         return key
+
+    async def _put_patiently(self, key: str, data: bytes) -> None:
+        waiting, until, crc64 = Patience(), time.monotonic() + PATIENCE_S, crc64nvme(data)
+        while True:
+            try:
+                await self._store.put_object(
+                    key,
+                    data,
+                    content_type=content_type_of(key),
+                    metadata={META_STREAM_ID: self.stream_id},
+                    crc64=crc64,
+                )
+                return
+            except (ServerUnreachableError, ThrottledError) as error:
+                if time.monotonic() >= until:
+                    raise
+                await waiting.wait(error)
 
     async def remove_own(self) -> None:
         """Takes back what this sink put."""

@@ -10,7 +10,7 @@ from typing import Any
 from cefmp4 import proc
 from cefmp4.encode import ffmpeg
 from cefmp4.encode.answers import count, hdr10, number, ratio, rows, table, text
-from cefmp4.errors import PermanentError, TransientError
+from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
 from cefmp4.model.rendition import Picture, shown_size, snap_frame_rate
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -21,6 +21,8 @@ _UNREACHABLE = re.compile(
     r"HTTP error|Connection|timed out|Server returned|Input/output error|Network|resolve",
     re.IGNORECASE,
 )
+_MISSING = re.compile(r"(HTTP error|Server returned) (404|410)")
+_REFUSED = re.compile(r"(HTTP error|Server returned) 4")
 _CLOCKS_THAT_JUMP = frozenset({"mpegts", "mpeg"})
 _STILLS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
@@ -170,11 +172,20 @@ async def answer(
     if done.timed_out:
         raise TransientError("ffprobe did not end in time")
     if not done.is_ok:
+        if source.url:
+            check_reached(done.stderr_tail)
         reason = ffmpeg.last_line(done.stderr_tail) or "ffprobe finds no media in it"
-        if source.url and _UNREACHABLE.search(done.stderr_tail):
-            raise TransientError(f"the source is out of reach: {reason}")
         raise UnusableSourceError(f"it cannot be read: {reason}")
     return done.stdout
+
+
+def check_reached(said: str) -> None:
+    """Raises what an ffmpeg or ffprobe that failed says of the server it read from, if anything."""
+    if _MISSING.search(said):
+        raise UnusableSourceError("there is no such object")
+    if _UNREACHABLE.search(said):
+        kind = TransientError if _REFUSED.search(said) else ServerUnreachableError
+        raise kind(f"the source is out of reach: {ffmpeg.last_line(said)}")
 
 
 def _whole_s(container: dict[str, Any], start: float) -> float:

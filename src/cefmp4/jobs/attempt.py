@@ -12,7 +12,17 @@ from typing import Any
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError, LeaseLostError, PermanentError, TransientError
+from cefmp4.errors import (
+    AccessDeniedError,
+    BucketMissingError,
+    CefError,
+    LeaseLostError,
+    PermanentError,
+    ProgramMissingError,
+    ServerUnreachableError,
+    ThrottledError,
+    TransientError,
+)
 from cefmp4.jobs.ledger import Standing
 from cefmp4.jobs.queue import JobQueue
 from cefmp4.jobs.workplace import NoRoomError, Workplace
@@ -23,7 +33,9 @@ log = structlog.get_logger()
 
 HEARTBEAT_S = 1.0  # also how soon a cancel reaches the job, and how fresh its progress is
 RETRY_BACKOFF = Backoff(first_s=4.0, cap_s=300.0)
-NO_ROOM_S = 30.0  # until a job for which the disk has no room is begun again, here or elsewhere
+NO_ROOM_S = 30.0  # until a job that this host cannot do now is begun again, here or elsewhere
+SERVER_AWAY = (ServerUnreachableError, ThrottledError, AccessDeniedError, BucketMissingError)
+MOST_WAITS = 100  # attempts that a sick server may end uncounted, about 8 h; each is remembered
 
 
 class NeedsSlotError(CefError):
@@ -38,6 +50,8 @@ class Ending(StrEnum):
     RELEASED = "released"
     MOVED = "moved"  # to the lane where it gets the slot it needs
     NO_ROOM = "no_room"  # on the disk
+    NO_PROGRAM = "no_program"
+    SERVER_AWAY = "server_away"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,10 +223,17 @@ class Attempt:
             return Ending.RELEASED
         if self._ending is Ending.CANCELLED:
             return await self._fail(FailReason.CANCELLED, "cancelled")
+        return await self._conclude_failed(error)
+
+    async def _conclude_failed(self, error: BaseException) -> str:
         if isinstance(error, NeedsSlotError) and self.job.next_lane is not None:
             return await self._move(self.job.next_lane)
         if isinstance(error, NoRoomError):
-            return await self._wait_for_room(error)
+            return await self._wait_for_host(error, Ending.NO_ROOM)
+        if isinstance(error, ProgramMissingError):
+            return await self._wait_for_host(error, Ending.NO_PROGRAM)
+        if isinstance(error, SERVER_AWAY) and len(self.job.fences) < MOST_WAITS:
+            return await self._wait_for_server(error)
         if isinstance(error, PermanentError):
             log.warning("job failed", job=self.job.id, reason=str(error))
             return await self._fail(FailReason.ERROR, str(error))
@@ -225,16 +246,29 @@ class Attempt:
         )
         return Ending.MOVED
 
-    async def _wait_for_room(self, error: NoRoomError) -> str:
-        """No attempt is counted: the job is not the reason, and another host may have room."""
-        log.warning("no room for a job", job=self.job.id, reason=str(error))
+    async def _wait_for_host(self, error: CefError, ending: Ending) -> str:
+        """No attempt is counted: the job is not the reason, and another host may do it."""
+        log.warning("this host cannot do a job now", job=self.job.id, reason=str(error))
         await patiently(
             lambda: self._queue.requeue(
                 self.job, error=str(error), delay_s=NO_ROOM_S, wrote_nothing=True
             ),
             what="requeue job",
         )
-        return Ending.NO_ROOM
+        return ending
+
+    async def _wait_for_server(self, error: CefError) -> str:
+        """No attempt is counted: an outage would make dead letters of the whole queue."""
+        log.warning("a server is away", job=self.job.id, reason=str(error))
+        delay_s = self._backoff.wait_s(len(self.job.fences), error)
+        await patiently(
+            lambda: self._queue.requeue(
+                self.job, error=str(error), delay_s=delay_s, gives_back=True
+            ),
+            what="requeue job",
+        )
+        await self._discard_own()
+        return Ending.SERVER_AWAY
 
     async def _fail(self, reason: FailReason, error: str) -> str:
         job = self.job

@@ -2,12 +2,13 @@
 attempts of failed jobs left behind. Every worker does it; doing it twice is harmless, as each step
 names the fence or round it is about."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import UnknownJobError
+from cefmp4.errors import TransientError, UnknownJobError
 from cefmp4.jobs.ledger import RunningAttempt
 from cefmp4.jobs.overview import measure_queues
 from cefmp4.jobs.queue import JobQueue
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 
 TICKETS_PER_STEP = 100  # of each lane; more workers than that would have to wait for the next step
 READY_SECONDS = 3.0  # a ticket needs so long at most
+BLIND_S = 10.0  # from a look that failed: then every living worker has renewed its leases again
 WORKER_LOST = "the worker died"
 
 
@@ -31,19 +33,22 @@ class Reconciler:
         is_dead: Callable[[str], bool],
         discard: Callable[[Job, int], Awaitable[None]],
         backoff_s: Callable[[int], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._kinds = kinds
         self._is_dead = is_dead
         self._discard = discard
         self._backoff_s = backoff_s
+        self._clock = clock
+        self._trusts_leases_at = 0.0
 
     async def step(self) -> list[str]:
         """Returns the jobs whose attempt died."""
         lost = [
             attempt.job_id
-            for attempt in await self._queue.ledger.running()
-            if (attempt.is_over or self._is_dead(attempt.owner)) and await self._take_back(attempt)
+            for attempt in await self._running()
+            if self._is_lost(attempt) and await self._take_back(attempt)
         ]
         for kind in self._kinds:
             for lane in LANES[kind]:
@@ -51,6 +56,18 @@ class Reconciler:
         await measure_queues(self._queue.ledger, self._kinds)
         await self._tidy()
         return lost
+
+    async def _running(self) -> list[RunningAttempt]:
+        """While Redis is away nobody can renew a lease: its end says nothing of the worker then."""
+        try:
+            return await self._queue.ledger.running()
+        except TransientError:
+            self._trusts_leases_at = self._clock() + BLIND_S
+            raise
+
+    def _is_lost(self, attempt: RunningAttempt) -> bool:
+        is_over = attempt.is_over and self._clock() >= self._trusts_leases_at
+        return is_over or self._is_dead(attempt.owner)
 
     async def _take_back(self, attempt: RunningAttempt) -> bool:
         try:

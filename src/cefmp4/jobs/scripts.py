@@ -22,15 +22,15 @@ local function move(id, state)
   redis.call('ZADD', P .. 'state:' .. state, text(now), id)
   set(id, 'state', state)
 end
-local function score_of(id)
-  return text(-(tonumber(get(id, 'priority')) or 0) * 10000000000 + now)
+local function score_of(id, since)
+  return text(-(tonumber(get(id, 'priority')) or 0) * 10000000000 + (since or now))
 end
-local function queue(id, delay_s)
+local function queue(id, delay_s, since)
   local lane = get(id, 'lane')
   if delay_s > 0 then
     redis.call('ZADD', P .. 'waiting:' .. lane, text(now + delay_s), id)
   else
-    redis.call('ZADD', P .. 'queue:' .. lane, score_of(id), id)
+    redis.call('ZADD', P .. 'queue:' .. lane, score_of(id, since), id)
   end
   redis.call('HDEL', record(id), 'owner', 'slot')
   set(id, 'due_at', text(now + delay_s))
@@ -166,6 +166,7 @@ return 1
 )
 
 # ARGV: id, fence, error, delay ms, 1 to give the attempt back, lane to go to ('' for the same).
+# Given back, it keeps the age it has.
 # With 2 it wrote nothing either, and its fence is forgotten: a record must not grow while a job
 # waits for weeks.
 # Answers the state it is in now and its round; nothing where the attempt is not the latest.
@@ -187,7 +188,8 @@ else
   leave_queues(id)
   set(id, 'error', message)
   if lane ~= '' then set(id, 'lane', lane) end
-  return {'queued', queue(id, tonumber(delay_ms) / 1000)}
+  local since = gives_back ~= '0' and tonumber(get(id, 'submitted_at')) or nil
+  return {'queued', queue(id, tonumber(delay_ms) / 1000, since)}
 end
 return {'failed', 0}
 """
