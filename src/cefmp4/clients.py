@@ -16,17 +16,20 @@ from cefmp4.config import Settings
 from cefmp4.errors import (
     AccessDeniedError,
     BucketMissingError,
+    RefusedError,
     ServerUnreachableError,
     SettingsError,
     TransientError,
 )
-from cefmp4.model.job import JobSpec
+from cefmp4.model.job import JobInput, JobSpec
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.ports import CheckpointStore, JobSink
 from cefmp4.retry import STREAM_BACKOFF
 from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
 from cefmp4.storage.s3 import S3Store, open_s3_store
-from cefmp4.storage.s3_connect import S3Config
+from cefmp4.storage.s3_calls import S3Calls
+from cefmp4.storage.s3_connect import S3Config, connect
+from cefmp4.storage.s3_errors import KeyMissingError
 from cefmp4.storage.s3_probe import PROBE_PREFIX
 
 log = structlog.get_logger()
@@ -51,19 +54,7 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
     """What the server was seen to prove is remembered, so that only the first start asks."""
     place = f"{settings.s3_endpoint_url}|{settings.s3_bucket_name}"
     memo = f"proof:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
-    config = S3Config(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key_id,
-        secret=(
-            settings.s3_secret_access_key.get_secret_value()
-            if settings.s3_secret_access_key
-            else None
-        ),
-        bucket=settings.s3_bucket_name,
-        region=settings.s3_region_name,
-        transfer=settings.part_transfer,
-        max_connections=settings.max_parts_in_flight + 16,
-    )
+    config = _s3_config(settings, settings.s3_bucket_name)
     remembered = _read_proof(await checkpoints.recall(memo))
     async with AsyncExitStack() as stack:
 
@@ -80,6 +71,29 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
             await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
         log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
         yield store
+
+
+async def input_of_object(settings: Settings, bucket: str, key: str) -> JobInput:
+    """As the object is now, in whatever bucket of our server. Nothing is tried out on that."""
+    async with connect(_s3_config(settings, bucket)) as (client, _transfer):
+        try:
+            size, etag = await S3Calls(client, bucket).facts(key)
+        except KeyMissingError as error:
+            raise RefusedError(f"there is no object {key!a} in the bucket {bucket!a}") from error
+    return JobInput(bucket=bucket, key=key, size=size, etag=etag)
+
+
+def _s3_config(settings: Settings, bucket: str) -> S3Config:
+    secret = settings.s3_secret_access_key
+    return S3Config(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key_id,
+        secret=secret.get_secret_value() if secret else None,
+        bucket=bucket,
+        region=settings.s3_region_name,
+        transfer=settings.part_transfer,
+        max_connections=settings.max_parts_in_flight + 16,
+    )
 
 
 def _read_proof(text: str | None) -> StoreProof | None:

@@ -49,6 +49,13 @@ def _printable(
     return fields
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not: that a connection broke while aiohttp was writing to it, in a task of its own. Whoever
+    made the request gets an error for it, too; a minute without S3 would be 50 tracebacks."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, OSError) and "ClientRequest.write_bytes" in record.getMessage())
+
+
 def configure_logging(*, level: str, json_lines: bool) -> None:
     """Standard error, so that standard output stays for what a command was asked for."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -83,3 +90,6 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
     root.setLevel(level)
     for noisy in ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp.access", "watchdog"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # With Redis away it prints a traceback each second, beside the one line of ours.
+    logging.getLogger("docket").setLevel(logging.ERROR if root.level > logging.DEBUG else level)
+    logging.getLogger("asyncio").addFilter(_is_news)

@@ -7,27 +7,52 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from awscrt.checksums import crc64nvme
 from pydantic import SecretStr
-from tests.servers import redis_server, redis_url
+from tests.servers import S3Place, redis_server, redis_url, s3_server
 
 from cefmp4.commands import jobs
 from cefmp4.config import Settings
-from cefmp4.errors import RefusedError, UnknownJobError, UnknownStreamError
+from cefmp4.errors import CefError, RefusedError, UnknownJobError, UnknownStreamError
 from cefmp4.jobs.ledger import open_ledger
 from cefmp4.model.job import JobProgress, Lane
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.storage.s3 import open_s3_store
+from cefmp4.storage.s3_connect import S3Config
 
-__all__ = ["redis_server", "redis_url"]
+__all__ = ["redis_server", "redis_url", "s3_server"]
 
 pytestmark = pytest.mark.integration
 
 Call = Callable[..., Awaitable[str]]
 
 
+async def store(s3: S3Place, bucket: str, key: str, data: bytes) -> None:
+    config = S3Config(
+        endpoint_url=s3.endpoint_url,
+        access_key=s3.access_key,
+        secret=s3.secret_key,
+        bucket=bucket,
+        region=s3.region,
+    )
+    async with open_s3_store(config) as opened:
+        await opened.put_object(key, data, content_type="", metadata={}, crc64=crc64nvme(data))
+
+
+@pytest_asyncio.fixture
+async def other(s3_server: S3Place) -> str:
+    """A bucket that is not the one of the settings, with an object `k`."""
+    bucket = await s3_server.new_bucket()
+    await store(s3_server, bucket, "k", b"one")
+    return bucket
+
+
 @pytest.fixture
 def call(
     redis_url: str,
+    s3_server: S3Place,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -35,6 +60,10 @@ def call(
     monkeypatch.setenv("COLUMNS", "200")
     settings = Settings(
         redis_url=SecretStr(redis_url),
+        s3_endpoint_url=s3_server.endpoint_url,
+        s3_access_key_id=s3_server.access_key,
+        s3_secret_access_key=SecretStr(s3_server.secret_key),
+        s3_region_name=s3_server.region,
         watch_dir=tmp_path,
         s3_bucket_name="bucket",
         worker_max_attempts=7,
@@ -45,13 +74,16 @@ def call(
         jobs.add_arguments(parser)
         assert await jobs.run(parser.parse_args(words), settings) == 0
         said = capsys.readouterr().out  # nobody has set logging up: its lines come here
-        return "\n".join(line for line in said.splitlines() if "[info" not in line)
+        logged = ("[info", "[debug")
+        return "\n".join(
+            line for line in said.splitlines() if not any(mark in line for mark in logged)
+        )
 
     return run
 
 
 async def test_objects_files_and_streams_can_be_submitted(
-    call: Call, tmp_path: Path, redis_url: str
+    call: Call, tmp_path: Path, redis_url: str, other: str
 ) -> None:
     file = tmp_path / "a b.mp4"
     await asyncio.to_thread(file.write_bytes, b"x")
@@ -64,8 +96,8 @@ async def test_objects_files_and_streams_can_be_submitted(
     )
     async with open_checkpoints(redis_url, lease_seconds=5) as checkpoints:
         assert await checkpoints.claim(stream, "me")
-    first = json.loads(await call("submit", "s3://other/a/b.mp4", "--json"))
-    again = json.loads(await call("submit", "s3://other/a/b.mp4", "--json"))
+    first = json.loads(await call("submit", f"s3://{other}/k", "--json"))
+    again = json.loads(await call("submit", f"s3://{other}/k", "--json"))
     assert (first["is_new"], again["is_new"]) == (True, False)
     assert first["id"] == again["id"]
     assert "is queued" in await call("submit", str(file), "--priority", "5")
@@ -73,7 +105,7 @@ async def test_objects_files_and_streams_can_be_submitted(
     assert "is known: queued" in await call("submit", stream.id)
     shown = [json.loads(line) for line in (await call("ls", "--json")).splitlines()]
     assert {job["input"] for job in shown} == {
-        "s3://other/a/b.mp4",
+        f"s3://{other}/k",
         str(file),
         "s3://bucket/streams/c.mp4",
     }
@@ -84,20 +116,35 @@ async def test_objects_files_and_streams_can_be_submitted(
         await call("submit", "s3://nothing")
 
 
+async def test_an_object_is_looked_at_when_it_is_submitted(
+    call: Call, s3_server: S3Place, other: str
+) -> None:
+    """Another object under the same key is another job."""
+    first = json.loads(await call("submit", f"s3://{other}/k", "--json"))
+    await store(s3_server, other, "k", b"two")
+    second = json.loads(await call("submit", f"s3://{other}/k", "--json"))
+    assert second["is_new"]
+    assert first["id"] != second["id"]
+    with pytest.raises(RefusedError, match="there is no object 'nothing' in the bucket"):
+        await call("submit", f"s3://{other}/nothing")
+    with pytest.raises(CefError):
+        await call("submit", "s3://Bad_Bucket!/k")
+
+
 async def test_a_kind_that_no_worker_does_is_refused(
-    call: Call, capsys: pytest.CaptureFixture[str]
+    call: Call, capsys: pytest.CaptureFixture[str], other: str
 ) -> None:
     for kind in ("analysis", "odd"):
         with pytest.raises(SystemExit) as ended:
-            await call("submit", "s3://b/k", "--kind", kind)
+            await call("submit", f"s3://{other}/k", "--kind", kind)
         assert ended.value.code == 2
         assert f"no worker does '{kind}' jobs; allowed are hls" in capsys.readouterr().err
     assert "no jobs yet" in await call("ls")
-    assert "is queued" in await call("submit", "s3://b/k", "--kind", "hls")
+    assert "is queued" in await call("submit", f"s3://{other}/k", "--kind", "hls")
 
 
-async def test_a_job_is_shown_cancelled_and_retried(call: Call, redis_url: str) -> None:
-    job_id = json.loads(await call("submit", "s3://b/k", "--json"))["id"]
+async def test_a_job_is_shown_cancelled_and_retried(call: Call, redis_url: str, other: str) -> None:
+    job_id = json.loads(await call("submit", f"s3://{other}/k", "--json"))["id"]
     assert "no such jobs" in await call("ls", "--state", "complete")
     assert job_id in await call("ls")
     assert "is cancelled" in await call("cancel", job_id)
@@ -134,6 +181,6 @@ async def test_bad_numbers_and_words_are_named(
         assert allowed in capsys.readouterr().err
 
 
-async def test_a_submitted_job_has_the_attempts_that_are_set(call: Call) -> None:
-    job_id = json.loads(await call("submit", "s3://b/k", "--json"))["id"]
+async def test_a_submitted_job_has_the_attempts_that_are_set(call: Call, other: str) -> None:
+    job_id = json.loads(await call("submit", f"s3://{other}/k", "--json"))["id"]
     assert json.loads(await call("show", job_id, "--json"))["max_attempts"] == 7

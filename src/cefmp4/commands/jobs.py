@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cefmp4.clients import input_of_object
 from cefmp4.commands.board import redis_address
 from cefmp4.commands.display import job_state_text, plain, progress_text, time_text
 from cefmp4.config import Settings
@@ -155,7 +156,7 @@ async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, J
         bucket, _, key = what.removeprefix("s3://").partition("/")
         if not bucket or not key:
             raise RefusedError(f"{what!a} names no object", hint="write s3://BUCKET/KEY")
-        source = JobInput(bucket=bucket, key=key)
+        source = await input_of_object(settings, bucket, key)
         return subject_of(source), source
     file = await asyncio.to_thread(_input_of_file, Path(what))
     if file is not None:

@@ -27,10 +27,18 @@ class S3Calls:
     async def presigned_read(self, key: str, *, bucket: str, seconds: int) -> str:
         """Made here, without asking the server: whether the object is there shows when it is
         read."""
-        url: str = await self._client.generate_presigned_url(
-            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
-        )
+        try:
+            url: str = await self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+            )
+        except FOREIGN_ERRORS as error:  # a name that no bucket can have
+            raise translate("GetObject", error) from None
         return url
+
+    async def facts(self, key: str) -> tuple[int, str]:
+        """Size and ETag. Raises KeyMissingError."""
+        reply = await self.call("HeadObject", Key=key)
+        return reply["ContentLength"], reply.get("ETag", "").strip('"')
 
     async def call(self, operation: str, **params: Any) -> dict[str, Any]:
         return await self.repeat(operation, lambda: self.once(operation, **params))
