@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 from aiohttp import web
-from structlog.testing import capture_logs
 from tests.fakes import FakeObjectStore
 from tests.hls_media import (
     AAC,
@@ -26,9 +25,7 @@ from tests.hls_media import (
     until,
 )
 
-from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import Maker, MakerLimits
+from cefmp4.encode.making import MakerLimits
 from cefmp4.encode.publish import discard, publish
 from cefmp4.encode.result import EncodeCancelledError, NeedsEncoderError, Tier
 from cefmp4.encode.source import HlsSource
@@ -273,6 +270,17 @@ async def test_an_attempt_is_discarded_without_touching_another() -> None:
     assert store.keys == ["hls/s1/hevc-180p.12/seg_00000.m4s", "hls/s1/hevc-180p.2/seg_00000.m4s"]
 
 
+async def test_what_could_not_be_removed_is_told_and_removed_the_next_time() -> None:
+    store = FakeObjectStore()
+    for number in range(3):
+        await sink_of(store).put(f"hevc-180p.1/seg_0000{number}.m4s", b"x")
+    store.fail("delete", ServerUnreachableError("the store is away"))
+    with pytest.raises(TransientError, match="1 objects of attempt 1 are left"):
+        await discard(store, stream_id="s1", attempt="1")
+    assert await discard(store, stream_id="s1", attempt="1") == 1
+    assert store.keys == []
+
+
 async def test_an_attempt_that_is_not_there_cannot_be_published() -> None:
     store = FakeObjectStore()
     with pytest.raises(PermanentError, match="left no master"):
@@ -333,49 +341,6 @@ async def test_from_a_url_with_a_connection_that_drops(tmp_path: Path) -> None:
     assert drops
     assert done.duration_s == pytest.approx(8.0, abs=0.05)
     assert b"hidden" not in store.data("hls/s1/attempt.1/result.json")
-
-
-async def test_a_copy_from_a_url_has_thumbnails_and_is_fetched_once(tmp_path: Path) -> None:
-    path, store, requests = front_loaded(tmp_path, seconds=20), FakeObjectStore(), 0
-
-    async def whole(request: web.Request) -> web.StreamResponse:
-        nonlocal requests
-        requests += 1
-        return web.FileResponse(path)
-
-    runner, url = await served(whole)
-    try:
-        done = await encoder(may_copy=True).encode(HlsSource(url=url), sink_of(store))
-    finally:
-        await runner.cleanup()
-    assert done.tier is Tier.COPY
-    assert {done.poster_key, done.thumbnails_key} <= set(store.keys)
-    assert requests == 5  # its header, its first packets, twice for its last, and all of it
-
-
-@pytest.mark.parametrize(
-    ("does", "reason"),
-    [("exit 1", "ffmpeg ended with 1"), ("exec sleep 60", "they were not decoded in time")],
-)
-async def test_a_copy_whose_thumbnails_cannot_be_made_is_complete(
-    tmp_path: Path, does: str, reason: str
-) -> None:
-    """Copying and examining go on as ever; only what decodes from its standard input is broken."""
-    program = tmp_path / "ffmpeg"
-    program.write_text(f'#!/bin/sh\ncase "$*" in *pipe:0*) {does};; esac\nexec ffmpeg "$@"\n')
-    program.chmod(0o755)
-    chooser = EncoderChooser(program=str(program), use_gpu=False)
-    using = HlsEncoder(
-        maker=Maker(program=str(program), chooser=chooser),
-        chooser=chooser,
-        options=HlsOptions(images_patience_s=1.0),
-    )
-    with capture_logs() as logs:
-        encoded = await encode(recording(tmp_path, seconds=9), using=using)
-    assert encoded.result.tier is Tier.COPY
-    assert encoded.result.tracks[0].frames == 270
-    assert (encoded.result.poster_key, encoded.result.thumbnails_key) == ("", "")
-    assert [line["reason"] for line in logs if line["event"] == "no thumbnails"] == [reason]
 
 
 async def test_a_server_that_is_gone_is_not_the_recordings_fault() -> None:

@@ -12,12 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
-from tests.faults.redis_proxy import RedisProxy
 from tests.servers import redis_server, redis_url
 
 from cefmp4.jobs.queue import JobQueue, open_jobs
@@ -384,56 +382,3 @@ async def test_cut_connections_neither_end_a_job_nor_block_the_next(
         assert not (await queue.ledger.get("o-hls")).is_final  # it did not wait for the long one
         await ended(queue, "o-hls")
         await assert_one_result(queue, redis, "o-hls")
-
-
-@pytest.mark.parametrize("mode", ["away", "program"])
-async def test_what_no_job_is_to_blame_for_uses_up_no_attempt(
-    queue: JobQueue, workers: Workers, mode: str
-) -> None:
-    """A server that is away, or a host without ffmpeg, must not fail the whole queue."""
-    workers.start()
-    await queue.submit(spec("w", mode=mode, times="5"))
-    job = await ended(queue, "w-hls", 30)
-    assert job.is_complete, job.error
-    assert job.attempts == 1
-
-
-def through(proxy: RedisProxy, url: str) -> str:
-    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
-
-
-@pytest_asyncio.fixture
-async def proxy(redis_url: str) -> AsyncIterator[RedisProxy]:
-    opened = RedisProxy(urlsplit(redis_url).port or 0)
-    await opened.start()
-    yield opened
-    await opened.stop()
-
-
-async def test_an_outage_of_redis_takes_no_job_from_a_living_worker(
-    queue: JobQueue, workers: Workers, proxy: RedisProxy, redis_url: str
-) -> None:
-    workers.url = through(proxy, redis_url)
-    for host in ("one", "two"):
-        workers.start(host=host, lease=2)
-    await queue.submit(spec("o", seconds="9"))
-    async with client(redis_url) as redis:
-        await until(lambda: is_begun(redis, "o-hls"), 15, "attempt")
-        await proxy.stop()
-        await asyncio.sleep(4)  # longer than the lease
-        await proxy.start()
-        assert (await ended(queue, "o-hls", 30)).attempts == 1
-        assert len(await begun_by(redis, "o-hls")) == 1
-
-
-async def test_a_worker_leaves_though_redis_is_away(
-    queue: JobQueue, workers: Workers, proxy: RedisProxy, redis_url: str
-) -> None:
-    workers.url = through(proxy, redis_url)
-    process = workers.start(lease=2)
-    await queue.submit(spec("l", seconds="60"))
-    async with client(redis_url) as redis:
-        await until(lambda: is_begun(redis, "l-hls"), 15, "attempt")
-    await proxy.stop()
-    process.terminate()
-    assert await asyncio.to_thread(process.wait, 40) == 0

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from awscrt.checksums import crc64nvme
 
-from cefmp4.errors import CefError, PermanentError
+from cefmp4.errors import CefError, PermanentError, TransientError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
 from cefmp4.ports import ObjectStore
 
@@ -52,14 +52,18 @@ async def read_staged(store: ObjectStore, name: str, *, stream_id: str, attempt:
 
 
 async def discard(store: ObjectStore, *, stream_id: str, attempt: str) -> int:
-    """Removes what one attempt wrote, wherever it ran. Returns how many objects."""
+    """Removes what one attempt wrote, wherever it ran. Returns how many objects; TransientError
+    where some are left."""
     prefix = hls_prefix(stream_id)
     own = [key async for key in _keys(store, prefix, lambda found: found == attempt)]
-    return await remove(store, own)
+    removed = await remove(store, own)
+    if removed < len(own):
+        raise TransientError(f"{len(own) - removed} objects of attempt {attempt} are left")
+    return removed
 
 
 async def remove(store: ObjectStore, keys: list[str]) -> int:
-    """What the store refuses to delete now is found by the next `publish`."""
+    """What the store refuses to delete now is found by the next `publish` or `discard`."""
     slots, removed = asyncio.Semaphore(_PARALLEL_DELETES), 0
 
     async def delete(key: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import TransientError, UnknownJobError
+from cefmp4.errors import CefError, TransientError, UnknownJobError
 from cefmp4.jobs.ledger import RunningAttempt
 from cefmp4.jobs.overview import measure_queues
 from cefmp4.jobs.queue import JobQueue
@@ -90,13 +90,18 @@ class Reconciler:
         """An accepted result stays: an operator may still want it published. One that is queued
         again is tidied by the attempt that publishes."""
         for job in await self._queue.ledger.littered():
-            if job.kind not in self._kinds:
-                continue
-            if job.has_failed:
-                for fence in job.fences:
-                    if fence != job.accepted:
-                        await self._discard(job, fence)
-            await self._queue.ledger.tidied(job.id)
+            if job.kind in self._kinds:
+                try:
+                    await self._tidy_one(job)
+                except CefError as error:  # the next step tries again; others need not wait for it
+                    log.debug("an attempt's output stays", job=job.id, reason=str(error))
+
+    async def _tidy_one(self, job: Job) -> None:
+        if job.has_failed:
+            for fence in job.fences:
+                if fence != job.accepted:
+                    await self._discard(job, fence)
+        await self._queue.ledger.tidied(job.id)
 
     async def _deliver_again(self, lane: Lane) -> None:
         """The engine ignores a ticket that it has."""
