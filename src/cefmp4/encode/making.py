@@ -210,14 +210,15 @@ class Maker:
             return
         said = ended.complaints
         reason = ffmpeg.last_line(said.tail) or f"ffmpeg ended with {ended.returncode}"
-        if -ended.returncode in _CRASHES:
-            raise PermanentError(f"ffmpeg crashed on it (signal {-ended.returncode})")
-        if ended.returncode < 0:
+        has_crashed = -ended.returncode in _CRASHES
+        if ended.returncode < 0 and not has_crashed:
             raise TransientError(f"ffmpeg was killed by signal {-ended.returncode}")
         if choice.needs_gpu:
             # Whose fault it is the CPU will tell, in the next attempt.
             tried = self._chooser.report_failure(said.head)
             raise TransientError(f"the GPU failed in the middle: {tried.reason}")
+        if has_crashed:
+            raise PermanentError(f"ffmpeg crashed on it (signal {-ended.returncode})")
         if job.source.url:
             check_reached(said.head + said.tail)
         raise PermanentError(f"ffmpeg cannot encode it: {reason}")
