@@ -60,6 +60,11 @@ async def test_an_outage_of_redis_takes_no_job_from_a_living_worker(
     workers.url = through(proxy, redis_url)
     for host in ("one", "two"):
         workers.start(host=host, lease=2)
+
+    async def are_ready() -> bool:
+        return workers.log.read_text().count("ready for jobs") == 2
+
+    await until(are_ready, 30, "both workers")  # one that never saw Redis away trusts leases
     await queue.submit(spec("o", seconds="9"))
     async with client(redis_url) as redis:
         await until(lambda: is_begun(redis, "o-hls"), 15, "attempt")
@@ -113,3 +118,30 @@ async def test_what_a_failed_job_left_is_cleared_away_when_the_store_is_back(
     await reconciler.step()
     assert asked[2:] == [left.id]
     assert await queue.ledger.littered() == []
+
+
+async def test_a_look_that_had_to_wait_for_redis_takes_no_job_either(queue: JobQueue) -> None:
+    """Its answer may come from a Redis that nobody could reach while the leases ended."""
+    await queue.submit(spec("s"))
+    job = await queue.ledger.begin(Lane.HLS_LOOK, owner="far|1", slot="", offered="s-hls")
+    assert job is not None
+
+    async def is_over() -> bool:
+        return [attempt.is_over for attempt in await queue.ledger.running()] == [True]
+
+    await until(is_over, 15, "the end of its lease")
+    moments = iter([0.0, 5.0, 5.0, 5.0, 15.1, 15.2, 15.2])  # the first look takes five seconds
+    reconciler = Reconciler(
+        queue,
+        kinds=[JobKind.HLS],
+        is_dead=lambda _owner: False,
+        discard=_nothing,
+        backoff_s=lambda _attempt: 0.0,
+        clock=lambda: next(moments),
+    )
+    assert await reconciler.step() == []
+    assert await reconciler.step() == ["s-hls"]
+
+
+async def _nothing(_job: Job, _fence: int) -> None:
+    """Nothing was written."""

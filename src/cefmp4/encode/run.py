@@ -24,7 +24,8 @@ _READ_BYTES = 64 * 1024
 _KEPT_BYTES = 8 * 1024
 _MAX_LINE = 4096
 _LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
-_ERROR = re.compile(r"\[(error|fatal|panic)\]")
+# Not what x265 says of itself: that it cannot tell the machine's memory nodes, in some containers.
+_ERROR = re.compile(r"^(?!x265 \[).*\[(error|fatal|panic)\]")
 
 
 @dataclass(slots=True)

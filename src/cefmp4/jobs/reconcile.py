@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError, TransientError, UnknownJobError
+from cefmp4.errors import CefError, UnknownJobError
 from cefmp4.jobs.ledger import RunningAttempt
 from cefmp4.jobs.overview import measure_queues
 from cefmp4.jobs.queue import JobQueue
@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 TICKETS_PER_STEP = 100  # of each lane; more workers than that would have to wait for the next step
 READY_SECONDS = 3.0  # a ticket needs so long at most
+SLOW_LOOK_S = 1.0
 BLIND_S = 10.0  # from a look that failed: then every living worker has renewed its leases again
 WORKER_LOST = "the worker died"
 
@@ -58,12 +59,16 @@ class Reconciler:
         return lost
 
     async def _running(self) -> list[RunningAttempt]:
-        """While Redis is away nobody can renew a lease: its end says nothing of the worker then."""
+        """While Redis is away nobody can renew a lease: its end says nothing of the worker then.
+        Redis was away, too, if the look had to wait for it."""
+        began, has_answered = self._clock(), False
         try:
-            return await self._queue.ledger.running()
-        except TransientError:
-            self._trusts_leases_at = self._clock() + BLIND_S
-            raise
+            running = await self._queue.ledger.running()
+            has_answered = self._clock() - began <= SLOW_LOOK_S
+        finally:
+            if not has_answered:
+                self._trusts_leases_at = self._clock() + BLIND_S
+        return running
 
     def _is_lost(self, attempt: RunningAttempt) -> bool:
         is_over = attempt.is_over and self._clock() >= self._trusts_leases_at

@@ -70,6 +70,12 @@ async def test_complaints_are_kept_and_counted() -> None:
     assert "odd" in ended.complaints.tail
 
 
+def test_what_the_encoder_says_of_the_machine_is_no_fault_of_the_recording() -> None:
+    complaints = Complaints()
+    complaints.add(b"x265 [error]: Failed to genrate CPU mask\n[h264 @ 0x1] [error] broken\n")
+    assert complaints.errors == 1
+
+
 async def test_a_failing_pump_kills_the_child(tmp_path: Path) -> None:
     failing = Taker(error=PermanentError("refused"))
     pid_file = tmp_path / "pid"
