@@ -59,13 +59,23 @@ async def test_for_people(redis_url: str, capsys: pytest.CaptureFixture[str]) ->
     text = await said(redis_url, capsys)
     row = next(line for line in text.splitlines() if "s3://b/a.mp4" in line)
     assert "in progress" in row
-    assert "━━━━━━━━" in row
+    assert "━━━━" in row
     assert "42 %, 2.5x, 2 min left" in row
     assert "1/3" in row
     assert "jobs: 1 in progress, 1 queued, 1 failed" in text
     assert r"[red]x[/red]\n\x1b[31m.mp4" in text
     assert "\x1b" not in text
     assert "0123abcd" not in text
+
+
+async def test_a_name_can_be_read_in_a_usual_window(
+    redis_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    await fill(redis_url)
+    text = await said(redis_url, capsys)
+    assert "s3://b/a.mp4" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 async def test_for_programs(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ from cefmp4.model.view import StreamView, most_telling
 from cefmp4.storage.checkpoints import open_checkpoints
 
 INTERVAL_S = 1.0
-BAR_WIDTH = 20
+BAR_WIDTH = 10  # more would leave names no room in a window of 80 columns
 FRAME_LINES = 10  # what two tables and their summaries take beside their rows
 
 
