@@ -16,6 +16,7 @@ from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.servers import swift_process, valkey_process
 from cefmp4.embedded.state import CREDENTIALS, free_port, new_credentials, write_private
 from cefmp4.model.part import MIN_PART_BYTES
+from cefmp4.storage.s3_connect import S3Config
 
 START_SECONDS = 30.0
 # Set by `make test-servers` alone, because the tests empty that Redis.
@@ -79,6 +80,15 @@ class S3Place:
             "S3_SECRET_ACCESS_KEY": self.secret_key,
             "S3_REGION_NAME": self.region,
         }
+
+    def config(self, bucket: str) -> S3Config:
+        return S3Config(
+            endpoint_url=self.endpoint_url,
+            access_key=self.access_key,
+            secret=self.secret_key,
+            bucket=bucket,
+            region=self.region,
+        )
 
     async def new_bucket(self) -> str:
         bucket = f"test-{secrets.token_hex(6)}"

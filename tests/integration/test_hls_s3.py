@@ -9,7 +9,7 @@ from tests.servers import SwiftServer
 
 from cefmp4.encode.publish import discard, hls_prefix, publish
 from cefmp4.encode.sink import SegmentSink
-from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
+from cefmp4.storage.s3 import S3Store, open_s3_store
 
 pytestmark = [
     pytest.mark.integration,
@@ -18,16 +18,6 @@ pytestmark = [
         not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
     ),
 ]
-
-
-async def config_of(server: SwiftServer) -> S3Config:
-    return S3Config(
-        bucket=await server.new_bucket(),
-        endpoint_url=server.endpoint_url,
-        access_key=server.access_key,
-        secret=server.secret_key,
-        region=server.region,
-    )
 
 
 async def encoded(store: S3Store, path: Path, attempt: str) -> None:
@@ -45,7 +35,7 @@ async def folders(store: S3Store) -> set[str]:
 
 async def test_published_replaced_and_discarded(s3_server: SwiftServer, tmp_path: Path) -> None:
     path = recording(tmp_path, "-bf", "2", "-pix_fmt", "yuv420p", seconds=9)
-    async with open_s3_store(await config_of(s3_server)) as store:
+    async with open_s3_store(s3_server.config(await s3_server.new_bucket())) as store:
         await encoded(store, path, "1")
         await publish(store, stream_id="s1", attempt="1")
         master = await store.head("hls/s1/master.m3u8")

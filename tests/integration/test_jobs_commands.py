@@ -20,7 +20,6 @@ from cefmp4.model.job import JobProgress, Lane
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.storage.checkpoints import open_checkpoints
 from cefmp4.storage.s3 import open_s3_store
-from cefmp4.storage.s3_connect import S3Config
 
 __all__ = ["redis_server", "redis_url", "s3_server"]
 
@@ -30,14 +29,7 @@ Call = Callable[..., Awaitable[str]]
 
 
 async def store(s3: S3Place, bucket: str, key: str, data: bytes) -> None:
-    config = S3Config(
-        endpoint_url=s3.endpoint_url,
-        access_key=s3.access_key,
-        secret=s3.secret_key,
-        bucket=bucket,
-        region=s3.region,
-    )
-    async with open_s3_store(config) as opened:
+    async with open_s3_store(s3.config(bucket)) as opened:
         await opened.put_object(key, data, content_type="", metadata={}, crc64=crc64nvme(data))
 
 

@@ -37,7 +37,7 @@ from cefmp4.model.job import (
 )
 from cefmp4.model.object import FileRange
 from cefmp4.retry import Backoff
-from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
+from cefmp4.storage.s3 import S3Store, open_s3_store
 from cefmp4.worker import JobRunner
 
 __all__ = ["redis_server", "redis_url", "s3_server"]
@@ -55,14 +55,7 @@ async def bucket(s3_server: SwiftServer) -> str:
 
 @pytest_asyncio.fixture
 async def store(s3_server: SwiftServer, bucket: str) -> AsyncIterator[S3Store]:
-    config = S3Config(
-        endpoint_url=s3_server.endpoint_url,
-        access_key=s3_server.access_key,
-        secret=s3_server.secret_key,
-        bucket=bucket,
-        region=s3_server.region,
-    )
-    async with open_s3_store(config) as opened:
+    async with open_s3_store(s3_server.config(bucket)) as opened:
         yield opened
 
 

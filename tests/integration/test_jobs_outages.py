@@ -1,7 +1,8 @@
 """Outages: of servers, of Redis, of a host. No job is to blame for them, and none is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -88,6 +89,21 @@ async def test_a_worker_leaves_though_redis_is_away(
     assert await asyncio.to_thread(process.wait, 40) == 0
 
 
+def reconciler_of(
+    queue: JobQueue,
+    discard: Callable[[Job, int], Awaitable[None]],
+    clock: Callable[[], float] = time.monotonic,
+) -> Reconciler:
+    return Reconciler(
+        queue,
+        kinds=[JobKind.HLS],
+        is_dead=lambda _owner: False,
+        discard=discard,
+        backoff_s=lambda _attempt: 0.0,
+        clock=clock,
+    )
+
+
 async def test_what_a_failed_job_left_is_cleared_away_when_the_store_is_back(
     queue: JobQueue,
 ) -> None:
@@ -98,13 +114,7 @@ async def test_what_a_failed_job_left_is_cleared_away_when_the_store_is_back(
         if len(asked) == 1:
             raise TransientError("1 objects of attempt a1 are left")
 
-    reconciler = Reconciler(
-        queue,
-        kinds=[JobKind.HLS],
-        is_dead=lambda _owner: False,
-        discard=discard,
-        backoff_s=lambda _attempt: 0.0,
-    )
+    reconciler = reconciler_of(queue, discard)
     for name in ("f", "g"):
         await queue.submit(spec(name))
         job = await queue.ledger.begin(
@@ -131,14 +141,7 @@ async def test_a_look_that_had_to_wait_for_redis_takes_no_job_either(queue: JobQ
 
     await until(is_over, 15, "the end of its lease")
     moments = iter([0.0, 5.0, 5.0, 5.0, 15.1, 15.2, 15.2])  # the first look takes five seconds
-    reconciler = Reconciler(
-        queue,
-        kinds=[JobKind.HLS],
-        is_dead=lambda _owner: False,
-        discard=_nothing,
-        backoff_s=lambda _attempt: 0.0,
-        clock=lambda: next(moments),
-    )
+    reconciler = reconciler_of(queue, _nothing, lambda: next(moments))
     assert await reconciler.step() == []
     assert await reconciler.step() == ["s-hls"]
 

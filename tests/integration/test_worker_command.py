@@ -20,7 +20,7 @@ from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
 from cefmp4.model.part import MIB
-from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
+from cefmp4.storage.s3 import S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
 
@@ -108,14 +108,7 @@ def spec(number: int, path: Path) -> JobSpec:
 
 
 def s3_store(s3: S3Place, bucket: str) -> AbstractAsyncContextManager[S3Store]:
-    config = S3Config(
-        endpoint_url=s3.endpoint_url,
-        access_key=s3.access_key,
-        secret=s3.secret_key,
-        bucket=bucket,
-        region=s3.region,
-    )
-    return open_s3_store(config)
+    return open_s3_store(s3.config(bucket))
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
