@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from cefmp4.encode.boxes import TrackHeader
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.fragments import Fragment, FragmentParser, Init
@@ -25,6 +27,9 @@ from cefmp4.model.rendition import RUNGS, CodecChoice
 
 from .fakes import FakeObjectStore
 
+NEEDS_FFMPEG = pytest.mark.skipif(
+    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
+)
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30")
 SOUND = ("-f", "lavfi", "-i", "sine")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast")

@@ -18,7 +18,7 @@ from cefmp4.model.names import META_CRC64
 from cefmp4.model.object import FileRange, StoredObject
 from cefmp4.model.part import MIN_PART_BYTES, Part
 from cefmp4.ports import ObjectStore
-from cefmp4.storage.s3 import S3Config, open_s3_store
+from cefmp4.storage.s3 import open_s3_store
 
 KEY = "streams/20260101T000000Z-0000aaaa/clip ü 'a+b&c' 100%.mp4"
 HEAD = MIN_PART_BYTES
@@ -52,13 +52,7 @@ async def store(server: SwiftServer | None, way: str, tmp_path: Path) -> AsyncIt
     if server is None:
         yield FakeObjectStore()
         return
-    config = S3Config(
-        endpoint_url=server.endpoint_url,
-        access_key=server.access_key,
-        secret=server.secret_key,
-        bucket=await server.new_bucket(),
-        region=server.region,
-    )
+    config = server.config(await server.new_bucket())
     async with AsyncExitStack() as stack:
         if way == "tls":
             front = await stack.enter_async_context(tls_front(server.endpoint_url, tmp_path))

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import m3u8  # type: ignore[import-untyped]  # it ships no types
@@ -11,6 +10,7 @@ from tests.hls_media import (
     AAC,
     H264,
     HAS_STRICT_PARSER,
+    NEEDS_FFMPEG,
     PICTURE,
     SOUND,
     Encoded,
@@ -26,12 +26,7 @@ from tests.hls_media import (
 from cefmp4.encode.result import Tier
 from cefmp4.model.rendition import CodecChoice
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
-    ),
-]
+pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 LADDER_180 = [("hevc-180p", 320, 180, 30.0), ("h264-180p", 320, 180, 30.0)]
 
 

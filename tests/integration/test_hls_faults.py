@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import shutil
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.fakes import FakeObjectStore
 from tests.hls_media import (
     AAC,
     H264,
+    NEEDS_FFMPEG,
     PICTURE,
     SOUND,
     encode,
@@ -32,12 +32,7 @@ from cefmp4.encode.source import HlsSource
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
 from cefmp4.retry import no_waiting
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
-    ),
-]
+pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 
 
 def front_loaded(folder: Path, seconds: float = 8) -> Path:

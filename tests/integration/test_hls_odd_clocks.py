@@ -1,14 +1,13 @@
 """Clocks and headers that mislead: late starts, jumps, lengths that nobody wrote down; and what
 must not be copied although its header lets it look as if it fitted."""
 
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import m3u8  # type: ignore[import-untyped]  # it ships no types
 import pytest
-from tests.hls_media import AAC, encode, ffmpeg
+from tests.hls_media import AAC, NEEDS_FFMPEG, encode, ffmpeg
 from tests.integration.test_hls_odd_sources import (
     X264,
     beeping,
@@ -23,12 +22,7 @@ from tests.integration.test_hls_odd_sources import (
 from cefmp4.encode.result import Tier
 from cefmp4.errors import PermanentError
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
-    ),
-]
+pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 OVERLOOKED = ("-ignore_editlist", "1")  # as players do with the empty edit of a late start
 
 

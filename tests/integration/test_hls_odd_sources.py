@@ -3,7 +3,6 @@ second tell whether picture and sound still belong together in what came out."""
 
 import array
 import re
-import shutil
 import struct
 import subprocess
 from itertools import pairwise
@@ -11,18 +10,13 @@ from pathlib import Path
 
 import m3u8  # type: ignore[import-untyped]  # it ships no types
 import pytest
-from tests.hls_media import AAC, H264, Encoded, encode, ffmpeg, parse, videos
+from tests.hls_media import AAC, H264, NEEDS_FFMPEG, Encoded, encode, ffmpeg, parse, videos
 
 from cefmp4.encode.result import StoredTrack, Tier
 from cefmp4.errors import PermanentError
 from cefmp4.model.rendition import CodecChoice
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
-    ),
-]
+pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 X264 = (*H264, "-pix_fmt", "yuv420p", "-g", "50")
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8")
 NOW = "between(mod(t,1),0.5,0.6)"

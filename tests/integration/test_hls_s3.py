@@ -1,10 +1,9 @@
 """HLS into a real S3 server, and out of it again."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from tests.hls_media import encoder, opened, recording
+from tests.hls_media import NEEDS_FFMPEG, encoder, opened, recording
 from tests.servers import SwiftServer
 
 from cefmp4.encode.publish import discard, hls_prefix, publish
@@ -14,9 +13,7 @@ from cefmp4.storage.s3 import S3Store, open_s3_store
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.skipif(
-        not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
-    ),
+    NEEDS_FFMPEG,
 ]
 
 

@@ -1,13 +1,12 @@
 """Thumbnails of copies: made of what passes, and never in the way."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 from tests.fakes import FakeObjectStore
-from tests.hls_media import encode, encoder, recording, sink_of
+from tests.hls_media import NEEDS_FFMPEG, encode, encoder, recording, sink_of
 from tests.integration.test_hls_faults import front_loaded, served
 
 from cefmp4.encode.encoders import EncoderChooser
@@ -16,12 +15,7 @@ from cefmp4.encode.making import Maker
 from cefmp4.encode.result import Tier
 from cefmp4.encode.source import HlsSource
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
-    ),
-]
+pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 
 
 async def test_a_copy_from_a_url_has_thumbnails_and_is_fetched_once(tmp_path: Path) -> None:

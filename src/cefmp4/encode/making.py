@@ -98,7 +98,7 @@ class Maker:
         watch = CopyWatch(codec)
 
         async def look(fragment: Fragment, init: Init) -> None:
-            watch.check(fragment, init.header, init.data)
+            watch.check(fragment, init)
             if stills:
                 await stills.take(fragment, init)
 
@@ -190,8 +190,7 @@ class Maker:
             argv = ffmpeg.stills_command(self._program, out, examined.video.picture.hdr)
             ended = await run.run(pipes, argv, [sprite.pump, poster.pump])
         if ended.returncode != 0:
-            said = ffmpeg.last_line(ended.complaints.tail)
-            raise TransientError(said or f"ffmpeg ended with {ended.returncode}")
+            raise TransientError(_reason(ended))
         return bytes(sprite.data), bytes(poster.data)
 
     def _run(self, job: Job, examined: Examined) -> FfmpegRun:
@@ -209,7 +208,6 @@ class Maker:
         if ended.returncode == 0:
             return
         said = ended.complaints
-        reason = ffmpeg.last_line(said.tail) or f"ffmpeg ended with {ended.returncode}"
         has_crashed = -ended.returncode in _CRASHES
         if ended.returncode < 0 and not has_crashed:
             raise TransientError(f"ffmpeg was killed by signal {-ended.returncode}")
@@ -221,7 +219,11 @@ class Maker:
             raise PermanentError(f"ffmpeg crashed on it (signal {-ended.returncode})")
         if job.source.url:
             check_reached(said.head + said.tail)
-        raise PermanentError(f"ffmpeg cannot encode it: {reason}")
+        raise PermanentError(f"ffmpeg cannot encode it: {_reason(ended)}")
+
+
+def _reason(ended: Ended) -> str:
+    return ffmpeg.last_line(ended.complaints.tail) or f"ffmpeg ended with {ended.returncode}"
 
 
 def _input(job: Job, examined: Examined) -> Input:

@@ -4,8 +4,7 @@ header, some from its first and last packets, and some show only while it is bei
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from cefmp4.encode.boxes import TrackHeader
-from cefmp4.encode.fragments import Fragment
+from cefmp4.encode.fragments import Fragment, Init
 from cefmp4.encode.source import AudioTrack, Examined
 from cefmp4.errors import CefError
 from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
@@ -103,8 +102,9 @@ class CopyWatch:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
 
-    def check(self, fragment: Fragment, header: TrackHeader, init: bytes | None = None) -> None:
-        """`init`: the init segment, which has one set of parameters; players look at no other."""
+    def check(self, fragment: Fragment, init: Init) -> None:
+        """An init segment has one set of parameters; players look at no other."""
+        header = init.header
         if header.kind != "video":
             return
         length_s = fragment.duration / header.timescale
@@ -120,8 +120,7 @@ class CopyWatch:
         if kind not in _IDR[self._codec]:
             raise CopyRefusedError(f"open groups of pictures: a key frame of NAL type {kind}")
         for unit_kind, unit in _units(fragment.first_sample, header.nal_length, self._codec):
-            is_other = unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in (init or b"")
-            if init is not None and is_other:
+            if unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in init.data:
                 raise CopyRefusedError("its size or its parameters change in the middle")
 
 

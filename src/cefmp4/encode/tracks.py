@@ -47,7 +47,6 @@ class TrackPump:
         self._rows: dict[int, SegmentRow] = {}
         self._key_frames: dict[int, tuple[KeyFrame, ...]] = {}
         self._frames = 0
-        self._has_fragments = False
         self.is_torn = False
 
     def __repr__(self) -> str:
@@ -60,7 +59,7 @@ class TrackPump:
             while data := await pipe.read(_READ_BYTES):
                 for found in parser.feed(data):
                     if isinstance(found, Init):
-                        self._begin(found)
+                        self._init = found
                     else:
                         await self._add(found, uploads)
             try:
@@ -89,16 +88,12 @@ class TrackPump:
             language=self._language,
         )
 
-    def _begin(self, init: Init) -> None:
-        self._init = init
-        self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
-
     async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
-        if self._init is None or self._cutter is None:
+        if self._init is None:
             raise BrokenMediaError("a fragment before its init segment")
-        if not self._has_fragments:
+        if self._cutter is None:
             # Not before: a track in which nothing is leaves nothing in the store.
-            self._has_fragments = True
+            self._cutter = SegmentCutter(self._init.header.timescale, SEGMENT_SECONDS)
             await self._upload(playlist.INIT, self._init.data, None, uploads)
         if self._look:
             await self._look(fragment, self._init)
