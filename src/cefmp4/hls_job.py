@@ -5,13 +5,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import structlog
 
 from cefmp4.encode import publish
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
 from cefmp4.encode.making import Maker, MakerLimits
-from cefmp4.encode.result import HlsResult, NeedsEncoderError, Progress, Tier
+from cefmp4.encode.published import SOURCE, find_published
+from cefmp4.encode.result import NeedsEncoderError, Progress, Tier, document
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource
 from cefmp4.errors import LeaseLostError, PermanentError, TransientError
@@ -20,6 +23,9 @@ from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotE
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.ports import JobResult, ObjectStore, ResultStore
 
+log = structlog.get_logger()
+
+MADE_BEFORE = "made_before"  # in the ledger's result: what is published is of an earlier job
 URL_SECONDS = 24 * 3600  # longer than an encode takes; also how long a leaked address is good
 _ALLOWED = {None: Tier.COPY, SlotKind.CPU: Tier.CPU, SlotKind.GPU: Tier.GPU}
 
@@ -55,6 +61,9 @@ class HlsJobs:
 
     async def run(self, context: JobContext) -> JobOutcome:
         job = context.job
+        if found := await self._found(job):
+            log.info("made before", stream_id=job.spec.subject)
+            return JobOutcome(result=found)
         sink = SegmentSink(
             self.store,
             stream_id=job.spec.subject,
@@ -80,10 +89,24 @@ class HlsJobs:
         for fallback in done.fallbacks:
             encoder, _, reason = fallback.partition(": ")
             count_fallback(encoder, reason)
-        return JobOutcome(result=_summary(done))
+        return JobOutcome(result=_summary(document(done)))
+
+    async def _found(self, job: Job) -> dict[str, Any] | None:
+        """Redis may have been emptied since: then the job is new, and its work is done."""
+        if not job.spec.input.etag:
+            return None  # nothing tells whether it is the same object
+        found = await find_published(
+            self.store, stream_id=job.spec.subject, source=_source_of(job.spec.input)
+        )
+        try:
+            return _summary(found) | {MADE_BEFORE: True} if found else None
+        except (KeyError, TypeError):
+            return None  # of another version
 
     async def publish(self, job: Job) -> None:
         """The rows first: who finds the playlists finds them, too."""
+        if job.result and job.result.get(MADE_BEFORE):
+            return
         subject, attempt = job.spec.subject, _attempt(job.accepted)
         rows = await publish.read_staged(
             self.store, publish.RESULT, stream_id=subject, attempt=attempt
@@ -93,7 +116,7 @@ class HlsJobs:
             kind=job.kind,
             subject=subject,
             fence=job.accepted,
-            document=json.loads(rows),
+            document=json.loads(rows) | {SOURCE: _source_of(job.spec.input)},
         )
         if not await self.results.accept(result):
             raise LeaseLostError(f"the result of attempt {job.accepted} of {job.id} is refused")
@@ -166,18 +189,28 @@ def _shown(progress: Progress) -> JobProgress:
     )
 
 
-def _summary(done: HlsResult) -> dict[str, object]:
-    """For the ledger; the rows lie in the result document."""
+def _source_of(source: JobInput) -> dict[str, Any]:
+    """What tells one object from every other."""
     return {
-        "tier": str(done.tier),
-        "master_key": done.master_key,
-        "result_key": done.result_key,
-        "poster_key": done.poster_key or None,
-        "duration_seconds": round(done.duration_s, 3),
-        "speed": round(done.speed, 2),
-        "renditions": [track.name for track in done.tracks],
-        "segments": len(done.rows),
-        "bytes": sum(track.total_bytes for track in done.tracks),
-        "fallbacks": list(done.fallbacks),
-        "warnings": done.warnings,
+        "bucket": source.bucket,
+        "key": source.key,
+        "size": source.size,
+        "etag": source.etag,
+    }
+
+
+def _summary(made: dict[str, Any]) -> dict[str, Any]:
+    """For the ledger, of a result document; the rows stay there."""
+    return {
+        "tier": made["tier"],
+        "master_key": made["master_key"],
+        "result_key": publish.hls_prefix(made["stream_id"]) + publish.RESULT,
+        "poster_key": made["poster_key"],
+        "duration_seconds": round(made["duration_seconds"], 3),
+        "speed": round(made["speed"], 2),
+        "renditions": [track["name"] for track in made["renditions"]],
+        "segments": sum(len(track["segments"]) for track in made["renditions"]),
+        "bytes": made["total_bytes"],
+        "fallbacks": made["fallbacks"],
+        "warnings": made["warnings"],
     }

@@ -326,11 +326,67 @@ async def test_a_record_that_is_gone_fences_its_attempt(
     assert (await begin(ledger)).fence > job.fence
 
 
-async def test_a_job_that_is_given_back_keeps_its_place(ledger: RedisLedger) -> None:
-    for name in ("first", "second"):
+async def queued(ledger: RedisLedger, *names: str) -> None:
+    for name in names:
         await ledger.submit(spec(name))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the order of names must not decide
+
+
+# Whether the attempt is given back, and whether it wrote nothing.
+HANDED_BACK = {
+    "its worker died": (False, False),
+    "it was stopped, or a server was away": (True, False),
+    "its host had no room": (False, True),
+}
+
+
+@pytest.mark.parametrize("why", HANDED_BACK)
+@pytest.mark.parametrize("delay_s", [0.0, 0.5])
+async def test_a_job_that_is_tried_again_keeps_its_place(
+    ledger: RedisLedger, why: str, delay_s: float
+) -> None:
+    """A back-off says when it is ready; where it stands then is what it was at its submission."""
+    await queued(ledger, "z-first")
     job = await begin(ledger)
-    assert job.id == "first-hls"
-    await ledger.requeue(job, error="the worker was stopped", gives_back=True)
-    assert (await begin(ledger)).id == "first-hls"
+    await queued(ledger, "a-later", "b-later")
+    gives_back, wrote_nothing = HANDED_BACK[why]
+    await ledger.requeue(
+        job, error=why, delay_s=delay_s, gives_back=gives_back, wrote_nothing=wrote_nothing
+    )
+    if delay_s:
+        assert (await begin(ledger)).id == "a-later-hls"  # a back-off holds nobody else up
+
+        async def is_due() -> bool:
+            return (await ledger.stats(LOOK)).waiting == 0
+
+        await until(is_due)
+    assert (await begin(ledger)).id == "z-first-hls"
+
+
+async def test_in_the_next_lane_a_job_stands_where_it_was_submitted(ledger: RedisLedger) -> None:
+    await queued(ledger, "z-first", "a-later")
+    first = await begin(ledger)
+    later = await begin(ledger)
+    for job in (later, first):
+        await ledger.requeue(job, error="", gives_back=True, lane=ENCODE)
+    begun = await ledger.begin(ENCODE, owner="one", slot="cpu", offered=later.id)
+    assert begun is not None
+    assert begun.id == first.id
+
+
+async def test_a_failed_job_that_is_retried_keeps_its_place(ledger: RedisLedger) -> None:
+    await queued(ledger, "z-first")
+    job = await begin(ledger)
+    await ledger.fail(job.id, job.fence, FailReason.ERROR, "no")
+    await queued(ledger, "a-later")
+    await ledger.retry(job.id)
+    assert (await begin(ledger)).id == "z-first-hls"
+
+
+async def test_priority_goes_before_the_place(ledger: RedisLedger) -> None:
+    await queued(ledger, "z-first")
+    job = await begin(ledger)
+    await ledger.submit(spec("urgent", priority=1))
+    await ledger.requeue(job, error="the worker died")
+    assert (await begin(ledger)).id == "urgent-hls"
+    assert (await begin(ledger)).id == "z-first-hls"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
-from tests.servers import SwiftServer, redis_server, redis_url, s3_server
+from tests.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import hls_job, metrics
-from cefmp4.encode.hls import HlsOptions
+from cefmp4.encode.hls import HlsEncoder, HlsOptions
 from cefmp4.encode.making import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs import attempt as attempts
@@ -324,3 +324,102 @@ async def test_an_object_that_is_not_there_fails_at_once(
     job = await worked(queue, jobs, tmp_path)
     assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
     assert "no such object" in job.error
+
+
+# A ledger that was emptied has forgotten what the store still has.
+
+
+def never_an_encoder() -> HlsEncoder:
+    """One that would fail: no program is there."""
+    return make_encoder(ffmpeg="no-such-program", options=HlsOptions(), limits=MakerLimits())
+
+
+async def stored(store: S3Store) -> dict[str, tuple[str, float]]:
+    """Everything of the stream, with what changes when it is written again."""
+    found = [one async for one in store.list_objects(f"hls/{SUBJECT}/")]
+    return {one.key: (one.etag, one.modified_at) for one in found}
+
+
+@pytest_asyncio.fixture
+async def known(store: S3Store, bucket: str, recording: Path) -> JobSpec:
+    """A job as the hand-over makes it: of an object that is proven."""
+    etag = await upload(store, "streams/a.mp4", recording)
+    return spec(replace(local(recording), bucket=bucket, key="streams/a.mp4", etag=etag))
+
+
+async def test_after_redis_was_emptied_a_job_whose_result_is_there_ends_at_once(
+    queue: JobQueue,
+    jobs: HlsJobs,
+    store: S3Store,
+    redis_server: RedisPlace,
+    known: JobSpec,
+    tmp_path: Path,
+) -> None:
+    await queue.submit(known)
+    first = await worked(queue, jobs, tmp_path)
+    before = await stored(store)
+    await redis_server.flush()
+    await queue.submit(known)
+    started = time.monotonic()
+    again = await worked(queue, replace(jobs, encoder=never_an_encoder()), tmp_path)
+    assert again.is_complete, again.error
+    assert time.monotonic() - started < 10
+    assert (again.lane, again.attempts) == (Lane.HLS_LOOK, 1)
+    assert first.result is not None
+    assert again.result == first.result | {"made_before": True}
+    assert await stored(store) == before
+
+
+async def test_a_worker_that_dies_before_it_says_so_is_followed_by_one_that_does(
+    queue: JobQueue,
+    jobs: HlsJobs,
+    store: S3Store,
+    redis_server: RedisPlace,
+    known: JobSpec,
+    tmp_path: Path,
+) -> None:
+    await queue.submit(known)
+    await worked(queue, jobs, tmp_path)
+    before = await stored(store)
+    await redis_server.flush()
+    await queue.submit(known)
+    second = await queue.ledger.begin(Lane.HLS_LOOK, owner="dead", slot="", offered=JOB)
+    assert second is not None
+    outcome = await jobs.run(
+        JobContext(
+            job=second,
+            slot=None,
+            folder=tmp_path,
+            report=lambda _progress: None,
+            ended=asyncio.Event(),
+        )
+    )
+    assert await queue.ledger.accept(JOB, second.fence, outcome.result)
+    await queue.requeue(await queue.ledger.get(JOB), error="the worker died")
+    assert (await worked(queue, jobs, tmp_path)).is_complete
+    assert await stored(store) == before
+
+
+@pytest.mark.parametrize("what", ["another object", "no etag", "no master", "a segment is gone"])
+async def test_what_is_not_surely_the_result_is_made_again(
+    queue: JobQueue,
+    jobs: HlsJobs,
+    store: S3Store,
+    redis_server: RedisPlace,
+    known: JobSpec,
+    tmp_path: Path,
+    what: str,
+) -> None:
+    await queue.submit(known)
+    first = await worked(queue, jobs, tmp_path)
+    await redis_server.flush()
+    etag = {"another object": "other", "no etag": ""}.get(what, known.input.etag)
+    if what == "no master":
+        await store.delete(f"hls/{SUBJECT}/master.m3u8")
+    elif what == "a segment is gone":
+        await store.delete(next(key for key in await stored(store) if key.endswith(".m4s")))
+    await queue.submit(replace(known, input=replace(known.input, etag=etag)))
+    job = await worked(queue, jobs, tmp_path)
+    assert job.is_complete, job.error
+    assert job.accepted != first.accepted
+    assert_only_of(job.accepted, await keys(store))

@@ -4,7 +4,9 @@ that hosts whose clocks differ agree on when a lease ends."""
 from cefmp4.storage.checkpoints_scripts import Script
 
 # A record is a hash, so a script changes one field and leaves the others alone.
-# The queue of a lane is ordered by priority, then by how long a job waits; one score holds both.
+# The queue of a lane is ordered by priority, then by when a job was submitted; one score holds
+# both. However often a job comes back, it stands where it stood: a back-off says only when it is
+# ready.
 _SHARED = """
 local P = 'cefmp4:job:'
 local function clock()
@@ -22,15 +24,16 @@ local function move(id, state)
   redis.call('ZADD', P .. 'state:' .. state, text(now), id)
   set(id, 'state', state)
 end
-local function score_of(id, since)
-  return text(-(tonumber(get(id, 'priority')) or 0) * 10000000000 + (since or now))
+local function score_of(id)
+  local since = tonumber(get(id, 'submitted_at')) or now
+  return text(-(tonumber(get(id, 'priority')) or 0) * 10000000000 + since)
 end
-local function queue(id, delay_s, since)
+local function queue(id, delay_s)
   local lane = get(id, 'lane')
   if delay_s > 0 then
     redis.call('ZADD', P .. 'waiting:' .. lane, text(now + delay_s), id)
   else
-    redis.call('ZADD', P .. 'queue:' .. lane, score_of(id, since), id)
+    redis.call('ZADD', P .. 'queue:' .. lane, score_of(id), id)
   end
   redis.call('HDEL', record(id), 'owner', 'slot')
   set(id, 'due_at', text(now + delay_s))
@@ -166,7 +169,6 @@ return 1
 )
 
 # ARGV: id, fence, error, delay ms, 1 to give the attempt back, lane to go to ('' for the same).
-# Given back, it keeps the age it has.
 # With 2 it wrote nothing either, and its fence is forgotten: a record must not grow while a job
 # waits for weeks.
 # Answers the state it is in now and its round; nothing where the attempt is not the latest.
@@ -188,8 +190,7 @@ else
   leave_queues(id)
   set(id, 'error', message)
   if lane ~= '' then set(id, 'lane', lane) end
-  local since = gives_back ~= '0' and tonumber(get(id, 'submitted_at')) or nil
-  return {'queued', queue(id, tonumber(delay_ms) / 1000, since)}
+  return {'queued', queue(id, tonumber(delay_ms) / 1000)}
 end
 return {'failed', 0}
 """
