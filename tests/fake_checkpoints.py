@@ -49,7 +49,7 @@ class FakeCheckpointStore:
     def wipe(self) -> None:
         """FLUSHALL."""
         self._is_used = False
-        self._paths: dict[str, str] = {}
+        self._paths: dict[tuple[str, str], str] = {}  # folder and path -> id
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, dict[int, Part]] = {}
         self._leases: dict[str, tuple[str, int, float]] = {}
@@ -64,19 +64,18 @@ class FakeCheckpointStore:
         async with self._step("mark_used"):
             self._is_used = True
 
-    async def load_streams(self) -> list[Stream]:
+    async def load_streams(self, folder: str | None = None) -> list[Stream]:
         async with self._step("load_streams"):
-            return [
-                _copy(self._streams[stream_id]) for stream_id in dict.fromkeys(self._paths.values())
-            ]
+            ids = [id for (there, _), id in self._paths.items() if folder in (None, there)]
+            return [_copy(self._streams[stream_id]) for stream_id in dict.fromkeys(ids)]
 
     async def load_stream(self, stream_id: str) -> Stream | None:
         async with self._step("load_stream"):
             return _copy(self._streams[stream_id]) if stream_id in self._streams else None
 
-    async def load_stream_at(self, relpath: str) -> Stream | None:
+    async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
         async with self._step("load_stream_at"):
-            stream_id = self._paths.get(relpath, "")
+            stream_id = self._paths.get((folder, relpath), "")
             return _copy(self._streams[stream_id]) if stream_id in self._streams else None
 
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
@@ -91,7 +90,7 @@ class FakeCheckpointStore:
             if lease or not self._may_take_path(stream, owner):
                 return None
             self._fence += 1
-            self._paths[stream.relpath] = stream.id
+            self._paths[_place(stream)] = stream.id
             self._streams.setdefault(stream.id, _copy(stream))
             return self._hold(Lease(stream.id, owner, self._fence))
 
@@ -122,10 +121,10 @@ class FakeCheckpointStore:
             if lease.stream_id != stream.id or not self._is_held(lease):
                 raise LeaseLostError(f"stream {stream.id} is no longer ours")
             former = self._streams.get(stream.id)
-            if former and former.relpath != stream.relpath:
-                self._let_path_go(former.relpath, stream.id)
-                self._paths[stream.relpath] = stream.id
-            self._paths.setdefault(stream.relpath, stream.id)
+            if former and _place(former) != _place(stream):
+                self._let_path_go(former)
+                self._paths[_place(stream)] = stream.id
+            self._paths.setdefault(_place(stream), stream.id)
             self._streams[stream.id] = _copy(stream)
             kept = self._parts.setdefault(stream.id, {})
             for number in drop:
@@ -136,9 +135,22 @@ class FakeCheckpointStore:
         async with self._step("forget"):
             if self._lease_of(stream.id):
                 raise LeaseLostError(f"stream {stream.id} is being worked on")
-            self._let_path_go(stream.relpath, stream.id)
+            self._let_path_go(stream)
             self._leases.pop(stream.id, None)
             self._erase_back_from(stream.id)
+
+    async def adopt(self, folder: str, streams: Iterable[Stream]) -> list[Stream]:
+        async with self._step("adopt"):
+            adopted = []
+            for stream in streams:
+                is_free = not self._leases_at_all(stream.id) and self._is_at(stream)
+                if is_free and (folder, stream.relpath) not in self._paths:
+                    self._let_path_go(stream)
+                    mine = replace(stream, folder=folder)
+                    self._paths[_place(mine)] = mine.id
+                    self._streams[mine.id] = _copy(mine)
+                    adopted.append(mine)
+            return adopted
 
     async def request(self, action: str, stream_id: str) -> None:
         async with self._step("request"):
@@ -187,6 +199,10 @@ class FakeCheckpointStore:
             return None
         return Lease(stream_id, owner, fence)
 
+    def _leases_at_all(self, stream_id: str) -> bool:
+        _, _, until = self._leases.get(stream_id, ("", 0, 0.0))
+        return self._clock() < until
+
     def _is_held(self, lease: Lease) -> bool:
         owner, fence, until = self._leases.get(lease.stream_id, ("", 0, 0.0))
         return (owner, fence) == (lease.owner, lease.fence) and self._clock() < until
@@ -197,7 +213,7 @@ class FakeCheckpointStore:
         return lease
 
     def _may_take_path(self, stream: Stream, owner: str) -> bool:
-        held = self._paths.get(stream.relpath, stream.id)
+        held = self._paths.get(_place(stream), stream.id)
         if held == stream.id:
             return True
         if held != stream.previous_id and held in self._streams:
@@ -212,19 +228,22 @@ class FakeCheckpointStore:
 
     def _is_latest(self, stream_id: str) -> bool:
         stream = self._streams.get(stream_id)
-        return stream is not None and self._paths.get(stream.relpath) == stream_id
+        return stream is not None and self._is_at(stream)
 
-    def _let_path_go(self, path: str, stream_id: str) -> None:
-        if self._paths.get(path) == stream_id:
-            del self._paths[path]
+    def _is_at(self, stream: Stream) -> bool:
+        return self._paths.get(_place(stream)) == stream.id
+
+    def _let_path_go(self, stream: Stream) -> None:
+        if self._is_at(stream):
+            del self._paths[_place(stream)]
 
     def _erase_back_from(self, stream_id: str) -> None:
         while former := self._erase(stream_id):
             previous = self._streams.get(former.previous_id or "")
             if not previous or self._lease_of(previous.id) or self._is_latest(previous.id):
                 return
-            if previous.relpath == former.relpath:
-                self._paths.setdefault(former.relpath, previous.id)
+            if _place(previous) == _place(former):
+                self._paths.setdefault(_place(former), previous.id)
                 return
             stream_id = previous.id
 
@@ -232,7 +251,7 @@ class FakeCheckpointStore:
         stream = self._streams.pop(stream_id, None)
         self._parts.pop(stream_id, None)
         if stream:
-            self._let_path_go(stream.relpath, stream_id)
+            self._let_path_go(stream)
         return stream
 
     @contextmanager
@@ -261,6 +280,10 @@ class _Step:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._store._leave(self._operation, self._number)
+
+
+def _place(stream: Stream) -> tuple[str, str]:
+    return stream.folder, stream.relpath
 
 
 def _copy(stream: Stream) -> Stream:

@@ -87,14 +87,16 @@ class CheckpointStore(Protocol):
 
     async def mark_used(self) -> None: ...
 
-    async def load_streams(self) -> list[Stream]:
-        """Every stream that is the latest of its path, in any state."""
+    async def load_streams(self, folder: str | None = None) -> list[Stream]:
+        """Every stream that is the latest of its path, in any state: those of one watched folder
+        ("": those that an older version wrote), or of all."""
         ...
 
     async def load_stream(self, stream_id: str) -> Stream | None: ...
 
-    async def load_stream_at(self, relpath: str) -> Stream | None:
-        """The latest stream of that path: what stands in the way when `claim` says None."""
+    async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
+        """The latest stream of that path in that folder: what stands in the way when `claim` says
+        None."""
         ...
 
     async def load_parts(self, stream_id: str) -> dict[int, Part]: ...
@@ -124,13 +126,19 @@ class CheckpointStore(Protocol):
         self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
     ) -> None:
         """Writes the stream, adds `parts` and forgets the part numbers in `drop`, all or nothing.
-        A stream that was renamed lets go of its former path."""
+        A stream that was renamed, or has another folder now, lets go of its former path."""
         ...
 
     async def forget(self, stream: Stream) -> None:
         """Removes every trace of a stream that nobody works on; the generation before it becomes
         the latest of the path again. LeaseLostError while somebody holds it, ourselves
         included: release first."""
+        ...
+
+    async def adopt(self, folder: str, streams: Iterable[Stream]) -> list[Stream]:
+        """Puts streams of other folders (of older versions, mostly) into this one, where their
+        files lie; returns those, as they are now. One that somebody works on, that is not the
+        latest of its path, or whose path has a stream here already, stays where it is."""
         ...
 
     async def request(self, action: str, stream_id: str) -> None:

@@ -151,7 +151,7 @@ async def test_a_stream_whose_path_was_taken_does_not_take_it_back(store: Checkp
     mover = await claimed(store, stream("s2", "b.mp4"), B)
     await store.save(stream("s2", "a.mp4"), mover)
     await store.save(stream("s1", "a.mp4", reason="replaced"), replaced)
-    assert await store.load_stream_at("a.mp4") == stream("s2", "a.mp4")
+    assert await store.load_stream_at("", "a.mp4") == stream("s2", "a.mp4")
     assert [found.id for found in await store.load_streams()] == ["s2"]
 
 
@@ -162,7 +162,7 @@ async def test_a_claim_under_a_new_path_that_was_not_saved_counts_once(
     lease = await claimed(store, stream(path="b.mp4"))
     assert await store.load_streams() == [stream()]
     await store.save(stream(path="b.mp4"), lease)
-    assert await store.load_stream_at("a.mp4") is None
+    assert await store.load_stream_at("", "a.mp4") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

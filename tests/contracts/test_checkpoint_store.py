@@ -58,13 +58,13 @@ async def test_a_stream_comes_back_as_it_was_saved(store: CheckpointStore, path:
     )
     await store.save(full, await claimed(store, full))
     assert await store.load_stream("s1") == full
-    assert await store.load_stream_at(path) == full
+    assert await store.load_stream_at("", path) == full
     assert await store.load_streams() == [full]
 
 
 async def test_what_is_not_known(store: CheckpointStore) -> None:
     assert await store.load_stream("s1") is None
-    assert await store.load_stream_at("a.mp4") is None
+    assert await store.load_stream_at("", "a.mp4") is None
     assert await store.load_parts("s1") == {}
     assert await store.load_streams() == []
     assert await store.holder("s1") is None
@@ -107,7 +107,7 @@ async def test_a_rename_moves_the_path(store: CheckpointStore) -> None:
     path = os.fsdecode(b"odd \xff\n.mp4")
     lease = await claimed(store, stream(path=path))
     await store.save(stream(path="b.mp4"), lease)
-    assert await store.load_stream_at(path) is None
+    assert await store.load_stream_at("", path) is None
     assert await store.load_streams() == [stream(path="b.mp4")]
     await claimed(store, stream("s2", path), B)
     assert len(await store.load_streams()) == 2

@@ -46,6 +46,7 @@ class Naming:
 
     owner: str
     host: str
+    folder: str = ""  # identity of the watched folder
     key_template: str
     part_base: int
     part_sizing: PartSizing
@@ -98,7 +99,8 @@ class Intake:
         if await self._was_renamed(source, stamp):
             return None
         known = await patiently(
-            lambda: self._checkpoints.load_stream_at(source.relpath), what="stream lookup"
+            lambda: self._checkpoints.load_stream_at(self._naming.folder, source.relpath),
+            what="stream lookup",
         )
         if known is None and self.holdings is not None:
             return await self._recognise(source, stamp, self.holdings)
@@ -167,6 +169,7 @@ class Intake:
             return
         found = await self._survey.read_stream(relpath, known.key, known.stamp)
         if found is not None and found.stream.id == known.stream_id:
+            found.stream.folder = self._naming.folder
             await self.write_finished(found.stream, found.parts)
 
     async def claim(self, stream: Stream, *, keep_parts: bool) -> StreamRecord:
@@ -199,8 +202,9 @@ class Intake:
             is_backlog=now - stamp.ctime_ns / 1e9 >= BACKLOG_AGE_S,
         )
         stream = Stream(
-            id=names.new_stream_id(now),
+            id=names.new_stream_id(now, naming.folder),
             relpath=source.relpath,
+            folder=naming.folder,
             generation=previous.generation + 1 if previous else 1,
             previous_id=previous.id if previous else None,
             part_base=plan.base,
@@ -272,8 +276,9 @@ class Intake:
         if await self._load(stream_id) is not None:  # another instance began it meanwhile
             return await self._recognise(source, stamp, holdings)
         stream = Stream(
-            id=stream_id or names.new_stream_id(self._wall_clock()),
+            id=stream_id or names.new_stream_id(self._wall_clock(), self._naming.folder),
             relpath=source.relpath,
+            folder=self._naming.folder,
             state=StreamState.UPLOADING,
             key=upload.key,
             upload_id=upload.upload_id,
@@ -293,7 +298,7 @@ class Intake:
     async def _take_up(self, found: Found, source: SourceFile) -> Admitted:
         """Where the document is missing, what it tells of the bytes is read once more."""
         stream, parts = found.stream, found.parts
-        stream.host = self._naming.host
+        stream.host, stream.folder = self._naming.host, self._naming.folder
         if stream.state is StreamState.STORED:
             parts = await self._survey.read_content(stream, source)
         record = await self.claim(stream, keep_parts=False)

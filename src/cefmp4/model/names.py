@@ -14,6 +14,7 @@ MAX_KEY_BYTES = 1024 - len(METADATA_SUFFIX)
 TEMPLATE_FIELDS = frozenset({"stream_id", "filename", "relpath", "stem", "date", "host"})
 
 META_STREAM_ID = "cefmp4-stream-id"
+META_FOLDER = "cefmp4-folder"
 META_CRC64 = "cefmp4-crc64nvme"
 META_PART_BASE = "cefmp4-part-size"
 META_PART_SIZING = "cefmp4-part-sizing"
@@ -56,14 +57,30 @@ _TEMPORARY = re.compile(
 )
 
 
-def new_stream_id(now: float) -> str:
-    """Sorts by time, so that a listing of the bucket reads like a log."""
-    return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+# Time, the tag of the watched folder (not in ids of older versions), and a random number.
+_STREAM_ID = re.compile(r"\d{8}T\d{6}Z-(?:([0-9a-f]{4})(?=[0-9a-f]{8}(?![0-9a-f])))?[0-9a-f]{8}")
+
+
+def new_stream_id(now: float, folder: str = "") -> str:
+    """Sorts by time, so that a listing of the bucket reads like a log. The tag shows of an open
+    upload whose it is, before anything else can be asked about it."""
+    moment = datetime.fromtimestamp(now, UTC)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{folder_tag(folder)}{secrets.token_hex(4)}"
 
 
 def stream_id_in(key: str) -> str | None:
-    found = re.search(r"\d{8}T\d{6}Z-[0-9a-f]{8}", key)
+    found = _STREAM_ID.search(key)
     return found[0] if found else None
+
+
+def folder_tag(folder: str) -> str:
+    return hashlib.sha256(folder.encode()).hexdigest()[:4] if folder else ""
+
+
+def folder_tag_in(key: str) -> str:
+    """Empty where the key has no stream id, or one of an older version."""
+    found = _STREAM_ID.search(key)
+    return (found[1] or "") if found else ""
 
 
 def is_temporary(name: str) -> bool:

@@ -52,6 +52,7 @@ class Stream:
 
     id: str
     relpath: str
+    folder: str = ""  # identity of the watched folder; "": written by an older version
     generation: int = 1
     previous_id: str | None = None  # the generation before this one
     state: StreamState = StreamState.DISCOVERED

@@ -1,7 +1,9 @@
 """What Redis remembers, under these keys:
 
 cefmp4:epoch          set at first use: missing means a first start, or that Redis was emptied
-cefmp4:paths          hash path -> id of the latest stream there
+cefmp4:folders        set of the identities of watched folders
+cefmp4:paths:<folder> hash path -> id of the latest stream there
+cefmp4:paths          the same, of records that an older version wrote
 cefmp4:streams        hash id -> record
 cefmp4:parts:<id>     hash part number -> size:crc64:etag:time
 cefmp4:lease:<id>     owner|fence, expires
@@ -17,6 +19,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -74,14 +77,16 @@ class RedisCheckpointStore:
     async def mark_used(self) -> None:
         await self._link.call("SET", "cefmp4:epoch", "1", "NX")
 
-    async def load_streams(self) -> list[Stream]:
+    async def load_streams(self, folder: str | None = None) -> list[Stream]:
+        folders = [folder] if folder is not None else ["", *await self._folders()]
         ids: set[bytes] = set()
-        cursor = 0
-        while True:
-            cursor, paths = await self._link.call("HSCAN", "cefmp4:paths", cursor, "COUNT", PAGE)
-            ids.update(paths.values())
-            if cursor == 0:
-                break
+        for name in folders:
+            cursor, key = 0, _paths_key(name)
+            while True:
+                cursor, paths = await self._link.call("HSCAN", key, cursor, "COUNT", PAGE)
+                ids.update(paths.values())
+                if cursor == 0:
+                    break
         streams: list[Stream] = []
         for page in _pages(list(ids)):
             records = await self._link.call("HMGET", "cefmp4:streams", *page)
@@ -92,8 +97,11 @@ class RedisCheckpointStore:
         record = await self._link.call("HGET", "cefmp4:streams", stream_id)
         return next(iter(_decode_streams([record])), None)
 
-    async def load_stream_at(self, relpath: str) -> Stream | None:
-        stream_id = await self._link.call("HGET", "cefmp4:paths", to_bytes(relpath))
+    async def _folders(self) -> list[str]:
+        return sorted(map(to_text, await self._link.call("SMEMBERS", "cefmp4:folders")))
+
+    async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
+        stream_id = await self._link.call("HGET", _paths_key(folder), to_bytes(relpath))
         return None if stream_id is None else await self.load_stream(to_text(stream_id))
 
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
@@ -113,6 +121,7 @@ class RedisCheckpointStore:
                 words=[
                     stream.id,
                     to_bytes(owner),
+                    stream.folder,
                     to_bytes(stream.relpath),
                     stream.previous_id or "",
                     self._lease_ms,
@@ -158,6 +167,7 @@ class RedisCheckpointStore:
             stream.id,
             _lease_value(lease),
             encode_stream(stream),
+            stream.folder,
             to_bytes(stream.relpath),
             len(drops),
             *drops,
@@ -172,7 +182,8 @@ class RedisCheckpointStore:
         for _ in range(2):
             lease = to_text(
                 await self._link.run(
-                    scripts.FORGET, words=[stream.id, to_bytes(stream.relpath), dead]
+                    scripts.FORGET,
+                    words=[stream.id, stream.folder, to_bytes(stream.relpath), dead],
                 )
             )
             if not lease:
@@ -181,6 +192,17 @@ class RedisCheckpointStore:
                 break
             dead = lease
         raise LeaseLostError(f"stream {stream.id} is being worked on")
+
+    async def adopt(self, folder: str, streams: Iterable[Stream]) -> list[Stream]:
+        adopted = []
+        for page in _pages(list(streams)):
+            words: list[str | bytes | int] = [folder]
+            for stream in page:
+                record = encode_stream(replace(stream, folder=folder))
+                words += (stream.id, to_bytes(stream.relpath), stream.folder, record)
+            taken = set(map(to_text, await self._link.run(scripts.ADOPT, words=words)))
+            adopted += [replace(one, folder=folder) for one in page if one.id in taken]
+        return adopted
 
     async def request(self, action: str, stream_id: str) -> None:
         await self._link.call("PUBLISH", CHANNEL, json.dumps([action, stream_id]))
@@ -227,6 +249,10 @@ async def open_checkpoints(
         yield RedisCheckpointStore(link, lease_seconds=lease_seconds, instance=name)
     finally:
         await link.close()
+
+
+def _paths_key(folder: str) -> str:
+    return f"cefmp4:paths:{folder}" if folder else "cefmp4:paths"
 
 
 def _lease_key(stream_id: str) -> str:

@@ -22,10 +22,15 @@ local function record_of(id)
   if ok and type(record) == 'table' then return record end
   return nil
 end
-local function path_of(id)
+local function paths_key(folder)
+  if folder == '' then return 'cefmp4:paths' end
+  return 'cefmp4:paths:' .. folder
+end
+local function place_of(id)
   local record = record_of(id)
-  if record and type(record.relpath) == 'string' then return record.relpath end
-  return nil
+  if not record or type(record.relpath) ~= 'string' then return nil end
+  local folder = record.folder
+  return paths_key(type(folder) == 'string' and folder or ''), record.relpath
 end
 local function previous_of(id)
   local record = record_of(id)
@@ -33,13 +38,17 @@ local function previous_of(id)
   return nil
 end
 local function is_latest(id)
-  local path = path_of(id)
-  return path and redis.call('HGET', 'cefmp4:paths', path) == id
+  local paths, path = place_of(id)
+  return paths and redis.call('HGET', paths, path) == id
 end
-local function let_path_go(path, id)
-  if path and redis.call('HGET', 'cefmp4:paths', path) == id then
-    redis.call('HDEL', 'cefmp4:paths', path)
+local function let_path_go(paths, path, id)
+  if paths and redis.call('HGET', paths, path) == id then
+    redis.call('HDEL', paths, path)
   end
+end
+local function lead_to(id, folder, path)
+  if folder ~= '' then redis.call('SADD', 'cefmp4:folders', folder) end
+  redis.call('HSET', paths_key(folder), path, id)
 end
 local function erase(id)
   redis.call('HDEL', 'cefmp4:streams', id)
@@ -50,14 +59,14 @@ local function lease_of(id)
 end
 """
 
-# ARGV: id, owner, path, previous id, lease ms, record, lease value of a holder that is dead.
+# ARGV: id, owner, folder, path, previous id, lease ms, record, lease value of a dead holder.
 # Answers the fence; or 0 and the lease that stands in the way, '' where no lease does.
 # A fence starts at the clock, so that it grows even across FLUSHALL.
 # Of the generations before, only one is kept: its parts can be copied into the new object.
 CLAIM = Script(
     _SHARED
     + """
-local id, owner, path, previous, ms, record, dead = unpack(ARGV)
+local id, owner, folder, path, previous, ms, record, dead = unpack(ARGV)
 local function split(lease)
   return string.match(lease, '^(.*)|(%d+)$')
 end
@@ -70,7 +79,7 @@ if mine then
   end
   if mine ~= dead then return {'0', mine} end
 end
-local held = redis.call('HGET', 'cefmp4:paths', path)
+local held = redis.call('HGET', paths_key(folder), path)
 if held and held ~= id then
   if held ~= previous and redis.call('HEXISTS', 'cefmp4:streams', held) == 1 then
     return {'0', ''}
@@ -90,7 +99,7 @@ if fence < 1000000000000 then
 end
 fence = string.format('%.0f', fence)
 redis.call('SET', 'cefmp4:lease:' .. id, owner .. '|' .. fence, 'PX', ms)
-redis.call('HSET', 'cefmp4:paths', path, id)
+lead_to(id, folder, path)
 redis.call('HSETNX', 'cefmp4:streams', id, record)
 return {fence}
 """
@@ -115,25 +124,22 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 """)
 
-# ARGV: id, lease value, record, path, count of numbers to drop, those, then number and value of
-# each part. Answers 0 where the lease is no longer ours. Only a rename may take a path from another
-# stream: a stream whose file was replaced must not take its path back.
+# ARGV: id, lease value, record, folder, path, count of numbers to drop, those, then number and
+# value of each part. Answers 0 where the lease is no longer ours. Only a rename may take a path
+# from another stream: a stream whose file was replaced must not take its path back.
 SAVE = Script(
     _SHARED
     + """
-local id, lease, record, path, drops = unpack(ARGV, 1, 5)
+local id, lease, record, folder, path, drops = unpack(ARGV, 1, 6)
 if lease_of(id) ~= lease then return 0 end
-local former = path_of(id)
-if former and former ~= path then
-  let_path_go(former, id)
-  redis.call('HSET', 'cefmp4:paths', path, id)
-else
-  redis.call('HSETNX', 'cefmp4:paths', path, id)
-end
+local paths, former = place_of(id)
+local is_moved = paths and (paths ~= paths_key(folder) or former ~= path)
+if is_moved then let_path_go(paths, former, id) end
+if is_moved or not redis.call('HGET', paths_key(folder), path) then lead_to(id, folder, path) end
 redis.call('HSET', 'cefmp4:streams', id, record)
 local parts = 'cefmp4:parts:' .. id
-local first_part = 6 + tonumber(drops)
-for place = 6, first_part - 1 do
+local first_part = 7 + tonumber(drops)
+for place = 7, first_part - 1 do
   redis.call('HDEL', parts, ARGV[place])
 end
 for place = first_part, #ARGV, 2 do
@@ -143,31 +149,57 @@ return 1
 """
 )
 
-# ARGV: id, path, lease value of a holder that is dead. Answers the lease that stands in the way.
+# ARGV: id, folder, path, lease value of a dead holder. Answers the lease that stands in the way.
 # The path goes back to the generation before; one that was at another path is forgotten too,
 # because nothing would lead to it.
 FORGET = Script(
     _SHARED
     + """
-local id, path, dead = unpack(ARGV)
+local id, folder, path, dead = unpack(ARGV)
 local lease = lease_of(id)
 if lease and lease ~= dead then return lease end
 redis.call('DEL', 'cefmp4:lease:' .. id)
-let_path_go(path, id)
+let_path_go(paths_key(folder), path, id)
 while id do
-  local recorded, previous = path_of(id), previous_of(id)
-  let_path_go(recorded, id)
+  local paths, recorded = place_of(id)
+  local previous = previous_of(id)
+  let_path_go(paths, recorded, id)
   erase(id)
   id = nil
   if previous and not lease_of(previous) and not is_latest(previous) then
-    if recorded and path_of(previous) == recorded then
-      redis.call('HSETNX', 'cefmp4:paths', recorded, previous)
+    local former_paths, former = place_of(previous)
+    if paths and paths == former_paths and recorded == former then
+      redis.call('HSETNX', paths, recorded, previous)
     else
       id = previous
     end
   end
 end
 return ''
+"""
+)
+
+# ARGV: the folder, then id, path, former folder and new record of each stream. A stream that
+# somebody works on, or that is not the latest of its path, stays. Answers the ids that went over.
+ADOPT = Script(
+    _SHARED
+    + """
+local folder, taken = ARGV[1], {}
+for place = 2, #ARGV, 4 do
+  local id, path, former, record = unpack(ARGV, place, place + 3)
+  local paths = paths_key(former)
+  local is_free = not lease_of(id) and redis.call('HGET', paths, path) == id
+  if is_free and not redis.call('HGET', paths_key(folder), path) then
+    redis.call('HDEL', paths, path)
+    lead_to(id, folder, path)
+    redis.call('HSET', 'cefmp4:streams', id, record)
+    if former ~= '' and redis.call('EXISTS', paths) == 0 then
+      redis.call('SREM', 'cefmp4:folders', former)
+    end
+    taken[#taken + 1] = id
+  end
+end
+return taken
 """
 )
 

@@ -271,8 +271,8 @@ async def test_a_rename_keeps_the_stream(world: World) -> None:
     processor.renamed("final.mp4")
     assert await world.finish(processor) is End.STORED
     assert world.store.data(processor.record.stream.key) == data
-    assert (await world.checkpoints.load_stream_at("final.mp4")) is not None
-    assert (await world.checkpoints.load_stream_at("r.mp4")) is None
+    assert (await world.checkpoints.load_stream_at("", "final.mp4")) is not None
+    assert (await world.checkpoints.load_stream_at("", "r.mp4")) is None
 
 
 async def test_a_finished_file_is_not_taken_again(world: World) -> None:
@@ -376,7 +376,7 @@ async def test_emptied_checkpoints_are_written_again(world: World) -> None:
     world.checkpoints.wipe()
     assert await world.finish(processor) is End.STORED
     assert world.store.data(processor.record.stream.key) == data
-    known = await world.checkpoints.load_stream_at("r.mp4")
+    known = await world.checkpoints.load_stream_at("", "r.mp4")
     assert known is not None
     assert known.state is StreamState.STORED
     assert len(await world.checkpoints.load_parts(known.id)) == 4

@@ -71,6 +71,15 @@ def test_stream_ids_are_found_in_keys() -> None:
     stream_id = names.new_stream_id(1_795_255_200.0)
     assert names.stream_id_in(f"streams/{stream_id}/x.mp4") == stream_id
     assert names.stream_id_in("streams/x.mp4") is None
+    assert names.folder_tag_in(stream_id) == ""
+
+
+def test_a_stream_id_shows_the_folder_it_is_from() -> None:
+    mine = names.new_stream_id(1_795_255_200.0, "folder-1")
+    assert names.stream_id_in(f"{mine}_x.mp4") == mine
+    assert names.folder_tag_in(f"streams/{mine}/x.mp4") == names.folder_tag("folder-1")
+    assert names.folder_tag("folder-1") != names.folder_tag("folder-2")
+    assert names.folder_tag_in("streams/x.mp4") == ""
 
 
 @pytest.mark.parametrize(
