@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if word in COMMANDS), None)
     arguments = _parser(command).parse_args(words)
+    settings: Settings | None = None
     try:
         settings, warnings = load_settings()
         configure_logging(
@@ -77,13 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"warning: {warning}")
         return asyncio.run(_run(arguments, settings))
     except SettingsError as error:
-        _say(f"error: {error}")
+        _say_error(error, settings)
         return EXIT_USAGE
     except ServerUnreachableError as error:
-        _say(f"error: {error}")
+        _say_error(error, settings)
         return EXIT_UNREACHABLE
     except CefError as error:
-        _say(f"error: {error}")
+        _say_error(error, settings)
         return EXIT_NOT_SO
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,6 +106,11 @@ def _forget_full_log() -> None:
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _say_error(error: CefError, settings: Settings | None) -> None:
+    said = f"error: {error}"
+    _say(settings.as_spelled(said) if settings else said)
 
 
 def _say(line: str) -> None:

@@ -1,28 +1,35 @@
 """The settings: validated, frozen. Every field becomes a line of example.env. They are read by
 `config_reading`."""
 
+import re
 import socket
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Any, Protocol, Self, get_origin
 
 from pydantic import (
-    AliasChoices,
+    BaseModel,
+    ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, check_key_template
-from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
-from cefmp4.model.rendition import HIGHEST_RUNG, LOWEST_RUNG, RUNGS, CodecChoice
+from cefmp4 import config_values as values
+from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
+from cefmp4.model.part import GIB, MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
+from cefmp4.model.rendition import RUNGS, CodecChoice
 
 DEFAULT_GLOBS = (
     "*.mp4", "*.m4v", "*.mov", "*.m4a", "*.m4s", "*.mkv", "*.webm", "*.ts", "*.mts", "*.m2ts",
     "*.flv", "*.avi", "*.mxf", "*.mpg", "*.3gp", "*.wav", "*.flac", "*.mp3",
 )  # fmt: skip
+
+MOST_BYTES = 1024 * 1024 * GIB  # more than any machine has, and still a limit that the kernel takes
 
 
 class AppEnv(StrEnum):
@@ -53,19 +60,30 @@ class GpuUse(StrEnum):
     OFF = "off"
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, populate_by_name=True
-    )
+# What the type and the limits do not say; each raises ValueError or returns what is meant.
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "log_level": values.log_level,
+    "watch_filter_globs": values.globs,
+    "after_upload": values.after_upload,
+    "s3_endpoint_url": values.endpoint,
+    "s3_bucket_name": values.bucket,
+    "s3_region_name": values.region,
+    "s3_key_template": values.key_template,
+    "handover_jobs": values.job_kinds,
+    "hls_rungs": values.rungs,
+}
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    _spelled: dict[str, str] = PrivateAttr(default_factory=dict)
 
     app_env: AppEnv = setting(
-        AppEnv.DEVELOPMENT, "development: log lines for people; production: one JSON object a line"
+        AppEnv.DEVELOPMENT,
+        "what the log is for: development, with lines for people, or production, with one JSON object a line",
     )
-    log_level: str = setting(
-        "INFO",
-        "DEBUG, INFO, WARNING or ERROR",
-        validation_alias=AliasChoices("LOG_LEVEL", "PYTHON_LOG_LEVEL"),
-    )
+    log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     state_dir: Path = setting(
         Path(".cefmp4"), "folder for what `cefmp4 up` keeps: embedded servers, their data and keys"
     )
@@ -80,12 +98,14 @@ class Settings(BaseSettings):
     )  # fmt: skip
 
     watch_dir: Path = setting(Path("local_watch_dir"), "the folder to watch, with all below it")
-    watch_filter_globs: Annotated[tuple[str, ...], NoDecode] = setting(
-        DEFAULT_GLOBS, "comma-separated patterns of file names (or paths) to upload"
+    watch_filter_globs: tuple[str, ...] = setting(
+        DEFAULT_GLOBS,
+        "patterns of file names (or paths) to upload, with commas between them or as a JSON list",
     )
     watch_mode: WatchMode = setting(
         WatchMode.AUTO,
-        "events (inotify), polling (NFS, SMB, some container mounts), or auto by file system",
+        "how changes are noticed: events (inotify), polling (NFS, SMB, some container mounts), or "
+        "auto, which goes by the file system",
     )
     reconcile_seconds: float = setting(
         60, "seconds between two full looks at the folder, which find what events missed",
@@ -109,7 +129,8 @@ class Settings(BaseSettings):
         small="a file may be completed under its writer", big="objects appear later", ge=0, le=86400,
     )  # fmt: skip
     after_upload: str = setting(
-        "keep", "keep, delete, or move:DIR, once the object is proven identical"
+        "keep",
+        "what becomes of a local file once its object is proven identical: keep, delete, or move:DIR",
     )
 
     chunk_size_bytes: int = setting(
@@ -117,7 +138,9 @@ class Settings(BaseSettings):
         small="more requests", big="bytes leave later", ge=MIN_PART_BYTES, le=MAX_PART_BYTES,
     )  # fmt: skip
     part_sizing: PartSizing = setting(
-        PartSizing.GROW, "grow, or equal for stores that demand parts of one size (Cloudflare R2)"
+        PartSizing.GROW,
+        "how large later parts are: grow, or equal for stores that demand parts of one size "
+        "(Cloudflare R2)",
     )
     max_concurrent_streams: int = setting(
         5, "streams that send parts at the same moment; all others take turns with them",
@@ -129,24 +152,18 @@ class Settings(BaseSettings):
     )  # fmt: skip
     part_transfer: PartTransfer = setting(
         PartTransfer.AUTO,
-        "auto: kernel sendfile over plain HTTP; client: the S3 client library sends every byte",
+        "who sends the bytes: auto, which is the kernel (sendfile) over plain HTTP, or client, the "
+        "S3 client library",
     )
 
     s3_endpoint_url: str | None = setting(
-        None, "address of the S3 server; empty: AWS (with `cefmp4 up`: an embedded server)",
-        validation_alias=AliasChoices("S3_ENDPOINT_URL", "S3_ENDPOINT"),
-    )  # fmt: skip
-    s3_access_key_id: str | None = setting(
-        None, "access key; empty: the usual AWS credential chain",
-        validation_alias=AliasChoices("S3_ACCESS_KEY_ID", "S3_ACCESS_KEY"),
-    )  # fmt: skip
-    s3_secret_access_key: SecretStr | None = setting(
-        None, "secret key", validation_alias=AliasChoices("S3_SECRET_ACCESS_KEY", "S3_SECRET_KEY")
+        None, "address of the S3 server; empty: AWS (with `cefmp4 up`: an embedded server)"
     )
-    s3_bucket_name: str = setting(
-        "cefmp4", "the bucket; it must exist",
-        validation_alias=AliasChoices("S3_BUCKET_NAME", "S3_BUCKET"), min_length=3, max_length=63,
-    )  # fmt: skip
+    s3_access_key_id: str | None = setting(
+        None, "access key; empty: the usual AWS credential chain"
+    )
+    s3_secret_access_key: SecretStr | None = setting(None, "secret key")
+    s3_bucket_name: str = setting("cefmp4", "the bucket; it must exist")
     s3_region_name: str = setting("us-east-1", "region of the bucket")
     s3_key_template: str = setting(
         DEFAULT_KEY_TEMPLATE,
@@ -168,8 +185,9 @@ class Settings(BaseSettings):
         small="a short stall loses streams to another instance", big="takeover waits that long", ge=2, le=600,
     )  # fmt: skip
 
-    handover_jobs: Annotated[tuple[str, ...], NoDecode] = setting(
-        ("hls",), "comma-separated kinds of jobs made of each playable recording (hls), or none"
+    handover_jobs: tuple[str, ...] = setting(
+        ("hls",),
+        "kinds of jobs made of each playable recording, with commas between them: hls, or none",
     )
     worker_max_attempts: int = setting(
         3, "times a job is begun before it counts as dead",
@@ -181,7 +199,8 @@ class Settings(BaseSettings):
     )  # fmt: skip
     work_reserve_bytes: int = setting(
         64 * MIB, "bytes that must be free on the disk of STATE_DIR for a job to begin; without them it waits",
-        small="a full disk stops the embedded servers, too", big="jobs wait on a disk that would do", ge=0,
+        small="a full disk stops the embedded servers, too", big="jobs wait on a disk that would do",
+        ge=0, le=MOST_BYTES,
     )  # fmt: skip
     gpu_slots: int = setting(
         1, "jobs that use the GPU at the same moment; none where it does not encode",
@@ -192,12 +211,12 @@ class Settings(BaseSettings):
         small="with 0 nothing is encoded without a GPU", big="all are slower, and uploads beside them", ge=0, le=64,
     )  # fmt: skip
     hls_codec: CodecChoice = setting(
-        CodecChoice.BOTH, "hevc+h264, hevc or h264; many browsers cannot play HEVC"
+        CodecChoice.BOTH, "codecs to make: hevc+h264, hevc or h264; many browsers play h264 alone"
     )
-    hls_rungs: Annotated[tuple[int, ...], NoDecode] = setting(
+    hls_rungs: tuple[int, ...] = setting(
         RUNGS,
-        "comma-separated heights of the ladder, counted on the short side, none above the source; "
-        "each is encoded and stored, and where there are few, slow networks stall",
+        "heights of the ladder, with commas between them, counted on the short side, none above the "
+        "source; each is encoded and stored, and where there are few, slow networks stall",
     )
     hls_remux: bool = setting(
         True,
@@ -207,12 +226,13 @@ class Settings(BaseSettings):
         True, "make a poster and thumbnails for the seek bar; false: saves some decoding"
     )
     hls_gpu: GpuUse = setting(
-        GpuUse.AUTO, "auto: encode on the GPU where it works; off: only on the CPU"
+        GpuUse.AUTO, "where to encode: auto, on the GPU where it works, or off, on the CPU alone"
     )
     ffmpeg_path: str = setting("ffmpeg", "the ffmpeg program")
     ffmpeg_memory_bytes: int = setting(
         0, "bytes of memory one ffmpeg may use; 0: three quarters of what this machine or container has",
-        small="large pictures are not encoded", big="a hostile file takes memory from everything else", ge=0,
+        small="large pictures are not encoded", big="a hostile file takes memory from everything else",
+        ge=0, le=MOST_BYTES,
     )  # fmt: skip
 
     ffprobe_path: str = setting("ffprobe", "the ffprobe program")
@@ -222,7 +242,8 @@ class Settings(BaseSettings):
     )  # fmt: skip
     ffprobe_memory_bytes: int = setting(
         1024 * MIB, "bytes of address space one ffprobe run may use",
-        small="large files are not described", big="a hostile file takes that much", ge=512 * MIB,
+        small="large files are not described", big="a hostile file takes that much",
+        ge=512 * MIB, le=MOST_BYTES,
     )  # fmt: skip
 
     prom_port: int = setting(
@@ -245,83 +266,28 @@ class Settings(BaseSettings):
         True, "label the video_* metrics with stream_id; a series ends soon after its stream"
     )
 
-    @field_validator("log_level")
+    @field_validator("*", mode="before")
     @classmethod
-    def _known_level(cls, value: str) -> str:
-        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
-            raise ValueError("allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
-        return value.upper()
-
-    @field_validator("watch_filter_globs", mode="before")
-    @classmethod
-    def _split_globs(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = tuple(glob.strip() for glob in value.split(",") if glob.strip())
-        if not value:
-            raise ValueError("it needs at least one pattern, such as *.mp4")
-        return value
-
-    @field_validator("handover_jobs", mode="before")
-    @classmethod
-    def _known_jobs(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = tuple(word for word in value.replace(" ", "").split(",") if word)
-        if value == ("none",):
-            return ()
-        if not isinstance(value, tuple) or set(value) - {"hls"}:
-            raise ValueError("allowed are hls, none")
-        return value
-
-    @field_validator("hls_rungs", mode="before")
-    @classmethod
-    def _split_rungs(cls, value: object) -> object:
+    def _as_written(cls, value: object, info: ValidationInfo) -> object:
+        """Enums in any case; lists with commas or in JSON."""
+        kind: Any = cls.model_fields[info.field_name or ""].annotation
         if not isinstance(value, str):
             return value
-        words = [word for word in value.replace(" ", "").split(",") if word]
-        return tuple(int(word) if word.isdecimal() else 0 for word in words)
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return values.any_case(kind, value)
+        return values.read_list(value) if get_origin(kind) is tuple else value
 
-    @field_validator("hls_rungs")
+    @field_validator(*_CHECKS)
     @classmethod
-    def _falling_rungs(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        is_allowed = all(LOWEST_RUNG <= rung <= HIGHEST_RUNG and rung % 2 == 0 for rung in value)
-        if not (value and is_allowed):
-            limits = f"from {LOWEST_RUNG} to {HIGHEST_RUNG}"
-            raise ValueError(f"it must be even numbers {limits}, such as 1080,720,360")
-        return tuple(sorted(set(value), reverse=True))
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
+        return None if value is None else _CHECKS[info.field_name or ""](value)
 
-    @field_validator("s3_key_template")
+    @field_validator("redis_url", "webhook_secret")
     @classmethod
-    def _usable_template(cls, value: str) -> str:
-        check_key_template(value)
-        return value
-
-    @field_validator("s3_endpoint_url")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("it must start with http:// or https://")
-        return value.rstrip("/") if value else None
-
-    @field_validator("redis_url")
-    @classmethod
-    def _is_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        schemes = ("redis://", "rediss://", "unix://")
-        if value and not value.get_secret_value().startswith(schemes):
-            raise ValueError(f"it must start with one of {', '.join(schemes)}")
-        return value
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < 16:
-            raise ValueError("it must have at least 16 characters")
-        return value
-
-    @field_validator("after_upload")
-    @classmethod
-    def _known_action(cls, value: str) -> str:
-        if value not in {"keep", "delete"} and not value.startswith("move:/"):
-            raise ValueError("allowed are keep, delete, move:/an/absolute/folder")
+    def _usable_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        check = values.check_redis_url if info.field_name == "redis_url" else values.check_secret
+        if value is not None:
+            check(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
@@ -351,7 +317,22 @@ class Settings(BaseSettings):
     def redis_address(self) -> str | None:
         if self.redis_url:
             return self.redis_url.get_secret_value()
-        return f"redis://{self.redis_host}:{self.redis_port}/0" if self.redis_host else None
+        if not self.redis_host:
+            return None
+        is_bare_v6 = ":" in self.redis_host and not self.redis_host.startswith("[")
+        host = f"[{self.redis_host}]" if is_bare_v6 else self.redis_host
+        return f"redis://{host}:{self.redis_port}/0"
+
+    def spelled(self, names: dict[str, str]) -> Self:
+        """Remembers which older names were written instead of ours."""
+        self._spelled.update(names)
+        return self
+
+    def as_spelled(self, text: str) -> str:
+        """`text` with the settings called as they were written."""
+        for ours, written in self._spelled.items():
+            text = re.sub(rf"\b{ours}\b", written, text)
+        return text
 
 
 class ServerPlaces(Protocol):

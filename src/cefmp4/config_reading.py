@@ -1,64 +1,75 @@
 """Reads the settings, once, at the start: from the environment and `.env`, older spellings too, and
 says in one line what is wrong with one."""
 
+import io
 import os
-from typing import Any
+from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
+from cefmp4 import config_spellings as spellings
 from cefmp4.config import Settings
 from cefmp4.errors import SettingsError
-from cefmp4.model.part import MIB
 
-_OLD_SPELLINGS = {
-    "PYTHON_LOG_LEVEL": "LOG_LEVEL",
-    "REDIS_HOST": "REDIS_URL",
-    "REDIS_PORT": "REDIS_URL",
-    "STREAM_CHUNK_SIZE_MB": "CHUNK_SIZE_BYTES",
-    "S3_ENDPOINT": "S3_ENDPOINT_URL",
-    "S3_ACCESS_KEY": "S3_ACCESS_KEY_ID",
-    "S3_SECRET_KEY": "S3_SECRET_ACCESS_KEY",
-    "S3_BUCKET": "S3_BUCKET_NAME",
-}
+ENV_FILE = Path(".env")
 
 
-def load_settings(**overrides: Any) -> tuple[Settings, list[str]]:
-    """The settings and the warnings about older spellings. Raises SettingsError: one line that
-    names the setting, its value unless it is a secret, and what is allowed."""
-    # Older spellings come through pydantic's aliases, except the one whose unit differs.
-    given = {**dotenv_values(".env"), **os.environ}
-    megabytes = given.get("STREAM_CHUNK_SIZE_MB")
-    if megabytes and "CHUNK_SIZE_BYTES" not in given:
-        try:
-            overrides.setdefault("chunk_size_bytes", int(float(megabytes) * MIB))
-        except (ValueError, OverflowError):
-            raise SettingsError(f"STREAM_CHUNK_SIZE_MB={megabytes}: it must be a number") from None
+def load_settings(env_file: Path | None = ENV_FILE) -> tuple[Settings, list[str]]:
+    """The settings and the warnings about their names. Raises SettingsError: one line that names
+    the setting as it was written, its value unless it is a secret, and what is allowed."""
+    in_file = _read(env_file)
+    given = _given(in_file)
+    values = spellings.resolve(given)
+    spelled = spellings.spelled_as(given)
     try:
-        settings = Settings(**overrides)
+        settings = Settings.model_validate(
+            {name.lower(): value for name, value in values.items() if name in spellings.NAMES}
+        )
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
-    warnings = [
-        f"{old} is an older spelling: use {new}"
-        for old, new in _OLD_SPELLINGS.items()
-        if given.get(old)
-    ]
-    if given.get("WEBHOOK_PORT"):
-        warnings.append("WEBHOOK_PORT is not used: POST /jobs is answered on PROM_PORT")
-    return settings, warnings
+        raise SettingsError(_explain(error, given, spelled)) from None
+    return settings.spelled(spelled), spellings.warnings_about(given, in_file)
 
 
-_SECRETS = {
-    name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
-}
+def _given(in_file: dict[str, str]) -> dict[str, str]:
+    """What is set, by its name in capitals; the environment wins, and nothing is no value."""
+    given = {}
+    for name, text in {
+        **in_file,
+        **{name.upper(): text for name, text in os.environ.items()},
+    }.items():
+        value = spellings.plain_value(name, text)
+        # For a service called redis, Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod.
+        if value and not (name.endswith("_PORT") and value.startswith("tcp://")):
+            given[name] = value
+    return given
 
 
-def _explain(error: ValidationError) -> str:
+def _read(env_file: Path | None) -> dict[str, str]:
+    if env_file is None or not env_file.is_file():
+        return {}
+    try:
+        text = env_file.read_text("utf-8-sig")  # editors on Windows mark the encoding
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"{env_file} cannot be read: {reason}") from None
+    for binding in parse_stream(io.StringIO(text)):
+        name = binding.original.string.strip().removeprefix("export ").partition("=")[0].strip()
+        if binding.error and name.upper() in (*spellings.NAMES, *spellings.OLD_SPELLINGS):
+            where = f"line {binding.original.line} of {env_file}"
+            raise SettingsError(f"{name}: {where} cannot be read", hint="put it in single quotes")
+    found = dotenv_values(stream=io.StringIO(text))
+    return {name.upper(): value for name, value in found.items() if value is not None}
+
+
+def _explain(error: ValidationError, given: dict[str, str], spelled: dict[str, str]) -> str:
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
     allowed = first["msg"].removeprefix("Value error, ")
-    if not name:
+    if not first["loc"]:
+        for new, old in spelled.items():
+            allowed = allowed.replace(new, old)
         return allowed
-    is_secret = name.lower() in _SECRETS or "SECRET" in name or "TOKEN" in name
-    value = "***" if is_secret else first["input"]
-    return f"{name.upper()}={value}: {allowed}"
+    name = str(first["loc"][0]).upper()
+    name = spelled.get(name, name)
+    return f"{name}={spellings.shown(name, given[name])}: {allowed}"

@@ -16,7 +16,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load() -> tuple[Settings, list[str]]:
-    return load_settings(_env_file=None)
+    return load_settings(env_file=None)
 
 
 def test_defaults_of_jobs() -> None:

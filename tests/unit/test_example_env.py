@@ -1,5 +1,7 @@
 """example.env and the settings say the same."""
 
+import re
+from enum import StrEnum
 from io import StringIO
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from dotenv import dotenv_values
 
 from cefmp4.config import Settings
+from cefmp4.config_reading import load_settings
 from cefmp4.example_env import render
 
 EXAMPLE = Path(__file__).parents[2] / "example.env"
@@ -32,8 +35,24 @@ def test_a_copy_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     (tmp_path / ".env").write_text(uncommented(render()))
-    defaults = Settings(_env_file=None)  # type: ignore[call-arg]  # pydantic's own argument
-    assert Settings(_env_file=tmp_path / ".env") == defaults  # type: ignore[call-arg]
+    assert load_settings(tmp_path / ".env")[0] == Settings()
+
+
+def test_values_are_spelled_as_they_are_accepted() -> None:
+    kinds = {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum)
+    }
+    assert len(kinds) >= 6
+    for name, kind in kinds.items():
+        words = re.findall(r"[\w+]+", Settings.model_fields[name].description or "")
+        assert set(kind) <= set(words), f"{name}: {words}"
+        explained = render().partition(f"\n#{name.upper()}=")[0].rpartition("\n\n")[2]
+        spelled_otherwise = {
+            word for word in re.findall(r"[\w+]+", explained) if word.lower() in set(kind)
+        }
+        assert spelled_otherwise <= set(kind), explained
 
 
 def test_no_secret_has_a_value() -> None:

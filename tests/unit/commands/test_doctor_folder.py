@@ -12,7 +12,7 @@ from cefmp4.model.diagnosis import Diagnosis, Level
 
 
 def examined(folder: Path, **settings: object) -> dict[str, Diagnosis]:
-    found = examine_folder(Settings(_env_file=None, watch_dir=folder, **settings))  # type: ignore[arg-type,call-arg]  # pydantic's own argument
+    found = examine_folder(Settings(watch_dir=folder, **settings))  # type: ignore[arg-type]
     return {diagnosis.subject: diagnosis for diagnosis in found}
 
 

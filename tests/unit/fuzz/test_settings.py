@@ -67,6 +67,6 @@ def test_no_secret_is_ever_shown(name: str, value: str) -> None:
 def _load(environment: dict[str, str]) -> tuple[Settings | None, str]:
     with _environment(environment):
         try:
-            return load_settings(_env_file=None)[0], ""
+            return load_settings(env_file=None)[0], ""
         except SettingsError as error:
             return None, str(error)

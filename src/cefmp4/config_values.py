@@ -1,0 +1,155 @@
+"""Values as people write them, in `.env` files and in what passes those on: with blanks, quotes, in
+any case, as lists with commas or in JSON. Pure."""
+
+import ipaddress
+import json
+import re
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from cefmp4.model.names import check_key_template
+from cefmp4.model.rendition import HIGHEST_RUNG, LOWEST_RUNG
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
+_REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_QUOTES = "\"'"
+_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+
+
+def unquoted(text: str) -> str:
+    """Without blanks and one pair of quotes around it, which `docker run --env-file` leaves on."""
+    text = text.strip()
+    quote = text[:1]
+    if quote in _QUOTES and len(text) > 1 and text.endswith(quote) and text.count(quote) == 2:
+        return text[1:-1].strip()
+    return text
+
+
+def read_list(text: str) -> tuple[str, ...]:
+    """`a, b` or `["a", "b"]`. Raises ValueError for what was meant to be JSON and is not."""
+    text = unquoted(text)
+    words = _read_json(text) if _is_meant_as_json(text) else text.split(",")
+    return tuple(word for word in map(unquoted, words) if word)
+
+
+def _is_meant_as_json(text: str) -> bool:
+    """A pattern may begin with a bracket, too: [0-9]*.mp4."""
+    if not text.startswith("["):
+        return False
+    inner = text[1:].lstrip()
+    return inner[:1] in (*_QUOTES, "") or inner.startswith("]") or text.find("]") == len(text) - 1
+
+
+def _read_json(text: str) -> list[str]:
+    try:
+        words = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        words, reason = None, getattr(error, "msg", "it is nested too deeply")
+    else:
+        reason = "something in it is neither a text nor a number"
+    if not isinstance(words, list) or not all(_is_word(word) for word in words):
+        raise ValueError(
+            f'it is no JSON list, such as ["a", "b"], and no list with commas: {reason}'
+        )
+    return [str(word) for word in words]
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def any_case(kind: type[StrEnum], text: str) -> str:
+    """The value of `kind` that `text` spells, or `text` where there is none."""
+    lowered = unquoted(text).lower()
+    return next((member.value for member in kind if member.value.lower() == lowered), text)
+
+
+def log_level(text: str) -> str:
+    if text.upper() not in _LEVELS:
+        raise ValueError(f"allowed are {', '.join(_LEVELS)}")
+    return text.upper()
+
+
+def globs(given: tuple[str, ...]) -> tuple[str, ...]:
+    if not given:
+        raise ValueError("it needs at least one pattern, such as *.mp4")
+    return given
+
+
+def after_upload(text: str) -> str:
+    word, colon, folder = text.partition(":")
+    action = f"{word.strip().lower()}{colon}{folder.strip()}"
+    if action not in {"keep", "delete"} and not action.startswith("move:/"):
+        raise ValueError("allowed are keep, delete, move:/an/absolute/folder")
+    return action
+
+
+def job_kinds(given: tuple[str, ...]) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(kind.lower() for kind in given))
+    if kinds == ("none",):
+        return ()
+    if set(kinds) - {"hls"}:
+        raise ValueError("allowed are hls, none")
+    return kinds
+
+
+def rungs(given: tuple[int, ...]) -> tuple[int, ...]:
+    if not given or any(rung % 2 or not LOWEST_RUNG <= rung <= HIGHEST_RUNG for rung in given):
+        limits = f"from {LOWEST_RUNG} to {HIGHEST_RUNG}"
+        raise ValueError(f"it must be even numbers {limits}, such as 1080,720,360")
+    return tuple(sorted(set(given), reverse=True))
+
+
+def key_template(text: str) -> str:
+    check_key_template(text)
+    return text
+
+
+def bucket(name: str) -> str:
+    if not _BUCKET.fullmatch(name):
+        raise ValueError("it must be 3 to 63 letters, digits, dots, dashes or underscores")
+    return name
+
+
+def region(name: str) -> str:
+    if not _REGION.fullmatch(name):
+        raise ValueError("it must be letters, digits and dashes, such as us-east-1")
+    return name
+
+
+def endpoint(url: str) -> str | None:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("it must start with http:// or https://")
+    parts = urlsplit(url)
+    _ = parts.port  # raises for what is none
+    if not is_host(parts.hostname or ""):
+        # The client library takes no underscores either, which names of containers may have.
+        raise ValueError("its host must be letters, digits, dots and dashes, or an IP address")
+    if "?" in url or "#" in url or not url.isascii() or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError("it must end with the host, the port or a path")
+    return url.rstrip("/")
+
+
+def check_redis_url(url: str) -> None:
+    if not url.startswith(_REDIS_SCHEMES):
+        raise ValueError(f"it must start with one of {', '.join(_REDIS_SCHEMES)}")
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ValueError("its port must be a number up to 65535") from None
+
+
+def check_secret(text: str) -> None:
+    if len(text) < 16:
+        raise ValueError("it must have at least 16 characters")
+
+
+def is_host(text: str) -> bool:
+    if ":" not in text:
+        return len(text) <= 253 and _HOST.fullmatch(text) is not None
+    try:
+        return "%" not in text and ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
