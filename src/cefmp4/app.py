@@ -241,6 +241,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     if not settings.watch_dir.is_dir():
         raise SettingsError(f"WATCH_DIR={settings.watch_dir}: there is no such folder")
     metrics.streams.is_per_stream = settings.metrics_per_stream
+    metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(open_redis(settings))
         store = await stack.enter_async_context(open_store(settings, checkpoints))

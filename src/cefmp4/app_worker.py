@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from cefmp4 import proc
+from cefmp4 import metrics, proc
 from cefmp4.app import servers_away
 from cefmp4.clients import open_redis, open_store
 from cefmp4.config import GpuUse, Settings
@@ -45,6 +45,7 @@ async def work(
 ) -> None:
     """Takes jobs until `stop`. Metrics and health are on `port`; None: this process has them
     elsewhere."""
+    metrics.disk_folders.update(state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(open_redis(settings))
         store = await stack.enter_async_context(open_store(settings, checkpoints))

@@ -138,5 +138,5 @@ async def patiently(request: Callable[[], Awaitable[T]], *, what: str) -> T:
         except HEALABLE as error:
             if waiting.failures % _REPORT_EVERY == 0:
                 log.warning(f"{what} failed, trying again", reason=str(error))
-            metrics.failed_operations.labels(what.replace(" ", "_"), "").inc()
+            metrics.count_failure(what.replace(" ", "_"))
             await waiting.wait(error)

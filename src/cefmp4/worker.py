@@ -4,6 +4,7 @@ everything when it is told to stop."""
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -86,6 +87,8 @@ class JobRunner:
             self.is_taking_jobs = True
             await stop.wait()
             await self._drain()
+            with suppress(CefError):  # then it is forgotten a little later
+                await self._queue.ledger.leave(self._owner, self._procedures)
             intake_stop.set()
             await asyncio.wait({intake}, timeout=INTAKE_STOP_S)
             intake.cancel()
@@ -156,6 +159,7 @@ class JobRunner:
     async def _reconcile(self) -> None:
         while not self._is_stopping:
             try:
+                await self._queue.ledger.announce(self._owner, self._procedures)
                 await self._reconciler.step()
                 await asyncio.to_thread(self._workplace.sweep_others)
             except CefError as error:

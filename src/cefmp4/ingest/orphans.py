@@ -51,5 +51,5 @@ class OrphanSweeper:
             await self._store.abort_upload(upload.key, upload.upload_id)
             log.info("aborted an upload that no stream claims", key=upload.key)
         except CefError as error:
-            metrics.count_failure("orphan_abort", "")
+            metrics.count_failure("orphan_abort")
             log.warning("could not abort an orphan upload", key=upload.key, reason=str(error))

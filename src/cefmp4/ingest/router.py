@@ -129,15 +129,15 @@ class StreamRouter:
             self._come_back(work, pause=self.foreign_pause_s)
         except SourceError as error:
             log.error("cannot read a file", path=work.relpath, reason=str(error))  # noqa: TRY400
-            metrics.count_failure("read", "")
+            metrics.count_failure("read")
             self._come_back(work)
         except CefError as error:
             log.error("stream stopped", path=work.relpath, reason=str(error))  # noqa: TRY400
-            metrics.count_failure("failed", "")
+            metrics.count_failure("failed")
             self._come_back(work)
         except Exception:
             log.exception("stream crashed", path=work.relpath)
-            metrics.count_failure("crash", "")
+            metrics.count_failure("crash")
             self._come_back(work)
         finally:
             if self._work.get(work.relpath) is work:
@@ -161,6 +161,7 @@ class StreamRouter:
         processor = self.make_processor(admitted)
         work.processor = processor
         metrics.active_streams.inc()
+        metrics.streams.begin(stream.id)
         try:
             if stream.is_proven:
                 processor.end = End.STORED

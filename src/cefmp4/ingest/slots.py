@@ -25,6 +25,7 @@ class PartSlots:
         self._begun = 0  # parts so far
         self._empty = asyncio.Event()
         self._empty.set()
+        metrics.part_slots.set(max_parts)
 
     def __repr__(self) -> str:
         return f"<PartSlots in_flight={self._in_flight} waiting={len(self._waiting)}>"

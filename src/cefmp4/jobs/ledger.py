@@ -8,6 +8,7 @@ cefmp4:job:running         sorted set, by the end of the attempt's lease
 cefmp4:job:state:<state>   sorted set, by the time of the last change
 cefmp4:job:litter          set of failed jobs whose attempts may have left something behind
 cefmp4:job:fence           counter
+cefmp4:job:workers:<kind>  sorted set of the workers, by when they count as gone
 """
 
 import json
@@ -18,7 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from cefmp4.errors import InvariantError, PermanentError, RefusedError, UnknownJobError
-from cefmp4.jobs import scripts
+from cefmp4.jobs import presence, scripts
 from cefmp4.jobs.records import decode_job, encode_progress, encode_spec, to_bytes, to_text
 from cefmp4.model.job import (
     LANES,
@@ -26,6 +27,7 @@ from cefmp4.model.job import (
     MAX_PRIORITY,
     FailReason,
     Job,
+    JobKind,
     JobProgress,
     JobSpec,
     JobState,
@@ -220,6 +222,20 @@ class RedisLedger:
     async def stats(self, lane: Lane) -> QueueStats:
         ready, waiting, oldest = await self._link.run(scripts.STATS, words=[lane])
         return QueueStats(queued=int(ready), waiting=int(waiting), oldest_seconds=float(oldest))
+
+    async def announce(self, owner: str, kinds: Iterable[JobKind]) -> None:
+        """A worker lives; to be said again within PRESENCE_MS."""
+        for kind in kinds:
+            await self._link.run(
+                presence.ANNOUNCE, words=[kind, to_bytes(owner), presence.PRESENCE_MS]
+            )
+
+    async def leave(self, owner: str, kinds: Iterable[JobKind]) -> None:
+        for kind in kinds:
+            await self._link.call("ZREM", presence.key_of(kind), to_bytes(owner))
+
+    async def workers(self, kind: JobKind) -> int:
+        return int(await self._link.run(presence.COUNT, words=[kind]))
 
 
 @asynccontextmanager

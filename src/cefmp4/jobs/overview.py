@@ -23,8 +23,12 @@ async def measure_queues(
             waiting=sum(lane.waiting for lane in lanes),
             oldest_seconds=max(lane.oldest_seconds for lane in lanes),
         )
-        metrics.job_queue_depth.labels(kind).set(stats.queued + stats.waiting)
-        metrics.job_queue_age.labels(kind).set(stats.oldest_seconds)
+        metrics.queues_measured(
+            kind,
+            depth=stats.queued + stats.waiting,
+            age_s=stats.oldest_seconds,
+            workers=await ledger.workers(kind),
+        )
     return found
 
 

@@ -17,6 +17,8 @@ class Slots:
         self._free = dict(totals)
         self._needs = needs
         self._unslotted = 0
+        for slot, count in totals.items():
+            metrics.job_slots.labels(slot).set(count)
 
     def __repr__(self) -> str:
         return f"<Slots free: {self}>"

@@ -20,7 +20,6 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from cefmp4 import metrics
 from cefmp4.errors import (
     AccessDeniedError,
     CefError,
@@ -29,6 +28,7 @@ from cefmp4.errors import (
     SettingsError,
 )
 from cefmp4.log import redact
+from cefmp4.reachability import REDIS
 from cefmp4.storage.checkpoints_scripts import Script
 
 REQUEST_TIMEOUT_S = 5.0
@@ -55,7 +55,7 @@ class RedisLink:
             raise
         except _FOREIGN_ERRORS as error:
             raise await self.translate(error) from error
-        metrics.server_up.labels("redis").set(1)
+        REDIS.answered()
         return answer
 
     async def run(
@@ -75,7 +75,7 @@ class RedisLink:
             await self._client.connection_pool.disconnect(inuse_connections=False)
         translated = translated_error(error)
         if isinstance(translated, ServerUnreachableError):
-            metrics.server_up.labels("redis").set(0)
+            REDIS.failed(translated)
         return translated
 
     async def close(self) -> None:

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from botocore import xform_name
 
-from cefmp4 import metrics
 from cefmp4.errors import CefError, TransientError
+from cefmp4.reachability import S3
 from cefmp4.retry import bounded
 from cefmp4.storage.s3_errors import FOREIGN_ERRORS, translate
 
@@ -59,14 +59,13 @@ class S3Calls:
             except FOREIGN_ERRORS as error:
                 raise translate(operation, error) from None
 
-        up = metrics.server_up.labels("s3")
         try:
             result = await bounded(attempt, server="s3")
-        except TransientError:
-            up.set(0)
+        except TransientError as error:
+            S3.failed(error)
             raise
         except CefError:
-            up.set(1)  # a refusal is an answer
+            S3.answered()  # a refusal is an answer
             raise
-        up.set(1)
+        S3.answered()
         return result

@@ -30,6 +30,7 @@ class Probes:
     ) -> None:
         self._health = health
         self._measure = measure
+        self._disks: asyncio.Task[None] | None = None
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -40,14 +41,26 @@ class Probes:
         ]
 
     async def _metrics(self, _request: web.Request) -> web.Response:
+        await asyncio.gather(self._measure_in_time(), self._measure_disks())
+        health = self._health()
+        metrics.is_live.set(health.is_live)
+        metrics.is_ready.set(health.is_ready)
+        return web.Response(
+            body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def _measure_in_time(self) -> None:
         try:
             async with asyncio.timeout(MEASURE_S):
                 await self._measure()
         except (CefError, TimeoutError):
             pass  # cefmp4_server_up tells of it; all other metrics are worth having
-        return web.Response(
-            body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+
+    async def _measure_disks(self) -> None:
+        """One look at a time: on a mount that is dead it may take for ever."""
+        if self._disks is None or self._disks.done():
+            self._disks = asyncio.create_task(asyncio.to_thread(metrics.measure_disks))
+        await asyncio.wait({self._disks}, timeout=MEASURE_S)
 
     async def _livez(self, _request: web.Request) -> web.Response:
         health = self._health()

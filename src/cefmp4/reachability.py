@@ -1,0 +1,67 @@
+"""Whether a server answers, as told by every request to it. An outage is one line when it begins
+and one when it is over, however many requests it meets; cefmp4_server_up tells of it at once."""
+
+import contextvars
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from cefmp4 import metrics
+
+log = structlog.get_logger()
+
+# So long without a failure, and the outage is over: a Redis whose disk is full answers every
+# reading request between two writing ones that it refuses.
+SETTLED_S = 3.0
+
+
+class Reachability:
+    """`is_told`: whether this process is one that waits for its servers. A command that ends says
+    so by itself."""
+
+    is_told = False
+
+    def __init__(
+        self,
+        server: str,
+        name: str,
+        waiting: str,
+        *,
+        on_failure: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = server
+        self._name = name
+        self._waiting = waiting
+        self._on_failure = on_failure
+        self._clock = clock
+        self._began_at: float | None = None
+        self._failed_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Reachability {self._server} away_since={self._began_at}>"
+
+    def failed(self, error: BaseException) -> None:
+        metrics.server_up.labels(self._server).set(0)
+        self._on_failure()
+        self._failed_at = self._clock()
+        if self._began_at is None and self.is_told:
+            self._began_at = self._failed_at
+            self._tell(f"{self._name} does not answer: {self._waiting} wait", reason=str(error))
+
+    def answered(self) -> None:
+        metrics.server_up.labels(self._server).set(1)
+        if self._began_at is None or self._clock() - self._failed_at < SETTLED_S:
+            return
+        seconds, self._began_at = self._failed_at - self._began_at, None
+        self._tell(f"{self._name} answers again after {seconds:.0f} s")
+
+    def _tell(self, event: str, **fields: object) -> None:
+        """Without the ids of the stream or job whose request noticed it: it meets all of them."""
+        contextvars.Context().run(partial(log.warning, event, server=self._server, **fields))
+
+
+REDIS = Reachability("redis", "Redis", "uploads and jobs", on_failure=metrics.queues_unknown)
+S3 = Reachability("s3", "S3", "uploads and jobs")
