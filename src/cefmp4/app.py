@@ -25,6 +25,7 @@ from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.handover import Handover
+from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.observation import Clocks
@@ -93,7 +94,7 @@ def build_ingest(
     root = str(folder)
     prefix = names.static_prefix(settings.s3_key_template)
     polls = choose_mode(folder, settings.watch_mode) is WatchMode.POLLING
-    index, habits = FinishedIndex(), FolderHabits()
+    index, habits, identity = FinishedIndex(), FolderHabits(), Identity(hashing=hashing)
     slots = PartSlots(
         max_parts=settings.max_parts_in_flight, max_streams=settings.max_concurrent_streams
     )
@@ -107,7 +108,7 @@ def build_ingest(
             memory_bytes=settings.ffprobe_memory_bytes,
         ),
         slots=slots,
-        hashing=hashing,
+        identity=identity,
         bucket=settings.s3_bucket_name,
         watch_dir=root,
     )
@@ -131,6 +132,7 @@ def build_ingest(
         store=store,
         recovery=Recovery(store=store, hashing=hashing),
         survey=survey,
+        identity=identity,
         wall_clock=CLOCKS.wall,
     )
     patience = Patience(

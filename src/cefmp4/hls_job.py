@@ -22,6 +22,7 @@ from cefmp4.fallbacks import count_fallback
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.ports import JobResult, ObjectStore, ResultStore
+from cefmp4.watch.stamps import stamp_of_fd
 
 log = structlog.get_logger()
 
@@ -161,9 +162,7 @@ def _open_same(source: JobInput) -> int | None:
         fd = os.open(source.path, flags)
     except OSError:
         return None
-    facts = os.fstat(fd)
-    known = (source.inode, source.size, source.mtime_ns, source.ctime_ns)
-    if (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) != known:
+    if not source.stamp.is_unchanged(stamp_of_fd(fd)):
         os.close(fd)
         return None
     return fd

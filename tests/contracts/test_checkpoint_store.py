@@ -47,7 +47,7 @@ async def test_a_stream_comes_back_as_it_was_saved(store: CheckpointStore, path:
         part_sizing=PartSizing.EQUAL,
         sent_high=2**45,
         size=2**45 + 1,
-        stamp=FileStamp(2**63 - 1, 2**45, 1_700_000_000_123_456_789, 1_700_000_000_123_456_790),
+        stamp=FileStamp(2**63 - 1, 2**45, 1_700_000_000_123_456_789, 7, 2**62 + 1, 2**60),
         crc64=2**64 - 1,
         sha256="ab",
         etag="e",

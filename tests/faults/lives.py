@@ -21,6 +21,7 @@ from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.handover import Handover
+from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.observation import Clocks
@@ -29,7 +30,6 @@ from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.source import stamp_of
 from cefmp4.ingest.startup import Startup
 from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
@@ -37,6 +37,7 @@ from cefmp4.model.event import EventKind
 from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
+from cefmp4.watch.stamps import stamp_of
 from cefmp4.watch.tripwire import Tripwires
 
 NAME = "r.mp4"
@@ -136,7 +137,7 @@ class Life:
         self._admitted: Admitted | None = None
         self._running: StreamProcessor | None = None
         store, checkpoints, hashing = ground.store, ground.checkpoints, ground.hashing
-        index = FinishedIndex()
+        index, identity = FinishedIndex(), Identity(hashing=hashing)
         survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART))
         slots = PartSlots(max_parts=4, max_streams=4, quiet_s=0)
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
@@ -148,13 +149,14 @@ class Life:
             store=store,
             recovery=Recovery(store=store, hashing=hashing),
             survey=survey,
+            identity=identity,
             wall_clock=ground.time,
         )
         describer = Describer(
             store=store,
             probe=Seen(),
             slots=slots,
-            hashing=hashing,
+            identity=identity,
             bucket="b",
             watch_dir=str(ground.folder),
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 import structlog
 
 from cefmp4.errors import SourceError
+from cefmp4.ingest.identity import holds
 from cefmp4.ingest.source import SourceFile
-from cefmp4.model.stream import Stream
+from cefmp4.model.stream import FileStamp, Stream
 
 log = structlog.get_logger()
 
@@ -25,12 +26,15 @@ class Aftermath:
     def keeps(self) -> bool:
         return not self._delete and self._target is None
 
-    def apply(self, stream: Stream, source: SourceFile) -> None:
-        """Only ever touches the very bytes that were proven: the file must still be in its place
-        with the stamp it had."""
+    def apply(self, stream: Stream, source: SourceFile, proven: FileStamp | None) -> None:
+        """Only ever touches the very bytes that were proven. `proven`: the stamp of this very
+        descriptor when all of it was read for the proof; else it is read again now, whatever its
+        stamp says."""
+        before = source.look()
+        if proven is None or before.stamp != proven:
+            _require(holds(source, stream))
         look = source.look()
-        if not stream.is_proven or look.stamp != stream.stamp or not look.in_place:
-            raise SourceError("the file changed after its upload, so it stays where it is")
+        _require(stream.is_proven and look.in_place and look.stamp == before.stamp)
         if self._delete:
             os.unlink(source.path)
             log.info("local file deleted after upload", path=stream.relpath)
@@ -41,6 +45,11 @@ class Aftermath:
             goal.parent.mkdir(parents=True, exist_ok=True)
             _move(source.path, goal, stream.id)
             log.info("local file moved after upload", path=stream.relpath, target=str(goal))
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise SourceError("the file changed after its upload, so it stays where it is")
 
 
 def _move(path: str, goal: Path, stream_id: str) -> None:

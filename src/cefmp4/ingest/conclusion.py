@@ -14,7 +14,7 @@ from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import SourceFile
 from cefmp4.ingest.uploader import FormerGeneration
-from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports import CheckpointStore
 from cefmp4.retry import patiently
 
@@ -52,7 +52,7 @@ class Conclusion:
             await self._put_back(processor, former)
             return await self._has_changed(processor)
         if processor.end is End.STORED:
-            await self.finish(record, source)
+            await self.finish(record, source, processor.proven)
         elif processor.end in (End.FAILED, End.DROPPED):
             self._index.add(record.stream)
         await record.release()
@@ -62,28 +62,35 @@ class Conclusion:
             return await self._has_changed(processor)
         return (await asyncio.to_thread(source.look)).is_replaced
 
-    async def finish(self, record: StreamRecord, source: SourceFile | None) -> None:
+    async def finish(
+        self, record: StreamRecord, source: SourceFile | None, proven: FileStamp | None = None
+    ) -> None:
         """From the proven object to the end. A crash on the way repeats it from the start, which
-        changes nothing: the document is the same, the job is known, the local file is gone."""
-        stream = record.stream
+        changes nothing: the document is the same, the job is known, the local file is gone.
+        `proven`: see Aftermath."""
+        stream, has_left = record.stream, source is None
         if stream.state is StreamState.STORED:
             await self._describer.describe(record, source)
             has_jobs = await self._handover.submit(stream)
             if source is not None:
-                await self._treat_local_file(stream, source)
+                has_left = await self._treat_local_file(stream, source, proven)
             await record.move_to(StreamState.DESCRIBED)
             if has_jobs:
                 await record.move_to(StreamState.HANDED_OVER)
         elif stream.state is StreamState.DESCRIBED and await self._handover.submit(stream):
             await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
         log.info("stored and proven", path=stream.relpath, bytes=stream.size, key=stream.key)
-        self._index.add(stream)
+        if has_left:
+            self._index.show(stream)
+        else:
+            self._index.add(stream)
 
     @staticmethod
     async def _has_changed(processor: StreamProcessor) -> bool:
         look = await asyncio.to_thread(processor.source.look)
-        is_other = look.in_place and look.stamp != processor.record.stream.stamp
-        return look.is_replaced or is_other
+        stamp = processor.record.stream.stamp
+        is_same = stamp is not None and stamp.is_unchanged(look.stamp)
+        return look.is_replaced or (look.in_place and not is_same)
 
     async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
         """Only the dates of the file changed: the former generation goes on, with the new dates."""
@@ -97,10 +104,15 @@ class Conclusion:
         self._index.add(stream)
         log.info("only the dates of a stored file changed", path=stream.relpath)
 
-    async def _treat_local_file(self, stream: Stream, source: SourceFile) -> None:
+    async def _treat_local_file(
+        self, stream: Stream, source: SourceFile, proven: FileStamp | None
+    ) -> bool:
+        """Whether it is gone from its place."""
         if self._aftermath.keeps:
-            return
+            return False
         try:
-            await asyncio.to_thread(self._aftermath.apply, stream, source)
+            await asyncio.to_thread(self._aftermath.apply, stream, source, proven)
         except (SourceError, OSError) as error:
             log.warning("the local file stays", path=stream.relpath, reason=str(error))
+            return False
+        return True

@@ -3,15 +3,15 @@
 import asyncio
 import hashlib
 import time
-from concurrent.futures import Executor
 from functools import partial
 
 import structlog
 
 from cefmp4 import metrics
+from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.source import ShortFileError, SourceFile, crc_of, hash_range
+from cefmp4.ingest.source import SourceFile, crc_of
 from cefmp4.metadata.document import build_document, parse_document, to_json
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
@@ -34,7 +34,7 @@ class Describer:
         store: ObjectStore,
         probe: MediaProbe,
         slots: PartSlots,
-        hashing: Executor,
+        identity: Identity,
         bucket: str,
         watch_dir: str,
     ) -> None:
@@ -43,18 +43,21 @@ class Describer:
         self._bucket = bucket
         self._watch_dir = watch_dir
         self._slots = slots
-        self._hashing = hashing
+        self._identity = identity
         self._probing = asyncio.Semaphore(MAX_PROBES)
 
     async def describe(self, record: StreamRecord, source: SourceFile | None) -> None:
-        """`source` None: the local file is gone, which it may be because this was done before."""
+        """`source` None: the local file is gone, which it may be because this was done before.
+        Where it holds other bytes by now, it is as good as gone."""
         stream = record.stream
+        if source is not None and not await self._is_proven_still(source, stream):
+            source = None
         if source is None and await self._was_described(stream):
             return
         await self._slots.quiet(PATIENCE_S)  # sending is more urgent than describing
         if not stream.sha256:
-            stream.sha256 = await self._sha256(record, source)
-        media = await self._look_into(record, source)
+            stream.sha256 = await self._sha256(stream, source)
+        media = await self._look_into(stream, source)
         stream.playable = media.playable
         document = to_json(
             build_document(
@@ -78,6 +81,13 @@ class Describer:
         )
         metrics.stream_described(stream, time.time())
 
+    async def _is_proven_still(self, source: SourceFile, stream: Stream) -> bool:
+        """A rename or a touch changes the stamp, not the bytes; it is rare enough to read them."""
+        stamp = await asyncio.to_thread(source.stamp)
+        if stream.stamp is not None and stream.stamp.is_unchanged(stamp):
+            return True
+        return await self._identity.holds(source, stream)
+
     async def _was_described(self, stream: Stream) -> bool:
         """A document that was made from the local file is better than what can be made now."""
         if not await patiently(
@@ -91,10 +101,10 @@ class Describer:
         )
         return facts is not None and (facts.stream_id, facts.etag) == (stream.id, stream.etag)
 
-    async def _sha256(self, record: StreamRecord, source: SourceFile | None) -> str:
+    async def _sha256(self, stream: Stream, source: SourceFile | None) -> str:
         """Of the proven bytes: from the local file if it still has them, else from the object."""
-        stream, digest = record.stream, hashlib.sha256()
-        if source is not None and await self._holds(source, stream, also=(digest,)):
+        digest = hashlib.sha256()
+        if source is not None and await self._identity.holds(source, stream, also=(digest,)):
             return digest.hexdigest()
         digest = hashlib.sha256()
         for start in range(0, stream.size, READ_BACK_BYTES):
@@ -105,25 +115,10 @@ class Describer:
             await asyncio.to_thread(digest.update, data)
         return digest.hexdigest()
 
-    async def _holds(
-        self, source: SourceFile, stream: Stream, *, also: tuple["hashlib._Hash", ...] = ()
-    ) -> bool:
-        """Whether the local file has the proven bytes, whatever its dates say."""
-        if source.stamp().size != stream.size:
-            return False  # without reading it
-        read = partial(hash_range, source.fd, 0, stream.size, also=also)
-        try:
-            crc64 = await asyncio.get_running_loop().run_in_executor(self._hashing, read)
-        except ShortFileError:
-            return False
-        return crc64 == stream.crc64 and source.stamp().size == stream.size
-
-    async def _look_into(self, record: StreamRecord, source: SourceFile | None) -> MediaInfo:
-        stream = record.stream
+    async def _look_into(self, stream: Stream, source: SourceFile | None) -> MediaInfo:
         if source is None:
-            return MediaInfo(reason="the local file went before it could be examined")
-        # A rename or a touch changes the stamp, not the bytes; it is rare enough to read them.
-        if source.stamp() != stream.stamp and not await self._holds(source, stream):
+            return MediaInfo(reason="the local file went or changed before it could be examined")
+        if not await self._is_proven_still(source, stream):  # this may be a while later
             return MediaInfo(reason="the local file changed before it could be examined")
         async with self._probing:
             media = await self._probe.probe(source.path, source.fd)

@@ -27,8 +27,12 @@ class FinishedIndex:
     def __len__(self) -> int:
         return len(self._by_path)
 
-    def add(self, stream: Stream) -> None:
+    def show(self, stream: Stream) -> None:
+        """One that ended and has no file any more."""
         self.latest.append(stream)
+
+    def add(self, stream: Stream) -> None:
+        self.show(stream)
         if stream.stamp is None:
             return
         self._by_path[stream.relpath] = Finished(
@@ -41,16 +45,16 @@ class FinishedIndex:
 
     def has(self, relpath: str, stamp: FileStamp) -> bool:
         known = self._by_path.get(relpath)
-        return known is not None and known.stamp == stamp
+        return known is not None and known.stamp.is_unchanged(stamp)
 
     def former_path_of(self, stamp: FileStamp) -> str | None:
-        """The path under which this very content was finished: a candidate for a rename."""
+        """The path under which this file may have been finished: a candidate for a rename, and no
+        more than that, because another file may have got its inode, size and date."""
         relpath = self._by_inode.get(stamp.inode)
         known = self._by_path.get(relpath) if relpath is not None else None
         if known is None or not known.is_proven:
             return None
-        same = (known.stamp.size, known.stamp.mtime_ns) == (stamp.size, stamp.mtime_ns)
-        return relpath if same else None
+        return relpath if known.stamp.has_size_and_date_of(stamp) else None
 
     def remove(self, relpath: str) -> None:
         known = self._by_path.pop(relpath, None)

@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 
 from cefmp4.errors import LeaseLostError, SourceError
+from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery
@@ -63,15 +64,17 @@ class Intake:
         store: ObjectStore,
         recovery: Recovery,
         survey: Survey,
+        identity: Identity,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._root = root
+        self.root = root
         self._naming = naming
         self._index = index
         self._checkpoints = checkpoints
         self._store = store
         self._recovery = recovery
         self._survey = survey
+        self._identity = identity
         self._wall_clock = wall_clock
         self.holdings: Holdings | None = None  # set while Redis has forgotten what S3 knows
 
@@ -79,7 +82,7 @@ class Intake:
         """None: nothing to do (finished, gone, still being downloaded). Raises SourceError for what
         cannot be read, and ForeignStreamError."""
         try:
-            source = await asyncio.to_thread(SourceFile.open, self._root, relpath)
+            source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
         except FileNotFoundError:
             return None
         if await asyncio.to_thread(is_being_downloaded, source.path):
@@ -110,9 +113,11 @@ class Intake:
             return await self._begin(source, stamp)
         if not known.is_final and not known.is_proven:
             return await self._resume(known, source)
-        if known.state is StreamState.STORED and known.stamp == stamp:
+        if known.state is StreamState.STORED:
+            # Whatever the file holds now: first the object that is there gets its document.
             return await self._resume(known, source)
-        if known.stamp == stamp and not _may_start_again(known):
+        is_unchanged = known.stamp is not None and known.stamp.is_unchanged(stamp)
+        if is_unchanged and not _may_start_again(known):
             self._index.add(known)
             return None
         return await self._begin(source, stamp, previous=known)
@@ -122,10 +127,16 @@ class Intake:
         former_path = self._index.former_path_of(stamp)
         if former_path is None or former_path == source.relpath:
             return False
-        if await asyncio.to_thread(_exists, self._root, former_path):
+        former = self._index.get(former_path)
+        if former is None or await asyncio.to_thread(
+            _is_in_place, self.root, former_path, former.stamp, stamp
+        ):
             return False  # a hard link, or a copy: a file of its own
-        stream = await self._load_finished(former_path)
-        if stream is None:
+        stream = await self._load(former.stream_id)
+        if stream is None or not stream.is_proven:
+            return False
+        if not await self._identity.is_file_of(source, stamp, stream):
+            self._index.remove(former_path)  # its file is gone, and another has its inode
             return False
         stream.relpath, stream.stamp = source.relpath, stamp
         if not await self.write_finished(stream):
@@ -135,11 +146,24 @@ class Intake:
         log.info("a finished file was renamed", path=source.relpath, former=former_path)
         return True
 
-    async def _load_finished(self, relpath: str) -> Stream | None:
-        known = self._index.get(relpath)
-        if known is None:
+    async def stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
+        """None where the file of that name is not the one of the stream, which may not be proven
+        yet."""
+        try:
+            source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
+        except (FileNotFoundError, SourceError):
             return None
-        return await self._load(known.stream_id)
+        with source:
+            stamp = source.stamp()
+            if stream.is_proven:
+                is_same = await self._identity.is_file_of(source, stamp, stream)
+            else:
+                load_parts = partial(self._load_parts, stream.id)
+                is_same = await self._identity.is_growing_file_of(source, stream, load_parts)
+        return stamp if is_same else None
+
+    async def _load_parts(self, stream_id: str) -> dict[int, Part]:
+        return await patiently(lambda: self._checkpoints.load_parts(stream_id), what="part lookup")
 
     async def _load(self, stream_id: str | None) -> Stream | None:
         if stream_id is None:
@@ -178,11 +202,7 @@ class Intake:
         )
         if lease is None:
             raise ForeignStreamError
-        parts = (
-            await patiently(lambda: self._checkpoints.load_parts(stream.id), what="part lookup")
-            if keep_parts
-            else {}
-        )
+        parts = await self._load_parts(stream.id) if keep_parts else {}
         return StreamRecord(
             stream=stream,
             lease=lease,
@@ -241,9 +261,7 @@ class Intake:
     async def _former_of(self, previous: Stream) -> FormerGeneration | None:
         if not previous.is_proven:
             return None
-        parts = await patiently(
-            lambda: self._checkpoints.load_parts(previous.id), what="part lookup"
-        )
+        parts = await self._load_parts(previous.id)
         stored = await patiently(lambda: self._store.head(previous.key), what="object check")
         if stored is None or (stored.size, stored.etag) != (previous.size, previous.etag):
             return None
@@ -313,9 +331,12 @@ def _may_start_again(stream: Stream) -> bool:
     return stream.state is StreamState.DROPPED or stream.reason.startswith(("missing", "truncated"))
 
 
-def _exists(root: str, relpath: str) -> bool:
+def _is_in_place(root: str, relpath: str, then: FileStamp, elsewhere: FileStamp) -> bool:
+    """Whether the name still leads to the file that was finished there: to the very one that has
+    another name as well, or to one that nobody has changed. Blocking."""
     try:
-        SourceFile.open(root, relpath).close()
+        with SourceFile.open(root, relpath) as source:
+            now = source.stamp()
     except (FileNotFoundError, SourceError):
         return False
-    return True
+    return (now.device, now.inode) == (elsewhere.device, elsewhere.inode) or then.is_unchanged(now)

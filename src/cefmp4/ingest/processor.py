@@ -23,7 +23,7 @@ from cefmp4.ingest.source import Look, SourceFile
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES, Part, PartPlan
-from cefmp4.model.stream import StreamState
+from cefmp4.model.stream import FileStamp, StreamState
 from cefmp4.watch.tripwire import Tripwires, TripwireState
 
 log = structlog.get_logger()
@@ -81,6 +81,7 @@ class StreamProcessor:
         self._proof_failures = 0
         self._next_part_at = 0
         self.end: End | None = None
+        self.proven: FileStamp | None = None  # of this open file, when all of it had been read
 
     def __repr__(self) -> str:
         return f"<StreamProcessor {self.record!r} disturbed={self._disturbed}>"
@@ -291,6 +292,7 @@ class StreamProcessor:
     async def _mark_stored(self, proof: Proof) -> None:
         stream = self.record.stream
         stream.size, stream.stamp = proof.stamp.size, proof.stamp
+        self.proven = proof.stamp
         stream.crc64, stream.sha256 = proof.crc64, proof.sha256
         stream.completed_at = self._clocks.wall()
         if not stream.closed_at:

@@ -32,6 +32,7 @@ class Work:
     task: "asyncio.Task[None] | None" = None
     processor: StreamProcessor | None = None
     again: bool = False  # something happened that the present run may have missed
+    was_deleted: bool = False  # the name went before it was known what is finished there
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class StreamRouter:
     foreign_pause_s: float
     _work: dict[str, Work] = field(default_factory=dict)
     _comebacks: dict[str, Comeback] = field(default_factory=dict)
+    _processors: list[StreamProcessor] = field(default_factory=list)
     _active: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ class StreamRouter:
 
     @property
     def processors(self) -> list[StreamProcessor]:
-        return [work.processor for work in self._work.values() if work.processor is not None]
+        return list(self._processors)
 
     @property
     def records(self) -> list[StreamRecord]:
@@ -82,8 +84,7 @@ class StreamRouter:
             if event.kind is EventKind.MOVE and event.moved_from is not None:
                 self._move(event.moved_from, event.relpath)
             elif event.kind is EventKind.DELETE:
-                self._wake(event)
-                if event.relpath not in self._work:
+                if not self._wake(event):
                     self.conclusion.forget_path(event.relpath)
             elif not self._wake(event) and self.selection.wants(event.relpath):
                 self.start(event.relpath)
@@ -92,6 +93,8 @@ class StreamRouter:
         work = self._work.get(event.relpath)
         if work is None:
             return False
+        if event.kind in (EventKind.DELETE, EventKind.CREATE):
+            work.was_deleted = event.kind is EventKind.DELETE
         if work.processor is None:
             work.again = event.kind is not EventKind.DELETE
         else:
@@ -99,19 +102,25 @@ class StreamRouter:
         return True
 
     def _move(self, old: str, new: str) -> None:
-        work = self._work.get(old)
-        is_wanted = self.selection.wants(new)
-        if work is None or work.processor is None:
-            if is_wanted and new not in self._work:
-                self.start(new)
-            return
-        if is_wanted and new not in self._work:
-            self._work[new] = self._work.pop(old)
-            work.relpath = new
-            work.processor.renamed(new)
-            log.info("renamed while uploading", path=new, former=old)
-        else:
+        """What an event says of an active stream is true only if the disk says so: it may be late,
+        or made of two looks at a folder, between which another file got the same inode."""
+        work, is_free = self._work.get(old), new not in self._work
+        is_wanted = is_free and self.selection.wants(new)
+        if work is not None and work.processor is not None:
+            if is_wanted and work.processor.source.is_found_at(new):
+                self._go_on_under(new, work, work.processor)
+                return
             work.processor.notify(EventKind.DELETE)
+        if is_wanted:
+            self.start(new)
+
+    def _go_on_under(self, new: str, work: Work, processor: StreamProcessor) -> None:
+        log.info("renamed while uploading", path=new, former=work.relpath)
+        del self._work[work.relpath]
+        self._work[new] = work
+        work.relpath, work.was_deleted = new, False
+        work.again = work.again or processor.end is not None  # its record may be written already
+        processor.renamed(new)
 
     # Work.
 
@@ -140,17 +149,23 @@ class StreamRouter:
             metrics.count_failure("crash")
             self._come_back(work)
         finally:
-            if self._work.get(work.relpath) is work:
-                del self._work[work.relpath]
+            self._leave(work)
         if work.again and work.relpath not in self._work:
             self.start(work.relpath)
 
+    def _leave(self, work: Work) -> None:
+        """A name that went before its end was known is forgotten now: no event comes after."""
+        if self._work.get(work.relpath) is work:
+            del self._work[work.relpath]
+            if work.was_deleted:
+                self.conclusion.forget_path(work.relpath)
+
     async def _work_on(self, work: Work) -> None:
         work.again = False
-        former_path = await asyncio.to_thread(self._find_renamed, work.relpath)
-        if former_path is not None:
-            del self._work[work.relpath]
-            self._move(former_path, work.relpath)
+        renamed = await asyncio.to_thread(_find_renamed, self.processors, work.relpath)
+        former = self._work.get(renamed.source.relpath) if renamed is not None else None
+        if renamed is not None and former is not None and former.processor is renamed:
+            self._go_on_under(work.relpath, former, renamed)
             return
         admitted = await self.intake.admit(work.relpath)
         self._comebacks.pop(work.relpath, None)
@@ -160,6 +175,7 @@ class StreamRouter:
         structlog.contextvars.bind_contextvars(stream_id=stream.id)
         processor = self.make_processor(admitted)
         work.processor = processor
+        self._processors.append(processor)
         metrics.active_streams.inc()
         metrics.streams.begin(stream.id)
         try:
@@ -173,15 +189,8 @@ class StreamRouter:
             metrics.active_streams.dec()
             metrics.streams.end(stream.id, self.clocks.monotonic())
             work.processor = None
+            self._processors.remove(processor)
             admitted.source.close()
-
-    def _find_renamed(self, relpath: str) -> str | None:
-        """The former path of an active stream whose file has this name now: where events do not
-        tell of renames, a growing file shows up as a new one. Blocking."""
-        for processor in self.processors:
-            if processor.source.relpath != relpath and processor.source.is_found_at(relpath):
-                return processor.source.relpath
-        return None
 
     async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
         try:
@@ -220,3 +229,12 @@ class StreamRouter:
         """Parts on the wire may arrive; then everything stops where it is, as after a crash."""
         await self.slots.drain(timeout_s)
         await cancel_all(work.task for work in self._work.values() if work.task is not None)
+
+
+def _find_renamed(processors: list[StreamProcessor], relpath: str) -> StreamProcessor | None:
+    """The active stream whose file has this name now: where events do not tell of renames, a
+    growing file shows up as a new one. Blocking."""
+    for processor in processors:
+        if processor.source.relpath != relpath and processor.source.is_found_at(relpath):
+            return processor
+    return None

@@ -13,14 +13,11 @@ from awscrt import checksums
 from cefmp4.errors import SourceError
 from cefmp4.model.object import FileRange
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.stamps import birth_ns, stamp_of
 
 READ_BYTES = 1024 * 1024  # fits the processor's cache, so that hashing re-reads nothing from memory
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-
-def stamp_of(facts: os.stat_result) -> FileStamp:
-    return FileStamp(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,11 @@ class SourceFile:
     """Every method blocks on the disk and belongs into a thread, except where a caller knows that
     the file system is local and the call is a plain fstat."""
 
-    def __init__(self, root: str, relpath: str, fd: int, device: int) -> None:
+    def __init__(self, root: str, relpath: str, fd: int, birth_ns: int) -> None:
         self.root = root
         self.relpath = relpath
         self.fd = fd
-        self.device = device
+        self.birth_ns = birth_ns
 
     def __repr__(self) -> str:
         return f"<SourceFile {self.relpath!r} fd={self.fd}>"
@@ -65,7 +62,7 @@ class SourceFile:
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             raise SourceError("it is not a regular file")
-        return cls(root, relpath, fd, facts.st_dev)
+        return cls(root, relpath, fd, birth_ns(fd))
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -88,24 +85,23 @@ class SourceFile:
         return f"{self.root}/{self.relpath}"
 
     def stamp(self) -> FileStamp:
-        return stamp_of(os.fstat(self.fd))
+        return stamp_of(os.fstat(self.fd), self.birth_ns)
 
     def look(self) -> Look:
         mine = os.fstat(self.fd)
         try:
             named = os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            return Look(stamp_of(mine), in_place=False)
+            return Look(stamp_of(mine, self.birth_ns), in_place=False)
         in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
-        return Look(stamp_of(mine), in_place, is_replaced=not in_place)
+        return Look(stamp_of(mine, self.birth_ns), in_place, is_replaced=not in_place)
 
     def is_found_at(self, relpath: str) -> bool:
-        """Whether this file left its name and has that one now."""
+        """Whether this file left its name and has that one now. While it is open, no other file can
+        get its inode."""
         try:
             there = os.lstat(f"{self.root}/{relpath}")
-            return (there.st_dev, there.st_ino) == (self.device, self.stamp().inode) and not (
-                self.look().in_place
-            )
+            return os.path.samestat(there, os.fstat(self.fd)) and not self.look().in_place
         except OSError:
             return False
 

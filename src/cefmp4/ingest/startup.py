@@ -76,18 +76,27 @@ class Startup:
         by_inode = {stamp.inode: relpath for relpath, stamp in found.items()}
         paths = []
         for stream in unfinished:
-            if stream.relpath in found:
+            there = found.get(stream.relpath)
+            is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
+            has_moved = not is_in_place and await self._lead_to_new_name(stream, by_inode)
+            if has_moved or there is not None:  # another file in its place may be a new copy of it
                 paths.append(stream.relpath)
-                continue
-            new_path = by_inode.get(stream.stamp.inode) if stream.stamp else None
-            if new_path is not None and self._index.get(new_path) is None:
-                log.info("renamed while we were away", path=new_path, former=stream.relpath)
-                stream.relpath = new_path
-                await self._intake.write_finished(stream)
-                paths.append(new_path)
             else:
                 await self._end_missing(stream)
         return paths
+
+    async def _lead_to_new_name(self, stream: Stream, by_inode: Mapping[int, str]) -> bool:
+        """Inodes are used again: only a file that is proven to be its own goes on as a stream."""
+        new_path = by_inode.get(stream.stamp.inode) if stream.stamp else None
+        if new_path is None or new_path == stream.relpath or self._index.get(new_path) is not None:
+            return False
+        stamp = await self._intake.stamp_of_file_of(stream, new_path)
+        if stamp is None:
+            return False
+        log.info("renamed while we were away", path=new_path, former=stream.relpath)
+        stream.relpath, stream.stamp = new_path, stamp
+        await self._intake.write_finished(stream)
+        return True
 
     async def _end_missing(self, stream: Stream) -> None:
         try:

@@ -167,12 +167,15 @@ class Survey:
         return parts if etag == stream.etag else {}
 
     async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Found | None:
-        """A finished stream as its document in S3 tells it."""
+        """A finished stream as its document in S3 tells it. Nobody looks at the file here: `stamp`
+        is what was remembered of the proven bytes, and is only worth as much as that."""
         stored = await patiently(lambda: self._store.head(key), what="object check")
         if stored is None or stored.size != stamp.size:
             return None
         facts = parse_document(await self._read(names.metadata_key(key)))
-        return self._described(stored, relpath, stamp, facts) if facts else None
+        if facts is None or (facts.etag, facts.size) != (stored.etag, stamp.size):
+            return None  # another object lies under this key by now
+        return self._described(stored, relpath, stamp, facts)
 
     def _described(
         self, stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts

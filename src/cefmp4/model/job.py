@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from cefmp4.errors import InvariantError
-from cefmp4.model.stream import Stream
+from cefmp4.model.stream import FileStamp, Stream
 
 MAX_PRIORITY = 100  # jobs of a higher priority start first; 0 is what hand-over uses
 MAX_ERROR_CHARS = 2000
@@ -86,7 +86,7 @@ def check_move(job_id: str, state: JobState, target: JobState) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInput:
     """What the job works on: an object, and the local file it was made of where there is one.
-    The file is the same only while its size and its two times are those of the proven bytes."""
+    `inode` to `device` say which file, and which content of it, as in a FileStamp."""
 
     bucket: str = ""
     key: str = ""
@@ -97,6 +97,14 @@ class JobInput:
     inode: int = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
+    birth_ns: int = 0  # 0: not known
+    device: int = 0
+
+    @property
+    def stamp(self) -> FileStamp:
+        return FileStamp(
+            self.inode, self.size, self.mtime_ns, self.ctime_ns, self.birth_ns, self.device
+        )
 
     @property
     def name(self) -> str:
@@ -126,6 +134,8 @@ def input_of_stream(stream: Stream, *, bucket: str, folder: str) -> JobInput:
         inode=stamp.inode if stamp else 0,
         mtime_ns=stamp.mtime_ns if stamp else 0,
         ctime_ns=stamp.ctime_ns if stamp else 0,
+        birth_ns=stamp.birth_ns if stamp else 0,
+        device=stamp.device if stamp else 0,
     )
 
 

@@ -37,13 +37,45 @@ FINAL_STATES = frozenset({S.DESCRIBED, S.HANDED_OVER, S.FAILED, S.DROPPED})
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What identifies one content of one file: if it is unchanged, so are the bytes. The change
-    time is in it because nobody can set it, unlike the modification time."""
+    """What identifies one content of one file. The change time is in it because nobody can set it,
+    unlike the modification time; the birth time because inode numbers are used again at once.
+
+    Never compare two of them with `==` where one was written down: device numbers change with a
+    boot or a mount, and what an older version wrote down knows no birth."""
 
     inode: int
     size: int
     mtime_ns: int
     ctime_ns: int
+    birth_ns: int = 0  # 0: not known
+    device: int = 0  # 0: not known
+
+    def is_unchanged(self, other: "FileStamp") -> bool:
+        """Of two looks at the same path: whether it led to the same bytes both times."""
+        return (
+            self.inode == other.inode
+            and self.ctime_ns == other.ctime_ns
+            and self.mtime_ns == other.mtime_ns
+            and self.size == other.size
+            and (self.birth_ns == other.birth_ns or not (self.birth_ns and other.birth_ns))
+        )
+
+    def is_same_file(self, other: "FileStamp") -> bool | None:
+        """Whatever its name and content: whether both are of one file. None where that cannot be
+        told, so that only the bytes can: a birth or a device is not known, or the devices have
+        different numbers, which a boot may have given to one and the same."""
+        if self.inode != other.inode or (self.birth_ns != other.birth_ns and self._knows(other)):
+            return False
+        is_proof = self._knows(other) and self.device != 0 and self.device == other.device
+        return True if is_proof else None
+
+    def _knows(self, other: "FileStamp") -> bool:
+        return self.birth_ns != 0 and other.birth_ns != 0
+
+    def has_size_and_date_of(self, other: "FileStamp") -> bool:
+        """What a rename keeps, and what two files may well have in common: a reason to look
+        closer, and no proof of anything."""
+        return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,6 +24,7 @@ def _defaults() -> dict[str, Any]:
 
 _STREAM_DEFAULTS = _defaults()
 _STREAM_FIELDS = frozenset(_STREAM_DEFAULTS)
+_ORIGIN = "origin"  # birth and device of the file, beside a stamp that older versions can read
 _VIEW_FIELDS = frozenset(field.name for field in fields(StreamView))
 
 
@@ -47,6 +48,8 @@ def encode_stream(stream: Stream) -> bytes:
     stamp = stream.stamp
     if stamp is not None:
         record["stamp"] = [stamp.inode, stamp.size, stamp.mtime_ns, stamp.ctime_ns]
+        if stamp.birth_ns or stamp.device:
+            record[_ORIGIN] = [stamp.birth_ns, stamp.device]
     return to_bytes(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
 
 
@@ -54,6 +57,7 @@ def decode_stream(raw: bytes) -> Stream:
     """Raises InvariantError for what is no record of ours."""
     try:
         record = json.loads(to_text(raw))
+        origin = record.pop(_ORIGIN, ())
         if not record.keys() <= _STREAM_FIELDS:
             record = {name: value for name, value in record.items() if name in _STREAM_FIELDS}
         if "state" in record:
@@ -61,7 +65,7 @@ def decode_stream(raw: bytes) -> Stream:
         if "part_sizing" in record:
             record["part_sizing"] = PartSizing(record["part_sizing"])
         if "stamp" in record:
-            record["stamp"] = FileStamp(*record["stamp"])
+            record["stamp"] = FileStamp(*record["stamp"], *origin)
         return Stream(**record)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvariantError(f"a stream record in Redis cannot be read: {error}") from error

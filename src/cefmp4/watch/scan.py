@@ -184,7 +184,7 @@ def compare(previous: Mapping[str, FileStamp], current: ScanResult) -> list[Stre
     events = list(_in_order(moves))
     for relpath, stamp in entries.items():
         before = previous.get(relpath)
-        if relpath in moves or before == stamp:
+        if relpath in moves or (before is not None and before.is_unchanged(stamp)):
             continue
         is_new = before is None or relpath in sources
         kind = EventKind.CREATE if is_new else EventKind.WRITE

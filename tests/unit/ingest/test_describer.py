@@ -13,6 +13,7 @@ from tests.fake_checkpoints import FakeCheckpointStore
 from tests.fakes import FakeObjectStore
 
 from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.source import SourceFile, crc_of
@@ -113,7 +114,7 @@ def _describer(store: FakeObjectStore, hashing: ThreadPoolExecutor) -> Describer
         store=store,
         probe=Seen(),
         slots=PartSlots(max_parts=1, max_streams=1),
-        hashing=hashing,
+        identity=Identity(hashing=hashing),
         bucket="b",
         watch_dir="/",
     )

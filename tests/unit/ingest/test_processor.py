@@ -15,6 +15,7 @@ from tests.fakes import FakeObjectStore
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.observation import Clocks
@@ -84,6 +85,7 @@ class World:
             survey=Survey(
                 store=self.store, prefix="streams/", hashing=self.hashing, plan=PartPlan(PART)
             ),
+            identity=Identity(hashing=self.hashing),
             wall_clock=self.clock,
         )
         admitted = await intake.admit(name)
@@ -122,6 +124,7 @@ class World:
         processor = await self.admit(name)
         assert processor is not None
         assert await self.finish(processor) is End.STORED
+        await processor.record.move_to(StreamState.DESCRIBED)
         self.index.add(processor.record.stream)
         await processor.record.release()
         return processor

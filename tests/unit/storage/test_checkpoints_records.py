@@ -31,7 +31,7 @@ def test_streams(path: str, state: StreamState, number: int, at: float, inode: i
         part_base=number,
         crc64=number,
         updated_at=at,
-        stamp=None if inode is None else FileStamp(inode, number, number, number),
+        stamp=None if inode is None else FileStamp(inode, number, number, number, inode, number),
         labels={path: path},
     )
     assert decode_stream(encode_stream(stream)) == stream
@@ -52,6 +52,16 @@ def test_a_record_is_compact() -> None:
 def test_fields_of_a_later_version_are_ignored() -> None:
     record = {"id": "s", "relpath": "a", "part_base": 1, "from_the_future": [1]}
     assert decode_stream(json.dumps(record).encode()) == Stream(id="s", relpath="a", part_base=1)
+
+
+def test_older_versions_read_the_stamp_of_a_file_whose_birth_is_known() -> None:
+    stream = Stream(id="s", relpath="a", part_base=1, stamp=FileStamp(1, 2, 3, 4, 5, 6))
+    assert json.loads(encode_stream(stream))["stamp"] == [1, 2, 3, 4]
+
+
+def test_the_stamp_of_an_older_version_knows_no_birth() -> None:
+    record = {"id": "s", "relpath": "a", "part_base": 1, "stamp": [1, 2, 3, 4]}
+    assert decode_stream(json.dumps(record).encode()).stamp == FileStamp(1, 2, 3, 4, 0, 0)
 
 
 @pytest.mark.parametrize(
