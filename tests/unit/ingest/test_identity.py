@@ -118,7 +118,7 @@ async def test_a_finished_file_under_a_new_name_is_recognised(
     (world.folder / "r.mp4").rename(world.folder / "new.mp4")
     await pretend(world, "new.mp4", **changes)
     assert await world.admit("new.mp4") is None
-    known = await world.checkpoints.load_stream_at("new.mp4")
+    known = await world.checkpoints.load_stream_at("", "new.mp4")
     assert known is not None
     assert known.id == first.record.stream.id
     assert world.index.get("r.mp4") is None
@@ -130,7 +130,7 @@ async def test_a_new_recording_under_the_old_name_does_not_hide_a_rename(world: 
     (world.folder / "r.mp4").rename(world.folder / "r-1.mp4")
     world.write(bytes_of(PART))
     assert await world.admit("r-1.mp4") is None
-    known = await world.checkpoints.load_stream_at("r-1.mp4")
+    known = await world.checkpoints.load_stream_at("", "r-1.mp4")
     assert known is not None
     assert known.id == first.record.stream.id
 
