@@ -19,7 +19,7 @@ from cefmp4 import metrics
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
 from cefmp4.errors import SettingsError
-from cefmp4.ingest.aftermath import Aftermath
+from cefmp4.ingest.aftermath import Aftermath, check_after_upload
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
@@ -242,6 +242,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
     if not settings.watch_dir.is_dir():
         raise SettingsError(f"WATCH_DIR={settings.watch_dir}: there is no such folder")
+    check_after_upload(settings.after_upload, settings.watch_dir)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:

@@ -7,12 +7,35 @@ from pathlib import Path
 
 import structlog
 
-from cefmp4.errors import SourceError
+from cefmp4.errors import SettingsError, SourceError
 from cefmp4.ingest.identity import holds
 from cefmp4.ingest.source import SourceFile
 from cefmp4.model.stream import FileStamp, Stream
 
 log = structlog.get_logger()
+
+
+def check_after_upload(action: str, watched: Path) -> None:
+    """Raises SettingsError where it is certain, before anything is uploaded, that nothing could be
+    deleted or moved."""
+    if action == "keep":
+        return
+    if watched.is_dir() and os.statvfs(watched).f_flag & os.ST_RDONLY:
+        raise SettingsError(
+            f"AFTER_UPLOAD={action}: WATCH_DIR={watched} is mounted read-only",
+            hint="mount it writable (docker compose: WATCH_DIR_READ_ONLY=false) or keep files",
+        )
+    if action.startswith("move:"):
+        target = Path(action.removeprefix("move:"))
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(
+                f"AFTER_UPLOAD={action}: no folder can be made there: {reason}"
+            ) from None
+        if not os.access(target, os.W_OK | os.X_OK):
+            raise SettingsError(f"AFTER_UPLOAD={action}: the folder cannot be written")
 
 
 class Aftermath:
