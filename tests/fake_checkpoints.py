@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -52,6 +52,7 @@ class FakeCheckpointStore:
         self._paths: dict[tuple[str, str], str] = {}  # folder and path -> id
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, dict[int, Part]] = {}
+        self._keys: dict[str, str] = {}
         self._leases: dict[str, tuple[str, int, float]] = {}
         self._memos: dict[str, str] = {}
         self._views: list[StreamView] = []
@@ -78,6 +79,11 @@ class FakeCheckpointStore:
             stream_id = self._paths.get((folder, relpath), "")
             return _copy(self._streams[stream_id]) if stream_id in self._streams else None
 
+    async def load_streams_of_keys(self, keys: Sequence[str]) -> list[Stream]:
+        async with self._step("load_streams_of_keys"):
+            ids = [self._keys[key] for key in keys if key in self._keys]
+            return [_copy(self._streams[one]) for one in ids if one in self._streams]
+
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
         async with self._step("load_parts"):
             return dict(sorted(self._parts.get(stream_id, {}).items()))
@@ -92,6 +98,7 @@ class FakeCheckpointStore:
             self._fence += 1
             self._paths[_place(stream)] = stream.id
             self._streams.setdefault(stream.id, _copy(stream))
+            self._hold_key(stream)
             return self._hold(Lease(stream.id, owner, self._fence))
 
     async def renew(self, leases: Iterable[Lease]) -> set[str]:
@@ -116,7 +123,7 @@ class FakeCheckpointStore:
 
     async def save(
         self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
-    ) -> None:
+    ) -> bool:
         async with self._step("save"):
             if lease.stream_id != stream.id or not self._is_held(lease):
                 raise LeaseLostError(f"stream {stream.id} is no longer ours")
@@ -125,11 +132,14 @@ class FakeCheckpointStore:
                 self._let_path_go(former)
                 self._paths[_place(stream)] = stream.id
             self._paths.setdefault(_place(stream), stream.id)
+            if former and former.key != stream.held_key:
+                self._let_key_go(former)
             self._streams[stream.id] = _copy(stream)
             kept = self._parts.setdefault(stream.id, {})
             for number in drop:
                 kept.pop(number, None)
             kept.update({part.number: part for part in parts})
+            return self._hold_key(stream)
 
     async def forget(self, stream: Stream) -> None:
         async with self._step("forget"):
@@ -237,8 +247,17 @@ class FakeCheckpointStore:
         if self._is_at(stream):
             del self._paths[_place(stream)]
 
+    def _hold_key(self, stream: Stream) -> bool:
+        key = stream.held_key
+        return not key or self._keys.setdefault(key, stream.id) == stream.id
+
+    def _let_key_go(self, stream: Stream) -> None:
+        if self._keys.get(stream.key) == stream.id:
+            del self._keys[stream.key]
+
     def _erase_back_from(self, stream_id: str) -> None:
         while former := self._erase(stream_id):
+            self._let_key_go(former)
             previous = self._streams.get(former.previous_id or "")
             if not previous or self._lease_of(previous.id) or self._is_latest(previous.id):
                 return

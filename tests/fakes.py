@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from awscrt.checksums import crc64nvme
 
-from cefmp4.errors import PermanentError, ProofFailedError, UploadGoneError
-from cefmp4.model.names import META_CRC64
+from cefmp4.errors import KeyTakenError, PermanentError, ProofFailedError, UploadGoneError
+from cefmp4.model.names import META_CRC64, META_STREAM_ID
 from cefmp4.model.object import (
     FileRange,
     ListedPart,
@@ -26,7 +26,13 @@ from cefmp4.model.part import MIN_PART_BYTES, Part
 
 from .crash import Crash
 
-FULL_PROOF = StoreProof(part=PartProof.CRC64NVME, full_object_crc=True, etag_is_md5=True)
+FULL_PROOF = StoreProof(
+    part=PartProof.CRC64NVME,
+    full_object_crc=True,
+    etag_is_md5=True,
+    put_if_absent=True,
+    complete_if_absent=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +137,12 @@ class FakeObjectStore:
         content_type: str,
         metadata: dict[str, str],
         crc64: int,
+        if_absent: bool = False,
     ) -> str:
         async with self._step("put_object", key):
             data = _checked(body, crc64)
+            if if_absent and key in self._objects:
+                return self._same(key, _md5(data), metadata.get(META_STREAM_ID, ""))
             with_crc = {META_CRC64: f"{crc64:016x}", **metadata}
             return self._store(key, data, _md5(data), content_type, with_crc)
 
@@ -174,13 +183,24 @@ class FakeObjectStore:
             ]
 
     async def complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, crc64: int
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        crc64: int,
+        owner: str = "",
+        if_absent: bool = False,
     ) -> str:
         async with self._step("complete_upload", key):
             etag = _multipart_etag([part.etag for part in parts])
             upload = self._uploads.get(upload_id)
             if upload is None or upload.key != key:
-                return self._completed_before(key, etag)
+                return self._completed_before(key, etag, owner)
+            if owner and upload.metadata.get(META_STREAM_ID) != owner:
+                raise ProofFailedError(f"{key} is not of {owner}")
+            if if_absent and key in self._objects:
+                raise KeyTakenError(f"there is a {key}")
             data = self._assembled(upload, parts)
             if crc64nvme(data) != crc64:
                 raise ProofFailedError("the whole has another checksum")
@@ -250,11 +270,20 @@ class FakeObjectStore:
             raise UploadGoneError(f"there is no upload {upload_id}")
         return upload
 
-    def _completed_before(self, key: str, etag: str) -> str:
+    def _completed_before(self, key: str, etag: str, owner: str) -> str:
         stored = self._objects[key][0] if key in self._objects else None
         if stored is None or stored.etag != etag:
             raise UploadGoneError(f"there is no upload of {key}")
+        if owner and stored.metadata.get(META_STREAM_ID) != owner:
+            raise UploadGoneError(f"there is no upload of {key}, and {key} is another's")
         return stored.etag
+
+    def _same(self, key: str, etag: str, owner: str) -> str:
+        """The answer was lost, and is given again."""
+        stored = self._objects[key][0]
+        if not owner or (stored.etag, stored.metadata.get(META_STREAM_ID)) != (etag, owner):
+            raise KeyTakenError(f"there is a {key}")
+        return etag
 
     def _assembled(self, upload: _Upload, parts: Sequence[Part]) -> bytes:
         numbers = [part.number for part in parts]

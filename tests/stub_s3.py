@@ -26,6 +26,11 @@ class Traits:
     knows_crc_header: bool = True  # else any such header is "not implemented"
     refuses_presigned: bool = False
     loses_a_byte: bool = False  # when it puts the parts together
+    knows_absent: bool = True  # If-None-Match of a PUT; else "not implemented"
+    minds_absent: bool = True  # If-None-Match at Complete; else it is not heard
+    replaces_parts: bool = True  # else "not implemented"
+    keeps_first_part: bool = False  # although it takes another
+    keeps_metadata: bool = True
 
 
 @dataclass(slots=True)
@@ -110,7 +115,8 @@ class StubS3:
             case "CreateMultipartUpload":
                 return self._begin(request)
             case "UploadPart" | "PutObject":
-                return self._check(request, body) or self._put(request, key, upload_id, body)
+                refused = self._check(request, body) or self._check_absent(request, key)
+                return refused or self._put(request, key, upload_id, body)
             case "CompleteMultipartUpload":
                 return self._complete(request, key, upload_id, body)
             case "AbortMultipartUpload" | "DeleteObject":
@@ -127,7 +133,7 @@ class StubS3:
             return _error(501, "NotImplemented")
         upload_id = f"upload-{len(self._upload_headers)}"
         self.uploads[upload_id] = {}
-        self._upload_headers[upload_id] = _kept(request)
+        self._upload_headers[upload_id] = self._kept(request)
         return _xml(f"<R><UploadId>{upload_id}</UploadId></R>")
 
     def _check(self, request: web.Request, body: bytes) -> web.Response | None:
@@ -141,16 +147,32 @@ class StubS3:
             return _error(400, "BadDigest")
         return None
 
+    def _check_absent(self, request: web.Request, key: str) -> web.Response | None:
+        if "If-None-Match" not in request.headers:
+            return None
+        is_put = request.method == "PUT"
+        if is_put and not self.traits.knows_absent:
+            return _error(501, "NotImplemented")
+        if key in self.objects and (is_put or self.traits.minds_absent):
+            return _error(412, "PreconditionFailed")
+        return None
+
     def _put(self, request: web.Request, key: str, upload_id: str, body: bytes) -> web.Response:
         if upload_id:
-            self.uploads[upload_id][int(request.query["partNumber"])] = body
+            number, parts = int(request.query["partNumber"]), self.uploads[upload_id]
+            if number in parts and not self.traits.replaces_parts:
+                return _error(501, "NotImplemented")
+            if number not in parts or not self.traits.keeps_first_part:
+                parts[number] = body
         else:
-            self.objects[key] = _Stored(body, self._etag(body), _kept(request))
+            self.objects[key] = _Stored(body, self._etag(body), self._kept(request))
         return web.Response(headers={"ETag": f'"{self._etag(body)}"'})
 
     def _complete(
         self, request: web.Request, key: str, upload_id: str, body: bytes
     ) -> web.Response:
+        if (taken := self._check_absent(request, key)) is not None:
+            return taken
         parts = self.uploads[upload_id]
         numbers = [
             int(n.text or 0) for n in ElementTree.fromstring(body).iter() if "Number" in n.tag
@@ -180,6 +202,10 @@ class StubS3:
         headers = {**stored.headers, "ETag": f'"{stored.etag}"', "Last-Modified": _DATE}
         return web.Response(body=stored.data, headers=headers)
 
+    def _kept(self, request: web.Request) -> dict[str, str]:
+        wanted = ("content-type", *(("x-amz-meta-",) if self.traits.keeps_metadata else ()))
+        return {n: value for n, value in request.headers.items() if n.lower().startswith(wanted)}
+
     def _etag(self, data: bytes) -> str:
         md5 = hashlib.md5(data).hexdigest()
         return md5 if self.traits.etag_is_md5 else md5[::-1]
@@ -197,14 +223,6 @@ def _operation(request: web.Request) -> str:
         case "HEAD":
             return "HeadObject"
     return "ListMultipartUploads" if "uploads" in request.query else "GetObject"
-
-
-def _kept(request: web.Request) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in request.headers.items()
-        if name.lower() == "content-type" or name.lower().startswith("x-amz-meta-")
-    }
 
 
 def _xml(text: str) -> web.Response:

@@ -28,6 +28,7 @@ from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
+from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.orphans import OrphanSweeper
 from cefmp4.ingest.ownership import Ownership
@@ -100,6 +101,7 @@ def build_ingest(
     )
     uploader = Uploader(store=store, slots=slots, hashing=hashing)
     finalizer = Finalizer(store=store, uploader=uploader, hashing=hashing)
+    keys = ObjectKeys(store, settings.s3_key_template, settings.s3_key_conflict)
     describer = Describer(
         store=store,
         probe=FfprobeMediaProbe(
@@ -123,10 +125,10 @@ def build_ingest(
         naming=Naming(
             owner=owner_id(settings.host),
             host=settings.host,
-            key_template=settings.s3_key_template,
             part_base=settings.chunk_size_bytes,
             part_sizing=settings.part_sizing,
         ),
+        keys=keys,
         index=index,
         checkpoints=checkpoints,
         store=store,
@@ -147,6 +149,7 @@ def build_ingest(
             source=admitted.source,
             uploader=uploader,
             finalizer=finalizer,
+            keys=keys,
             tripwires=tripwires,
             habits=habits,
             patience=patience,

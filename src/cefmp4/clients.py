@@ -7,15 +7,14 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Protocol, TypeVar
 
 import structlog
 
 from cefmp4.config import Settings
 from cefmp4.errors import (
-    AccessDeniedError,
-    BucketMissingError,
+    PermanentError,
     RefusedError,
     ServerUnreachableError,
     SettingsError,
@@ -62,7 +61,7 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
             try:
                 opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
                 await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
-            except (AccessDeniedError, BucketMissingError) as error:
+            except PermanentError as error:  # refused, no such bucket, or no server for uploads
                 raise SettingsError(str(error)) from error
             return opened
 
@@ -99,12 +98,12 @@ def _s3_config(settings: Settings, bucket: str) -> S3Config:
 def _read_proof(text: str | None) -> StoreProof | None:
     if text is None:
         return None
-    fields = json.loads(text)
-    return StoreProof(
-        part=PartProof(fields["part"]),
-        full_object_crc=bool(fields["full_object_crc"]),
-        etag_is_md5=bool(fields["etag_is_md5"]),
-    )
+    known = json.loads(text)
+    names = {field.name for field in fields(StoreProof)}
+    if not names <= known.keys():
+        return None  # an older version asked less
+    facts = {name: bool(known[name]) for name in names - {"part"}}
+    return StoreProof(part=PartProof(known["part"]), **facts)
 
 
 async def _until_reachable(

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from cefmp4 import config_values as values
-from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
+from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
 from cefmp4.model.part import GIB, MAX_PART_BYTES, MIB, MIN_PART_BYTES, PartSizing
 from cefmp4.model.rendition import RUNGS, CodecChoice
 
@@ -168,6 +168,11 @@ class Settings(BaseModel):
     s3_key_template: str = setting(
         DEFAULT_KEY_TEMPLATE,
         "object keys from {stream_id} {filename} {relpath} {stem} {date:%Y/%m/%d} {host}",
+    )
+    s3_key_conflict: KeyConflict = setting(
+        KeyConflict.SUFFIX,
+        "a recording whose key is taken: suffix stores it with ~<stream id> before the suffix of "
+        "the key, fail stores nothing and its stream fails",
     )
     orphan_grace_seconds: float = setting(
         86400, "seconds an open upload under our prefix may lie unclaimed before it is aborted",

@@ -60,6 +60,10 @@ class ProofFailedError(CefError):
     """The store holds other bytes than we sent, or refused the checksum of what we sent."""
 
 
+class KeyTakenError(CefError):
+    """Another object lies under the key."""
+
+
 class LeaseLostError(CefError):
     """Another instance owns this stream now."""
 

@@ -128,6 +128,16 @@ rescans = _born(
     Counter("cefmp4_rescans_total", "Full looks at the folder", ["cause"], registry=REGISTRY),
     RESCAN_CAUSES,
 )
+KEY_OUTCOMES = ("suffixed", "failed")
+key_conflicts = _born(
+    Counter(
+        "cefmp4_key_conflicts_total",
+        "Keys that were another recording's, by what was done: suffixed or failed",
+        ["outcome"],
+        registry=REGISTRY,
+    ),
+    KEY_OUTCOMES,
+)
 STALE_OUTCOMES = ("finalize", "resume", "truncated", "missing")
 stale_outcomes = _born(
     Counter(

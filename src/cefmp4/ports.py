@@ -27,7 +27,11 @@ class ObjectStore(Protocol):
         content_type: str,
         metadata: dict[str, str],
         crc64: int,
-    ) -> str: ...
+        if_absent: bool = False,
+    ) -> str:
+        """`if_absent`: KeyTakenError where another object lies under the key. One that has the same
+        bytes and the stream id of `metadata` is this very object, whose answer was lost."""
+        ...
 
     async def begin_upload(
         self, key: str, *, content_type: str, metadata: dict[str, str]
@@ -46,9 +50,19 @@ class ObjectStore(Protocol):
     async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]: ...
 
     async def complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, crc64: int
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        crc64: int,
+        owner: str = "",
+        if_absent: bool = False,
     ) -> str:
-        """`parts` in order, without holes. `crc64` is of the whole object."""
+        """`parts` in order, without holes. `crc64` is of the whole object. `owner`: the stream id
+        that the upload was begun with; "": not known. `if_absent` as for `put_object`.
+
+        Reads back what lies under the key then: ProofFailedError where that is anything else."""
         ...
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
@@ -94,6 +108,10 @@ class CheckpointStore(Protocol):
 
     async def load_stream(self, stream_id: str) -> Stream | None: ...
 
+    async def load_streams_of_keys(self, keys: Sequence[str]) -> list[Stream]:
+        """The streams that hold these object keys."""
+        ...
+
     async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
         """The latest stream of that path in that folder: what stands in the way when `claim` says
         None."""
@@ -105,6 +123,7 @@ class CheckpointStore(Protocol):
         """Take the stream if nobody else holds it and no other stream holds its path; None where
         another owner does. Claiming again what one holds returns the same fence.
 
+        The key of the stream becomes its own where no other stream holds it; `save` tells.
         Remembers a stream that is new; one that is known keeps its record, which may be newer than
         `stream`: load it again after claiming. A new generation takes the path of its
         `previous_id` over."""
@@ -124,9 +143,12 @@ class CheckpointStore(Protocol):
 
     async def save(
         self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
-    ) -> None:
+    ) -> bool:
         """Writes the stream, adds `parts` and forgets the part numbers in `drop`, all or nothing.
-        A stream that was renamed, or has another folder now, lets go of its former path."""
+        A stream that was renamed, or has another folder now, lets go of its former path; one that
+        has another key now, of its former key. One that failed or was dropped holds no key.
+
+        False, and everything is written all the same: another stream holds the key."""
         ...
 
     async def forget(self, stream: Stream) -> None:

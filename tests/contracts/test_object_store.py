@@ -13,7 +13,7 @@ from tests.fakes import FakeObjectStore
 from tests.servers import SwiftServer
 from tests.tls import tls_front
 
-from cefmp4.errors import CefError, ProofFailedError, UploadGoneError
+from cefmp4.errors import CefError, KeyTakenError, ProofFailedError, UploadGoneError
 from cefmp4.model.names import META_CRC64
 from cefmp4.model.object import FileRange, StoredObject
 from cefmp4.model.part import MIN_PART_BYTES, Part
@@ -204,6 +204,79 @@ async def test_another_object_of_the_same_size_is_not_ours(
     await store.complete_upload(KEY, other_id, others, crc64=crc_of(others))
     with pytest.raises((UploadGoneError, ProofFailedError)):
         await store.complete_upload(KEY, upload_id, parts, crc64=crc_of(parts))
+
+
+OURS = {"cefmp4-stream-id": "x"}
+OTHERS = {"cefmp4-stream-id": "y"}
+
+
+@pytest.mark.parametrize("size", [0, 1000, 12 * 1024 * 1024])
+async def test_no_file_is_put_where_another_object_lies(
+    store: ObjectStore, file_of: MakeFile, size: int
+) -> None:
+    data = os.urandom(size)
+    body, crc64 = FileRange(file_of(data), 0, size), crc64nvme(data)
+
+    async def put(metadata: dict[str, str], *, if_absent: bool = True) -> str:
+        return await store.put_object(
+            KEY, body, content_type="a/b", metadata=metadata, crc64=crc64, if_absent=if_absent
+        )
+
+    etag = await put(OURS)
+    assert await put(OURS) == etag  # as after an answer that was lost
+    with pytest.raises(KeyTakenError):
+        await put(OTHERS)  # of the same bytes
+    stored = await store.head(KEY)
+    assert stored is not None
+    assert stored.metadata["cefmp4-stream-id"] == "x"
+    await put(OTHERS, if_absent=False)
+    stored = await store.head(KEY)
+    assert stored is not None
+    assert stored.metadata["cefmp4-stream-id"] == "y"
+
+
+async def test_bytes_are_not_put_where_another_object_lies(store: ObjectStore) -> None:
+    async def put(body: bytes, metadata: dict[str, str]) -> None:
+        await store.put_object(
+            "d", body, content_type="", metadata=metadata, crc64=crc64nvme(body), if_absent=True
+        )
+
+    await put(b"one", OURS)
+    await put(b"one", OURS)
+    for body, metadata in ((b"two", OURS), (b"one", OTHERS), (b"one", {})):
+        with pytest.raises(KeyTakenError):
+            await put(body, metadata)
+    assert await store.read("d") == b"one"
+
+
+async def test_no_upload_is_completed_where_another_object_lies(
+    store: ObjectStore, file_of: MakeFile
+) -> None:
+    fd = file_of(os.urandom(HEAD + TAIL))
+    first_id, first = await two_parts(store, fd)
+    second_id, second = await two_parts(store, fd)  # the same bytes, of another stream
+    crc64 = crc_of(first)
+    etag = await store.complete_upload(KEY, first_id, first, crc64=crc64, owner="x", if_absent=True)
+    with pytest.raises((KeyTakenError, ProofFailedError)):
+        await store.complete_upload(KEY, second_id, second, crc64=crc64, owner="y", if_absent=True)
+    with pytest.raises(KeyTakenError):  # of a stream whose id nobody remembers
+        await store.complete_upload(KEY, second_id, second, crc64=crc64, if_absent=True)
+    assert [upload.upload_id for upload in await store.list_uploads(KEY)] == [second_id]
+    for owner in ("x", ""):  # as after an answer that was lost
+        again = await store.complete_upload(
+            KEY, first_id, first, crc64=crc64, owner=owner, if_absent=True
+        )
+        assert again == etag
+    with pytest.raises((UploadGoneError, ProofFailedError)):
+        await store.complete_upload(KEY, first_id, first, crc64=crc64, owner="y", if_absent=True)
+
+
+async def test_an_object_of_another_owner_is_no_proof(
+    store: ObjectStore, file_of: MakeFile
+) -> None:
+    upload_id, parts = await two_parts(store, file_of(os.urandom(HEAD + TAIL)))
+    with pytest.raises(ProofFailedError):
+        await store.complete_upload(KEY, upload_id, parts, crc64=crc_of(parts), owner="y")
 
 
 async def test_uploads_are_listed_by_prefix(store: ObjectStore) -> None:

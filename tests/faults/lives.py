@@ -24,6 +24,7 @@ from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
+from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.orphans import OrphanSweeper
 from cefmp4.ingest.processor import End, StreamProcessor
@@ -36,6 +37,7 @@ from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
+from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.watch.stamps import stamp_of
 from cefmp4.watch.tripwire import Tripwires
@@ -121,7 +123,6 @@ def _naming(owner: str) -> Naming:
     return Naming(
         owner=owner,
         host="here",
-        key_template="streams/{stream_id}/{filename}",
         part_base=PART,
         part_sizing=PartSizing.GROW,
     )
@@ -140,10 +141,12 @@ class Life:
         index, identity = FinishedIndex(), Identity(hashing=hashing)
         survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART))
         slots = PartSlots(max_parts=4, max_streams=4, quiet_s=0)
+        self._keys = ObjectKeys(store, DEFAULT_KEY_TEMPLATE)
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
         self.intake = Intake(
             root=str(ground.folder),
             naming=_naming(owner),
+            keys=self._keys,
             index=index,
             checkpoints=checkpoints,
             store=store,
@@ -209,6 +212,7 @@ class Life:
             finalizer=Finalizer(
                 store=ground.store, uploader=self._uploader, hashing=ground.hashing
             ),
+            keys=self._keys,
             tripwires=self._tripwires,
             habits=FolderHabits(),
             patience=Patience(settle=2.0, unknown_writer=2.0, idle=2.0),

@@ -62,12 +62,13 @@ def ignore_the_fence() -> None:
         *,
         parts: Iterable[Part] = (),
         drop: Iterable[int] = (),
-    ) -> None:
+    ) -> bool:
         try:
-            await original(self, stream, lease, parts=parts, drop=drop)
+            return await original(self, stream, lease, parts=parts, drop=drop)
         except LeaseLostError:
             record = encode_stream(stream)
             await self._link.call("HSET", "cefmp4:streams", stream.id, record)
+            return True
 
     async def claim(self: RedisCheckpointStore, stream: Any, owner: str) -> Any:
         from cefmp4.ports import Lease

@@ -69,7 +69,11 @@ def crc_of(parts: list[Part]) -> int:
 async def test_what_swift_proves(s3_server: SwiftServer) -> None:
     async with open_s3_store(config_of(s3_server, await s3_server.new_bucket())) as store:
         assert store.proof == StoreProof(
-            part=PartProof.CRC64NVME, full_object_crc=False, etag_is_md5=True
+            part=PartProof.CRC64NVME,
+            full_object_crc=False,
+            etag_is_md5=True,
+            put_if_absent=True,
+            complete_if_absent=True,
         )
         assert await store.list_uploads(PROBE_PREFIX) == []
         assert [found async for found in store.list_objects("")] == []

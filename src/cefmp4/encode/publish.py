@@ -8,7 +8,7 @@ import structlog
 from awscrt.checksums import crc64nvme
 
 from cefmp4.errors import CefError, PermanentError, TransientError
-from cefmp4.model.names import META_STREAM_ID, content_type_of
+from cefmp4.model.names import HLS_ROOT, META_STREAM_ID, content_type_of
 from cefmp4.ports import ObjectStore
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ _PARALLEL_DELETES = 8
 
 
 def hls_prefix(stream_id: str) -> str:
-    return f"hls/{stream_id}/"
+    return f"{HLS_ROOT}/{stream_id}/"
 
 
 def attempt_folder(name: str, attempt: str) -> str:

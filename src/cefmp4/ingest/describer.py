@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 
 from cefmp4 import metrics
+from cefmp4.errors import KeyTakenError
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
@@ -69,17 +70,30 @@ class Describer:
                 processed_at=time.time(),
             )
         )
-        await patiently(
-            lambda: self._store.put_object(
-                names.metadata_key(stream.key),
+        await self._put(stream, document)
+        metrics.stream_described(stream, time.time())
+
+    async def _put(self, stream: Stream, document: bytes) -> None:
+        """Over one of this stream, which a crash left, and over nothing else."""
+        key, crc64 = names.metadata_key(stream.key), crc_of(document)
+
+        async def put(if_absent: bool) -> None:
+            await self._store.put_object(
+                key,
                 document,
                 content_type="application/json",
                 metadata={names.META_STREAM_ID: stream.id},
-                crc64=crc_of(document),
-            ),
-            what="metadata upload",
-        )
-        metrics.stream_described(stream, time.time())
+                crc64=crc64,
+                if_absent=if_absent,
+            )
+
+        try:
+            await patiently(lambda: put(True), what="metadata upload")
+        except KeyTakenError:
+            stored = await patiently(lambda: self._store.head(key), what="object check")
+            if stored is not None and stored.metadata.get(names.META_STREAM_ID) != stream.id:
+                raise
+            await patiently(lambda: put(False), what="metadata upload")
 
     async def _is_proven_still(self, source: SourceFile, stream: Stream) -> bool:
         """A rename or a touch changes the stamp, not the bytes; it is rare enough to read them."""

@@ -10,7 +10,7 @@ between the first read and the completion."""
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,7 +19,7 @@ from time import time
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import ProofFailedError, first_error
+from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import ShortFileError, SourceFile, combine_crcs, hash_range
 from cefmp4.ingest.uploader import (
@@ -104,7 +104,7 @@ class Finalizer:
             return Outcome.UNCHANGED, proof
         try:
             if is_single:
-                await self._store_whole(record, source, proof)
+                await self._store_whole(record, source, proof, disturbance)
             else:
                 await self._complete(record, source, proof, former, disturbance)
         except (ShortFileError, ProofFailedError) as error:
@@ -160,16 +160,20 @@ class Finalizer:
         proof.sha256 = digest.hexdigest() if digests else ""
         return proof
 
-    async def _store_whole(self, record: StreamRecord, source: SourceFile, proof: Proof) -> None:
+    async def _store_whole(
+        self, record: StreamRecord, source: SourceFile, proof: Proof, disturbance: Disturbance
+    ) -> None:
         stream = record.stream
-        await record.save()  # the last word on who owns the stream, just before it counts
-        stream.etag = await patiently(
-            lambda: self._store.put_object(
+        stream.etag = await self._make_object(
+            record,
+            disturbance,
+            lambda if_absent: self._store.put_object(
                 stream.key,
                 source.range(0, proof.stamp.size),
                 content_type=names.content_type_of(stream.relpath),
                 metadata=object_metadata(stream, proof.crc64),
                 crc64=proof.crc64,
+                if_absent=if_absent,
             ),
             what="object upload",
         )
@@ -203,17 +207,53 @@ class Finalizer:
             )
         count = len(proof.crcs)
         await record.drop_parts([number for number in record.parts if number > count])
-        await record.save()  # the last word on who owns the stream, just before it counts
-        if disturbance.has_happened():
-            raise ShortFileError
         parts = [record.parts[number] for number in range(1, count + 1)]
-        stream.etag = await patiently(
-            lambda: self._store.complete_upload(
-                stream.key, stream.upload_id, parts, crc64=proof.crc64
+
+        stream.etag = await self._make_object(
+            record,
+            disturbance,
+            lambda if_absent: self._store.complete_upload(
+                stream.key,
+                stream.upload_id,
+                parts,
+                crc64=proof.crc64,
+                owner="" if stream.is_adopted else stream.id,
+                if_absent=if_absent,
             ),
             what="completion",
         )
         self._uploader.upload_ended(stream)
+
+    async def _make_object(
+        self,
+        record: StreamRecord,
+        disturbance: Disturbance,
+        make: Callable[[bool], Coroutine[None, None, str]],
+        *,
+        what: str,
+    ) -> str:
+        """Never over another recording. An object of this very stream may lie there, made before a
+        crash, of which nobody was told: that one is replaced."""
+        await _check_rights(record, disturbance)
+        try:
+            return await patiently(lambda: make(True), what=what)
+        except KeyTakenError:
+            key = record.stream.key
+            stored = await patiently(lambda: self._store.head(key), what="object check")
+            is_own = stored and stored.metadata.get(names.META_STREAM_ID) == record.stream.id
+            if not is_own:
+                raise
+        log.info("an object of this stream was there, unrecorded: it is replaced", key=key)
+        await _check_rights(record, disturbance)
+        return await patiently(lambda: make(False), what=what)
+
+
+async def _check_rights(record: StreamRecord, disturbance: Disturbance) -> None:
+    """The last word on who owns the stream and its key, just before it counts."""
+    if not await record.save():
+        raise KeyTakenError(f"{record.stream.key}: another stream holds the key")
+    if disturbance.has_happened():
+        raise ShortFileError
 
 
 def _is_reading_again(record: StreamRecord, size: int, former: FormerGeneration | None) -> bool:

@@ -7,9 +7,11 @@ from functools import partial
 
 import structlog
 
+from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, SourceError
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
+from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.source import SourceFile
@@ -48,7 +50,6 @@ class Naming:
     owner: str
     host: str
     folder: str = ""  # identity of the watched folder
-    key_template: str
     part_base: int
     part_sizing: PartSizing
 
@@ -59,6 +60,7 @@ class Intake:
         *,
         root: str,
         naming: Naming,
+        keys: ObjectKeys,
         index: FinishedIndex,
         checkpoints: CheckpointStore,
         store: ObjectStore,
@@ -69,6 +71,7 @@ class Intake:
     ) -> None:
         self.root = root
         self._naming = naming
+        self._keys = keys
         self._index = index
         self._checkpoints = checkpoints
         self._store = store
@@ -213,7 +216,7 @@ class Intake:
 
     async def _begin(
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
-    ) -> Admitted:
+    ) -> Admitted | None:
         now, naming = self._wall_clock(), self._naming
         plan = plan_for(
             stamp.size,
@@ -238,25 +241,24 @@ class Intake:
         if former is not None:  # cut alike, so that unchanged parts can be copied
             stream.part_base = former.stream.part_base
             stream.part_sizing = former.stream.part_sizing
-        stream.key = await self._key_for(stream)
+        stream.key = self._keys.wanted_by(stream)
         record = await self.claim(stream, keep_parts=False)
-        await record.save()
+        try:
+            await self._keys.settle(record)
+        except KeyRefusedError as error:
+            await self._refuse(record, str(error))
+            return None
         return Admitted(record=record, source=source, former=former)
 
-    async def _key_for(self, stream: Stream) -> str:
-        template = self._naming.key_template
-        key = partial(
-            names.object_key,
-            template,
-            stream_id=stream.id,
-            relpath=stream.relpath,
-            started_at=stream.started_at,
-            host=stream.host,
-        )
-        if names.is_unique_template(template):
-            return key()
-        taken = await patiently(lambda: self._store.head(key()), what="key lookup")
-        return key(distinct=True) if taken else key()
+    async def _refuse(self, record: StreamRecord, reason: str) -> None:
+        """A stream that fails before it begins: seen by people, and not tried again by itself."""
+        stream = record.stream
+        await record.move_to(StreamState.FAILED, reason)
+        log.error("stream failed", reason=reason, path=stream.relpath)
+        metrics.streams_failed.inc()
+        metrics.count_failure("failed", stream.id)
+        self._index.add(stream)
+        await record.release()
 
     async def _former_of(self, previous: Stream) -> FormerGeneration | None:
         if not previous.is_proven:
@@ -300,6 +302,7 @@ class Intake:
             state=StreamState.UPLOADING,
             key=upload.key,
             upload_id=upload.upload_id,
+            is_adopted=stream_id is None,
             part_base=plan.base,
             part_sizing=plan.sizing,
             size=stamp.size,

@@ -8,6 +8,7 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import (
+    KeyTakenError,
     LeaseLostError,
     PermanentError,
     ProofFailedError,
@@ -16,6 +17,7 @@ from cefmp4.errors import (
 )
 from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome, Proof
 from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.observation import Clocks, Observation
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import Facts, Move, Patience, Writer, full_parts, judge_stale, next_move
@@ -57,6 +59,7 @@ class StreamProcessor:
         source: SourceFile,
         uploader: Uploader,
         finalizer: Finalizer,
+        keys: ObjectKeys,
         tripwires: Tripwires,
         habits: FolderHabits,
         patience: Patience,
@@ -68,6 +71,7 @@ class StreamProcessor:
         self.source = source
         self._uploader = uploader
         self._finalizer = finalizer
+        self._keys = keys
         self._tripwires = tripwires
         self._habits = habits
         self._patience = patience
@@ -158,6 +162,8 @@ class StreamProcessor:
             metrics.count_failure("read", self.record.stream.id)
             await self._sleep(TROUBLE_PAUSE_S)
             self.observe(await asyncio.to_thread(self.source.look))
+        except KeyTakenError as error:
+            await self._leave_key(error)
         except PermanentError as error:
             await self._fail(str(error))
         return 0.0
@@ -347,6 +353,17 @@ class StreamProcessor:
             await self.record.drop_parts(list(self.record.parts))
         await self.record.move_to(StreamState.UPLOADING)
         return TROUBLE_PAUSE_S
+
+    async def _leave_key(self, error: KeyTakenError) -> None:
+        """No bytes are lost: the file is still here, and whose object lies there keeps it."""
+        log.warning("the key was taken meanwhile", reason=str(error))
+        try:
+            key = self._keys.key_instead(self.record.stream)
+        except KeyRefusedError as refused:
+            await self._fail(str(refused))
+            return
+        self._next_part_at = 0
+        await self._uploader.begin_elsewhere(self.record, key)
 
     async def _start_over(self) -> None:
         self._uploader.upload_ended(self.record.stream)

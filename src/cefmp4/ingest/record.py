@@ -38,6 +38,7 @@ class StreamRecord:
         self._wall_clock = wall_clock
         self.opening = asyncio.Lock()  # one upload is begun per stream, whoever comes first
         self._lock = asyncio.Lock()
+        self._holds_key = True
 
     def __repr__(self) -> str:
         return f"<StreamRecord {self.stream!r} parts={len(self.parts)} fence={self.lease.fence}>"
@@ -67,8 +68,10 @@ class StreamRecord:
         if gone:
             await _finish(self._write(drop=gone))
 
-    async def save(self) -> None:
+    async def save(self) -> bool:
+        """False: written, but another stream holds the key."""
         await _finish(self._write())
+        return self._holds_key
 
     async def restore(self) -> None:
         """Writes all of it again: for a Redis that has lost its memory."""
@@ -81,11 +84,15 @@ class StreamRecord:
 
     async def _save_once(self, parts: Iterable[Part], drop: Iterable[int]) -> None:
         try:
-            await self._checkpoints.save(self.stream, self.lease, parts=parts, drop=drop)
+            self._holds_key = await self._checkpoints.save(
+                self.stream, self.lease, parts=parts, drop=drop
+            )
         except LeaseLostError:
             await self._claim_again()
             everything = tuple(self.parts.values())
-            await self._checkpoints.save(self.stream, self.lease, parts=everything)
+            self._holds_key = await self._checkpoints.save(
+                self.stream, self.lease, parts=everything
+            )
 
     async def _claim_again(self) -> None:
         """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""

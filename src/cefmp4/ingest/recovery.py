@@ -10,6 +10,7 @@ import structlog
 from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
+from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload
 from cefmp4.model.part import Part
 from cefmp4.ports import ObjectStore
@@ -27,6 +28,8 @@ class Recovery:
         """Makes the record say what the store really holds of this stream."""
         stream = record.stream
         uploads = await self._uploads_of(stream.key)
+        if names.stream_id_in(stream.key) != stream.id:  # others may upload to such a key, too
+            uploads = [upload for upload in uploads if upload.upload_id == stream.upload_id]
         upload = self._choose(uploads, stream.upload_id)
         for other in uploads:
             if other is not upload:  # begun just before a crash, and never written down
@@ -68,8 +71,12 @@ class Recovery:
         there, and completing it again only compares the two."""
         if not record.parts or not self._store.proof.etag_is_md5:
             return False
-        stored = await patiently(lambda: self._store.head(record.stream.key), what="object check")
-        return stored is not None and stored.etag == expected_etag(record.parts)
+        stream = record.stream
+        stored = await patiently(lambda: self._store.head(stream.key), what="object check")
+        if stored is None or stored.etag != expected_etag(record.parts):
+            return False
+        owner = stored.metadata.get(names.META_STREAM_ID)
+        return owner == stream.id or stream.is_adopted or not self._store.proof.keeps_metadata
 
     async def _reconcile(
         self, record: StreamRecord, source: SourceFile, listed: dict[int, ListedPart]

@@ -88,7 +88,7 @@ class Survey:
         holdings = Holdings()
         async for stored in self._store.list_objects(self._prefix):
             holdings.keys.add(stored.key)
-            if not names.is_metadata_key(stored.key):
+            if not names.is_own_key(stored.key):
                 holdings.objects[stored.size].append(stored)
         holdings.uploads = await patiently(
             lambda: self._store.list_uploads(self._prefix), what="upload listing"
@@ -230,7 +230,8 @@ class Survey:
                 what="part listing",
             )
             if not listed:
-                empty = (upload, self._plan)
+                if names.stream_id_in(upload.key):  # else it may be of somebody else
+                    empty = (upload, self._plan)
                 continue
             plan = infer_plan(listed, self._plan)
             if plan is None:

@@ -176,8 +176,22 @@ class Uploader:
         stream.sent_high = 0
         await record.save()
 
+    async def begin_elsewhere(self, record: StreamRecord, key: str) -> None:
+        """For a stream whose key is another's: S3 cannot give an upload another key, so all of it
+        is sent again."""
+        stream = record.stream
+        if stream.upload_id:
+            upload_id = stream.upload_id
+            await patiently(
+                lambda: self._store.abort_upload(stream.key, upload_id), what="upload abort"
+            )
+        self.upload_ended(stream)
+        stream.key, stream.sent_high = key, 0
+        await record.drop_parts(list(record.parts))
+        await record.save()
+
     def upload_ended(self, stream: Stream) -> None:
-        stream.upload_id = ""
+        stream.upload_id, stream.is_adopted = "", False
 
 
 async def together(steps: Sequence[Coroutine[None, None, T]]) -> list[T]:

@@ -5,6 +5,7 @@ import mimetypes
 import re
 import secrets
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import PurePosixPath
 from string import Formatter
 
@@ -13,11 +14,32 @@ METADATA_SUFFIX = ".metadata.json"
 MAX_KEY_BYTES = 1024 - len(METADATA_SUFFIX)
 TEMPLATE_FIELDS = frozenset({"stream_id", "filename", "relpath", "stem", "date", "host"})
 
+# What is ours alone: no recording's key begins like that.
+HLS_ROOT = "hls"
+ANALYSIS_ROOT = "analysis"
+PROBE_ROOT = ".cefmp4-probe"
+OWN_ROOTS = (HLS_ROOT, ANALYSIS_ROOT, PROBE_ROOT)
+_OWN_ROOT = re.compile(f"^({'|'.join(map(re.escape, OWN_ROOTS))})(~*)(?=/|$)")
+_OWN_SUFFIX = re.compile(r"\.metadata(~*)\.json$")
+
+
+class KeyConflict(StrEnum):
+    """What becomes of a stream whose key is another recording's."""
+
+    SUFFIX = "suffix"
+    FAIL = "fail"
+
+
 META_STREAM_ID = "cefmp4-stream-id"
 META_FOLDER = "cefmp4-folder"
 META_CRC64 = "cefmp4-crc64nvme"
 META_PART_BASE = "cefmp4-part-size"
 META_PART_SIZING = "cefmp4-part-sizing"
+
+# Time, the tag of the watched folder (not in ids of older versions), and a random number.
+_STREAM_ID = re.compile(r"\d{8}T\d{6}Z-(?:([0-9a-f]{4})(?=[0-9a-f]{8}(?![0-9a-f])))?[0-9a-f]{8}")
+_OWN_OUTPUT = re.compile(f"({HLS_ROOT}|{ANALYSIS_ROOT})/{_STREAM_ID.pattern}/")
+_PROBE_KEY = re.compile(rf"{re.escape(PROBE_ROOT)}/[0-9a-f]{{16}}(-parts)?$")
 
 _MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -32,6 +54,8 @@ _MEDIA_TYPES = {
     ".m2ts": "video/mp2t",
     ".m3u8": "application/vnd.apple.mpegurl",
     ".flv": "video/x-flv",
+    ".3gp": "video/3gpp",  # the standard table says audio, and so do many systems
+    ".3g2": "video/3gpp2",
     ".mxf": "application/mxf",
     ".flac": "audio/flac",
     ".wav": "audio/wav",
@@ -55,10 +79,6 @@ _TEMPORARY = re.compile(
     r"|.*~$",
     re.DOTALL,
 )
-
-
-# Time, the tag of the watched folder (not in ids of older versions), and a random number.
-_STREAM_ID = re.compile(r"\d{8}T\d{6}Z-(?:([0-9a-f]{4})(?=[0-9a-f]{8}(?![0-9a-f])))?[0-9a-f]{8}")
 
 
 def new_stream_id(now: float, folder: str = "") -> str:
@@ -127,6 +147,11 @@ def check_key_template(template: str) -> None:
         )
     if template.startswith("/"):
         raise ValueError("a key does not start with '/'")
+    own = next((root for root in OWN_ROOTS if f"{template}/".startswith(f"{root}/")), None)
+    if own is not None:
+        raise ValueError(f"keys below '{own}/' are CefMP4's own: choose another prefix")
+    if template.endswith(METADATA_SUFFIX):
+        raise ValueError(f"keys that end with '{METADATA_SUFFIX}' are CefMP4's own")
 
 
 def static_prefix(template: str) -> str:
@@ -135,31 +160,34 @@ def static_prefix(template: str) -> str:
     return literal
 
 
-def object_key(
-    template: str,
-    *,
-    stream_id: str,
-    relpath: str,
-    started_at: float,
-    host: str,
-    distinct: bool = False,
-) -> str:
-    """`distinct` adds the stream id: for a key that another stream's object has already."""
+def object_key(template: str, *, stream_id: str, relpath: str, started_at: float, host: str) -> str:
+    """The key that the template gives: never one of our own, whatever the file is called. Two files
+    may get the same one where it has no stream id."""
     path = PurePosixPath(relpath)
     key = template.format(
         stream_id=stream_id,
-        filename=key_safe(path.name),
-        relpath=key_safe(relpath),
-        stem=key_safe(path.stem),
+        filename=path.name,
+        relpath=relpath,
+        stem=path.stem,
         date=datetime.fromtimestamp(started_at, UTC),
-        host=key_safe(host),
+        host=host,
     )
-    if distinct:
-        folder, slash, name = key.rpartition("/")
-        stem, dot, suffix = name.rpartition(".")
-        name = f"{stem}~{stream_id}.{suffix}" if dot else f"{name}~{stream_id}"
-        key = f"{folder}{slash}{name}"
-    return _shortened(key)
+    return _shortened(_apart_from_ours(key_safe(key)))
+
+
+def next_key(key: str, stream_id: str) -> str:
+    """The key for a stream whose `key` is another's: with the stream id before the suffix."""
+    folder, slash, name = key.rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        stem, suffix = suffix, ""
+    return _shortened(f"{folder}{slash}{stem}~{stream_id}{dot}{suffix}")
+
+
+def _apart_from_ours(key: str) -> str:
+    """One "~" more behind what would make it one of ours. A name that has some already gets one
+    more, too, so that different names stay different."""
+    return _OWN_SUFFIX.sub(r".metadata\1~.json", _OWN_ROOT.sub(r"\1\2~", key, count=1), count=1)
 
 
 def is_unique_template(template: str) -> bool:
@@ -181,3 +209,13 @@ def metadata_key(key: str) -> str:
 
 def is_metadata_key(key: str) -> bool:
     return key.endswith(METADATA_SUFFIX)
+
+
+def is_own_key(key: str) -> bool:
+    """Whether it is of something that we made of a recording, or for a look at the server. Versions
+    before this one stored recordings below `hls/`, too, but not below the id of a stream."""
+    return is_metadata_key(key) or bool(_OWN_OUTPUT.match(key)) or is_probe_key(key)
+
+
+def is_probe_key(key: str) -> bool:
+    return _PROBE_KEY.match(key) is not None

@@ -19,6 +19,10 @@ class StoreProof:
     part: PartProof
     full_object_crc: bool  # Complete refuses a wrong FULL_OBJECT CRC-64/NVME
     etag_is_md5: bool  # a part's ETag is its MD5, an object's the MD5 of those, "-", the count
+    # What is not seen is asked before, and looked at after.
+    put_if_absent: bool = False  # PutObject refuses a taken key with If-None-Match: *
+    complete_if_absent: bool = False  # Complete does
+    keeps_metadata: bool = True  # HeadObject tells the user metadata of an object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,7 @@ class Stream:
     reason: str = ""
     key: str = ""
     upload_id: str = ""
+    is_adopted: bool = False  # the upload was begun under a stream id that nobody remembers
     part_base: int
     part_sizing: PartSizing = PartSizing.GROW
     sent_high: int = 0  # the furthest byte ever sent; a file shorter than this was truncated
@@ -122,6 +123,12 @@ class Stream:
     @property
     def plan(self) -> PartPlan:
         return PartPlan(self.part_base, self.part_sizing)
+
+    @property
+    def held_key(self) -> str:
+        """The key that no other stream may store under; a stream that ended without an object
+        holds none."""
+        return "" if self.state in (StreamState.FAILED, StreamState.DROPPED) else self.key
 
     @property
     def is_proven(self) -> bool:

@@ -5,6 +5,7 @@ cefmp4:folders        set of the identities of watched folders
 cefmp4:paths:<folder> hash path -> id of the latest stream there
 cefmp4:paths          the same, of records that an older version wrote
 cefmp4:streams        hash id -> record
+cefmp4:keys           hash object key -> id of the stream that alone may store there
 cefmp4:parts:<id>     hash part number -> size:crc64:etag:time
 cefmp4:lease:<id>     owner|fence, expires
 cefmp4:fence          counter
@@ -47,6 +48,7 @@ from cefmp4.storage.owner import is_dead
 log = structlog.get_logger()
 T = TypeVar("T")
 
+_HOLDS_ITS_KEY = 1
 PAGE = 500  # records per request and per turn of the event loop
 LIVE_VIEWS_MS = 5000
 MAX_LIVE_VIEWS = 1000  # per instance; written once a second, so it must stay small
@@ -104,6 +106,15 @@ class RedisCheckpointStore:
         stream_id = await self._link.call("HGET", _paths_key(folder), to_bytes(relpath))
         return None if stream_id is None else await self.load_stream(to_text(stream_id))
 
+    async def load_streams_of_keys(self, keys: Sequence[str]) -> list[Stream]:
+        streams: list[Stream] = []
+        for page in _pages(keys):
+            ids = await self._link.call("HMGET", "cefmp4:keys", *page)
+            if held := [stream_id for stream_id in ids if stream_id is not None]:
+                records = await self._link.call("HMGET", "cefmp4:streams", *held)
+                streams += await asyncio.to_thread(_decode_streams, records)
+        return streams
+
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
         parts: dict[int, Part] = {}
         cursor, key = 0, f"cefmp4:parts:{stream_id}"
@@ -127,6 +138,7 @@ class RedisCheckpointStore:
                     self._lease_ms,
                     encode_stream(stream),
                     dead,
+                    stream.held_key,
                 ],
             )
             if not in_the_way:
@@ -161,7 +173,7 @@ class RedisCheckpointStore:
 
     async def save(
         self, stream: Stream, lease: Lease, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()
-    ) -> None:
+    ) -> bool:
         drops = list(drop)
         words: list[str | bytes | int] = [
             stream.id,
@@ -169,13 +181,16 @@ class RedisCheckpointStore:
             encode_stream(stream),
             stream.folder,
             to_bytes(stream.relpath),
+            stream.held_key,
             len(drops),
             *drops,
         ]
         for part in parts:
             words += (part.number, encode_part(part))
-        if not await self._link.run(scripts.SAVE, words=words):
+        answer = int(await self._link.run(scripts.SAVE, words=words))
+        if not answer:
             raise LeaseLostError(f"stream {stream.id} is no longer ours")
+        return answer == _HOLDS_ITS_KEY
 
     async def forget(self, stream: Stream) -> None:
         dead = ""

@@ -37,6 +37,21 @@ local function previous_of(id)
   if record and type(record.previous_id) == 'string' then return record.previous_id end
   return nil
 end
+local function key_of(id)
+  local record = record_of(id)
+  if record and type(record.key) == 'string' then return record.key end
+  return ''
+end
+local function let_key_go(key, id)
+  if key ~= '' and redis.call('HGET', 'cefmp4:keys', key) == id then
+    redis.call('HDEL', 'cefmp4:keys', key)
+  end
+end
+local function hold_key(key, id)
+  if key == '' then return true end
+  redis.call('HSETNX', 'cefmp4:keys', key, id)
+  return redis.call('HGET', 'cefmp4:keys', key) == id
+end
 local function is_latest(id)
   local paths, path = place_of(id)
   return paths and redis.call('HGET', paths, path) == id
@@ -59,14 +74,15 @@ local function lease_of(id)
 end
 """
 
-# ARGV: id, owner, folder, path, previous id, lease ms, record, lease value of a dead holder.
+# ARGV: id, owner, folder, path, previous id, lease ms, record, lease value of a dead holder, object
+# key or ''. The key is the stream's where no other has it: SAVE tells.
 # Answers the fence; or 0 and the lease that stands in the way, '' where no lease does.
 # A fence starts at the clock, so that it grows even across FLUSHALL.
 # Of the generations before, only one is kept: its parts can be copied into the new object.
 CLAIM = Script(
     _SHARED
     + """
-local id, owner, folder, path, previous, ms, record, dead = unpack(ARGV)
+local id, owner, folder, path, previous, ms, record, dead, key = unpack(ARGV)
 local function split(lease)
   return string.match(lease, '^(.*)|(%d+)$')
 end
@@ -101,6 +117,7 @@ fence = string.format('%.0f', fence)
 redis.call('SET', 'cefmp4:lease:' .. id, owner .. '|' .. fence, 'PX', ms)
 lead_to(id, folder, path)
 redis.call('HSETNX', 'cefmp4:streams', id, record)
+hold_key(key, id)
 return {fence}
 """
 )
@@ -124,34 +141,37 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 """)
 
-# ARGV: id, lease value, record, folder, path, count of numbers to drop, those, then number and
-# value of each part. Answers 0 where the lease is no longer ours. Only a rename may take a path
-# from another stream: a stream whose file was replaced must not take its path back.
+# ARGV: id, lease value, record, folder, path, object key or '', count of numbers to drop, those,
+# then number and value of each part. Answers 0 where the lease is no longer ours, 2 where the key
+# is another stream's. Only a rename may take a path from another stream: a stream whose file was
+# replaced must not take its path back.
 SAVE = Script(
     _SHARED
     + """
-local id, lease, record, folder, path, drops = unpack(ARGV, 1, 6)
+local id, lease, record, folder, path, key, drops = unpack(ARGV, 1, 7)
 if lease_of(id) ~= lease then return 0 end
 local paths, former = place_of(id)
 local is_moved = paths and (paths ~= paths_key(folder) or former ~= path)
 if is_moved then let_path_go(paths, former, id) end
 if is_moved or not redis.call('HGET', paths_key(folder), path) then lead_to(id, folder, path) end
+local former_key = key_of(id)
+if former_key ~= key then let_key_go(former_key, id) end
 redis.call('HSET', 'cefmp4:streams', id, record)
 local parts = 'cefmp4:parts:' .. id
-local first_part = 7 + tonumber(drops)
-for place = 7, first_part - 1 do
+local first_part = 8 + tonumber(drops)
+for place = 8, first_part - 1 do
   redis.call('HDEL', parts, ARGV[place])
 end
 for place = first_part, #ARGV, 2 do
   redis.call('HSET', parts, ARGV[place], ARGV[place + 1])
 end
-return 1
+return hold_key(key, id) and 1 or 2
 """
 )
 
 # ARGV: id, folder, path, lease value of a dead holder. Answers the lease that stands in the way.
 # The path goes back to the generation before; one that was at another path is forgotten too,
-# because nothing would lead to it.
+# because nothing would lead to it. Their keys are free again, as far as objects leave them.
 FORGET = Script(
     _SHARED
     + """
@@ -164,6 +184,7 @@ while id do
   local paths, recorded = place_of(id)
   local previous = previous_of(id)
   let_path_go(paths, recorded, id)
+  let_key_go(key_of(id), id)
   erase(id)
   id = nil
   if previous and not lease_of(previous) and not is_latest(previous) then

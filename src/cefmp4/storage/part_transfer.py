@@ -33,6 +33,7 @@ _HEADERS = {
     "ChecksumCRC64NVME": "x-amz-checksum-crc64nvme",
     "ContentMD5": "Content-MD5",
     "ContentType": "Content-Type",
+    "IfNoneMatch": "If-None-Match",
 }
 
 

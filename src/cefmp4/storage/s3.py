@@ -8,12 +8,13 @@ from typing import Any
 
 from cefmp4.errors import (
     CefError,
+    KeyTakenError,
     PermanentError,
     ProofFailedError,
     TransientError,
     UploadGoneError,
 )
-from cefmp4.model.names import META_CRC64, stream_id_in
+from cefmp4.model.names import META_CRC64, META_STREAM_ID, stream_id_in
 from cefmp4.model.object import (
     FileRange,
     ListedPart,
@@ -25,9 +26,6 @@ from cefmp4.model.object import (
 from cefmp4.model.part import MIB, Part
 from cefmp4.storage import s3_listing
 from cefmp4.storage.checksum_form import (
-    multipart_etag,
-    read_crc64,
-    read_hex_crc64,
     spell_crc64,
     spell_md5,
 )
@@ -37,6 +35,7 @@ from cefmp4.storage.s3_calls import S3Calls
 from cefmp4.storage.s3_connect import S3Config, connect
 from cefmp4.storage.s3_errors import KeyMissingError, RangeMissingError
 from cefmp4.storage.s3_probe import probe_store
+from cefmp4.storage.s3_readback import Finding, ReadBack
 
 __all__ = ["S3Config", "S3Store", "open_s3_store"]
 
@@ -62,6 +61,7 @@ class S3Store:
         self._calls = calls
         self._transfer = transfer
         self._proof = proof
+        self._readback = ReadBack(calls, proof)
         self._bucket = bucket
         self._unanswered: set[str] = set()  # keys whose last start of an upload got no answer
 
@@ -80,19 +80,31 @@ class S3Store:
         content_type: str,
         metadata: dict[str, str],
         crc64: int,
+        if_absent: bool = False,
     ) -> str:
-        params = {
+        params: dict[str, Any] = {
             "Key": key,
             "ContentType": content_type,
             "Metadata": {META_CRC64: f"{crc64:016x}", **metadata},
         }
-        etag = await self._send("PutObject", params, body, crc64)
-        if isinstance(body, bytes):
-            return etag
-        stored, _ = await self._look(key)
-        if stored is None or stored.size != body.size or (etag and stored.etag != etag):
-            raise ProofFailedError(f"{key}: S3 does not show the object that was just stored")
-        return stored.etag
+
+        async def read_back(etag: str = "") -> Finding:
+            size, owner = _size_of(body), metadata.get(META_STREAM_ID, "")
+            return await self._readback.compare_whole(
+                key, size=size, etag=etag, crc64=crc64, owner=owner
+            )
+
+        try:
+            params |= await self._condition(
+                key, if_absent=if_absent, is_honoured=self._proof.put_if_absent
+            )
+            etag = await self._send("PutObject", params, body, crc64)
+        except KeyTakenError:
+            finding = await read_back()
+            if not finding.is_certain or finding.stored is None:
+                raise
+            return finding.stored.etag  # it was stored, and the answer was lost
+        return etag if isinstance(body, bytes) else _proven(key, await read_back(etag))
 
     async def begin_upload(self, key: str, *, content_type: str, metadata: dict[str, str]) -> str:
         params: dict[str, Any] = {"Key": key, "ContentType": content_type, "Metadata": metadata}
@@ -141,7 +153,14 @@ class S3Store:
         return await s3_listing.list_parts(self._calls, key, upload_id)
 
     async def complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, crc64: int
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        crc64: int,
+        owner: str = "",
+        if_absent: bool = False,
     ) -> str:
         params: dict[str, Any] = {
             "Key": key,
@@ -153,13 +172,14 @@ class S3Store:
         if self._proof.full_object_crc:
             params |= {"ChecksumCRC64NVME": spell_crc64(crc64), "ChecksumType": "FULL_OBJECT"}
         try:
+            params |= await self._condition(
+                key, if_absent=if_absent, is_honoured=self._proof.complete_if_absent
+            )
             await self._calls.call("CompleteMultipartUpload", **params)
-        except (UploadGoneError, TransientError) as error:
-            return await self._completed_unseen(key, parts, crc64, error)
-        stored, difference, _ = await self._compare(key, parts, crc64)
-        if stored is None or difference:
-            raise ProofFailedError(f"{key}: the completed object {difference or 'is missing'}")
-        return stored.etag
+        except (UploadGoneError, KeyTakenError, TransientError) as error:
+            return await self._settle(key, upload_id, parts, crc64, owner, error)
+        finding = await self._readback.compare_parts(key, parts, crc64=crc64, owner=owner)
+        return _proven(key, finding)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         with suppress(UploadGoneError):
@@ -169,7 +189,7 @@ class S3Store:
         return await s3_listing.list_uploads(self._calls, prefix)
 
     async def head(self, key: str) -> StoredObject | None:
-        return (await self._look(key))[0]
+        return (await self._readback.look(key))[0]
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """At most 64 MiB; a range beyond the end of the object gives what there is."""
@@ -206,55 +226,24 @@ class S3Store:
             raise ProofFailedError(f"{params['Key']}: S3 stored other bytes than were read")
         return etag
 
-    async def _look(self, key: str) -> tuple[StoredObject | None, int | None]:
-        """The object, and the checksum of it that the server itself vouches for."""
-        mode = {"ChecksumMode": "ENABLED"} if self._proof.full_object_crc else {}
-        try:
-            reply = await self._calls.call("HeadObject", Key=key, **mode)
-        except KeyMissingError:
-            return None, None
-        metadata = {name.lower(): value for name, value in reply.get("Metadata", {}).items()}
-        vouched = read_crc64(reply.get("ChecksumCRC64NVME"))
-        stored = StoredObject(
-            key=key,
-            size=reply["ContentLength"],
-            etag=reply.get("ETag", "").strip('"'),
-            crc64=read_hex_crc64(metadata.get(META_CRC64)) if vouched is None else vouched,
-            modified_at=reply["LastModified"].timestamp(),
-            content_type=reply.get("ContentType", ""),
-            metadata=metadata,
-        )
-        return stored, vouched
-
-    async def _completed_unseen(
-        self, key: str, parts: Sequence[Part], crc64: int, error: CefError
+    async def _settle(
+        self, key: str, upload_id: str, parts: Sequence[Part], crc64: int, owner: str, why: CefError
     ) -> str:
         """Complete may have worked while its answer was lost. Only an object that is provably ours
         counts: one that merely has the right size may be of another upload to the same key."""
-        stored, difference, is_proven = await self._compare(key, parts, crc64)
-        if stored is None or difference or not is_proven:
-            raise error
-        return stored.etag
+        finding = await self._readback.compare_parts(key, parts, crc64=crc64, owner=owner)
+        if finding.stored and await self._readback.is_done(finding, upload_id, owner=owner):
+            return finding.stored.etag
+        raise why
 
-    async def _compare(
-        self, key: str, parts: Sequence[Part], crc64: int
-    ) -> tuple[StoredObject | None, str, bool]:
-        """The object, how it differs from the parts, and whether a checksum says it does not."""
-        stored, vouched = await self._look(key)
-        if stored is None:
-            return None, "", False
-        size = sum(part.size for part in parts)
-        if stored.size != size:
-            return stored, f"has {stored.size} bytes instead of {size}", False
-        if vouched is not None and vouched != crc64:
-            return stored, "has another checksum", False
-        is_proven = vouched is not None
-        # Servers that give the MD5 of the whole as the ETag of a multipart object have no "-".
-        if self._proof.etag_is_md5 and "-" in stored.etag:
-            if stored.etag != multipart_etag([part.etag for part in parts]):
-                return stored, "has another ETag", False
-            is_proven = True
-        return stored, "", is_proven
+    async def _condition(self, key: str, *, if_absent: bool, is_honoured: bool) -> dict[str, str]:
+        """The header that has the server refuse a taken key; KeyTakenError where it would not, and
+        the key is taken."""
+        if if_absent and is_honoured:
+            return {"IfNoneMatch": "*"}
+        if if_absent and await self.head(key) is not None:
+            raise KeyTakenError(f"{key}: there is an object already")
+        return {}
 
     async def _read(self, key: str, start: int, end: int | None) -> bytes:
         ranged = start > 0 or end is not None
@@ -271,6 +260,16 @@ class S3Store:
             data = bytes(await body.read())
         is_whole = reply["ResponseMetadata"]["HTTPStatusCode"] == 200  # the range was ignored
         return data[start:end] if ranged and is_whole else data
+
+
+def _size_of(body: FileRange | bytes) -> int:
+    return len(body) if isinstance(body, bytes) else body.size
+
+
+def _proven(key: str, finding: Finding) -> str:
+    if finding.stored is None or finding.difference:
+        raise ProofFailedError(f"{key}: the object {finding.difference or 'is missing'}")
+    return finding.stored.etag
 
 
 async def _md5_of(body: FileRange | bytes, crc64: int) -> bytes:

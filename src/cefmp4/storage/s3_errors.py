@@ -22,6 +22,7 @@ from cefmp4.errors import (
     BucketMissingError,
     CefError,
     InvariantError,
+    KeyTakenError,
     PermanentError,
     ProofFailedError,
     ServerUnreachableError,
@@ -176,7 +177,9 @@ def _by_code(refusal: Refusal) -> CefError | None:
         return UploadGoneError(text)
     if code == "NoSuchKey":
         return _key_missing(refusal)
-    if code in _WRONG_PARTS or refusal.is_checksum or code == "PreconditionFailed":
+    if code == "PreconditionFailed":
+        return _precondition_failed(refusal)
+    if code in _WRONG_PARTS or refusal.is_checksum:
         return ProofFailedError(text)
     if code in _TRANSIENT:
         return TransientError(text)
@@ -193,6 +196,13 @@ def _key_missing(refusal: Refusal) -> CefError:
     return KeyMissingError(str(refusal))
 
 
+def _precondition_failed(refusal: Refusal) -> CefError:
+    """Of a copy: the source is another object now. Of what makes an object: there is one."""
+    if refusal.operation in {"PutObject", "CompleteMultipartUpload"}:
+        return KeyTakenError(str(refusal))
+    return ProofFailedError(str(refusal))
+
+
 def _by_status(refusal: Refusal) -> CefError:
     status, text = refusal.status, str(refusal)
     if status in {429, 503}:
@@ -204,7 +214,7 @@ def _by_status(refusal: Refusal) -> CefError:
     if status == 416:
         return RangeMissingError(text)
     if status == 412:
-        return ProofFailedError(text)
+        return _precondition_failed(refusal)
     if status == 408 or (status >= 500 and status != 501):
         return TransientError(text)
     return PermanentError(text)

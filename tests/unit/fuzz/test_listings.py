@@ -138,9 +138,17 @@ def test_the_expected_etag_depends_on_every_part(contents: list[bytes]) -> None:
     assert expected_etag(parts) != expected_etag(changed)
 
 
+async def test_an_empty_upload_to_a_key_without_stream_id_may_be_anybody_s() -> None:
+    store = FakeObjectStore(min_part_bytes=0)
+    await store.begin_upload("r.mp4", content_type="", metadata={})
+    with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
+        survey = Survey(store=store, prefix="", hashing=hashing, plan=PartPlan(BASE))
+        assert await survey.take_upload(await survey.take(), source) is None
+
+
 async def test_two_files_of_one_name_never_take_the_same_upload() -> None:
     store = FakeObjectStore(min_part_bytes=0)
-    for folder in ("a", "b"):
+    for folder in ("20260101T000000Z-0000000a", "20260101T000000Z-0000000b"):
         await store.begin_upload(f"streams/{folder}/r.mp4", content_type="", metadata={})
     with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
         survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(BASE))

@@ -18,6 +18,7 @@ from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
+from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.recovery import Recovery, expected_etag
@@ -26,6 +27,7 @@ from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.event import EventKind
+from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.model.stream import StreamState
 from cefmp4.retry import no_waiting
@@ -56,6 +58,12 @@ class World:
     clock: Clock = field(default_factory=Clock)
     index: FinishedIndex = field(default_factory=FinishedIndex)
     habits: FolderHabits = field(default_factory=FolderHabits)
+    template: str = DEFAULT_KEY_TEMPLATE
+    on_conflict: KeyConflict = KeyConflict.SUFFIX
+
+    @property
+    def keys(self) -> ObjectKeys:
+        return ObjectKeys(self.store, self.template, self.on_conflict)
 
     def write(self, data: bytes, at: int = 0, name: str = "r.mp4") -> None:
         path = self.folder / name
@@ -74,10 +82,10 @@ class World:
             naming=Naming(
                 owner=owner,
                 host="here",
-                key_template="streams/{stream_id}/{filename}",
                 part_base=PART,
                 part_sizing=PartSizing.GROW,
             ),
+            keys=self.keys,
             index=self.index,
             checkpoints=self.checkpoints,
             store=self.store,
@@ -97,6 +105,7 @@ class World:
             source=admitted.source,
             uploader=uploader,
             finalizer=Finalizer(store=self.store, uploader=uploader, hashing=self.hashing),
+            keys=self.keys,
             tripwires=self.tripwires,
             habits=self.habits,
             patience=Patience(settle=2.0, unknown_writer=10.0, idle=30.0),

@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cefmp4.config import DEFAULT_GLOBS
 from cefmp4.model import names
 
 FACTS = {"stream_id": "20261121T100000Z-0a1b2c3d", "started_at": 1_795_255_200.0, "host": "cam"}
 
 
-def key(template: str, relpath: str, *, distinct: bool = False) -> str:
+def key(template: str, relpath: str) -> str:
     return names.object_key(
         template,
         stream_id=FACTS["stream_id"],  # type: ignore[arg-type]
         relpath=relpath,
         started_at=FACTS["started_at"],  # type: ignore[arg-type]
         host=FACTS["host"],  # type: ignore[arg-type]
-        distinct=distinct,
     )
 
 
@@ -32,8 +32,51 @@ def test_every_field() -> None:
     assert key(template, "a/r.mp4") == "cam/2026/11/21/a/r.mp4/r"
 
 
-def test_distinct_keys_keep_folder_and_suffix() -> None:
-    assert key("{relpath}", "a/r.mp4", distinct=True) == f"a/r~{FACTS['stream_id']}.mp4"
+def test_the_next_key_keeps_folder_and_suffix() -> None:
+    assert names.next_key("a.b/r.mp4", "ID") == "a.b/r~ID.mp4"
+    assert names.next_key("a.b/r", "ID") == "a.b/r~ID"
+    assert names.next_key("a/.mp4", "ID") == "a/~ID.mp4"
+    longest = key("{relpath}", "x" * 2000)
+    following = names.next_key(longest, "ID")
+    assert following not in (longest, names.next_key(longest, "OTHER"))
+    assert len(following) <= names.MAX_KEY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("relpath", "expected"),
+    [
+        ("hls/a.mp4", "hls~/a.mp4"),
+        ("hls~/a.mp4", "hls~~/a.mp4"),
+        ("hls.mp4", "hls.mp4"),
+        ("hlsx/a.mp4", "hlsx/a.mp4"),
+        ("cam/hls/a.mp4", "cam/hls/a.mp4"),
+        ("hls", "hls~"),
+        ("analysis/a.mp4", "analysis~/a.mp4"),
+        (".cefmp4-probe/a.mp4", ".cefmp4-probe~/a.mp4"),
+        ("a.mp4.metadata.json", "a.mp4.metadata~.json"),
+        ("a.mp4.metadata~.json", "a.mp4.metadata~~.json"),
+        ("hls/a.metadata.json", "hls~/a.metadata~.json"),
+        (".metadata.json", ".metadata~.json"),
+        ("metadata.json", "metadata.json"),
+    ],
+)
+def test_names_that_look_like_ours_are_spelled_otherwise(relpath: str, expected: str) -> None:
+    assert key("{relpath}", relpath) == expected
+
+
+def test_what_is_ours_is_known_by_its_key() -> None:
+    stream_id = names.new_stream_id(1_795_255_200.0)
+    for ours in (f"hls/{stream_id}/master.m3u8", f"analysis/{stream_id}/x", "a.mp4.metadata.json"):
+        assert names.is_own_key(ours)
+    assert names.is_own_key(".cefmp4-probe/0123456789abcdef")
+    for other in ("hls/a.mp4", f"hls/{stream_id}.mp4", "a.json", ".cefmp4-probe/a.mp4"):
+        assert not names.is_own_key(other)
+
+
+def test_every_file_that_is_watched_by_default_has_a_media_type() -> None:
+    kinds = {names.content_type_of(glob) for glob in DEFAULT_GLOBS} - {"application/mxf"}
+    assert {kind.partition("/")[0] for kind in kinds} == {"video", "audio"}
+    assert names.content_type_of("A.3GP") == "video/3gpp"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +87,10 @@ def test_distinct_keys_keep_folder_and_suffix() -> None:
         ("/{filename}", "does not start"),
         ("{filename", "not a valid template"),
         ("{filename:>9999999}", "only {date}"),
+        ("hls/{filename}", "CefMP4's own"),
+        ("analysis/{relpath}", "CefMP4's own"),
+        (".cefmp4-probe/{relpath}", "CefMP4's own"),
+        ("{filename}.metadata.json", "CefMP4's own"),
     ],
 )
 def test_bad_templates_are_refused_with_a_sentence(template: str, complaint: str) -> None:

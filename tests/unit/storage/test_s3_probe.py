@@ -17,8 +17,23 @@ async def probed(stub: StubS3) -> AsyncIterator[StoreProof]:
         yield store.proof
 
 
-def proof(part: PartProof, *, whole: bool, md5: bool = True) -> StoreProof:
-    return StoreProof(part=part, full_object_crc=whole, etag_is_md5=md5)
+def proof(
+    part: PartProof,
+    *,
+    whole: bool,
+    md5: bool = True,
+    put: bool = True,
+    complete: bool = True,
+    metadata: bool = True,
+) -> StoreProof:
+    return StoreProof(
+        part=part,
+        full_object_crc=whole,
+        etag_is_md5=md5,
+        put_if_absent=put,
+        complete_if_absent=complete,
+        keeps_metadata=metadata,
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,6 +49,9 @@ def proof(part: PartProof, *, whole: bool, md5: bool = True) -> StoreProof:
         (Traits(checks_crc=False), proof(PartProof.CONTENT_MD5, whole=False)),
         (Traits(knows_crc_header=False), proof(PartProof.CONTENT_MD5, whole=False)),
         (Traits(checks_crc=False, checks_md5=False), proof(PartProof.ETAG, whole=False)),
+        (Traits(minds_absent=False), proof(PartProof.CRC64NVME, whole=True, complete=False)),
+        (Traits(knows_absent=False), proof(PartProof.CRC64NVME, whole=True, put=False)),
+        (Traits(keeps_metadata=False), proof(PartProof.CRC64NVME, whole=True, metadata=False)),
     ],
     ids=str,
 )
@@ -51,6 +69,19 @@ async def test_a_store_that_proves_nothing_is_refused() -> None:
             async with probed(stub):
                 pass
         assert not stub.uploads
+
+
+@pytest.mark.parametrize(
+    "traits", [Traits(replaces_parts=False), Traits(keeps_first_part=True)], ids=str
+)
+async def test_a_store_that_cannot_replace_a_part_is_refused(traits: Traits) -> None:
+    """Else it would show with the first recorder that goes back, as a stream that fails."""
+    async with StubS3(traits).running() as stub:
+        with pytest.raises(PermanentError, match=r"of a part|replace"):
+            async with probed(stub):
+                pass
+        assert not stub.uploads
+        assert not stub.objects
 
 
 @pytest.mark.parametrize(
