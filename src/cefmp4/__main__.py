@@ -3,14 +3,17 @@
 import argparse
 import asyncio
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import structlog
+
 from cefmp4 import __version__
 from cefmp4.config import AppEnv, Settings
-from cefmp4.config_reading import load_settings
+from cefmp4.config_reading import is_production, load_settings
 from cefmp4.errors import CefError, ServerUnreachableError, SettingsError
 from cefmp4.log import configure_logging, redact
 
@@ -29,6 +32,7 @@ COMMANDS = {
 
 
 STARTERS = {"up", "ingest"}  # the others look at what runs, or join it
+SERVICES = {"up", "ingest", "worker"}  # what they write to standard error is a log
 
 
 def _with_running_servers(settings: Settings) -> Settings:
@@ -67,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((word for word in words if word in COMMANDS), None)
     arguments = _parser(command).parse_args(words)
     settings: Settings | None = None
+    say = _log_line if arguments.command in SERVICES and is_production() else _write_line
     try:
+        if say is _log_line:  # already for what is wrong with the settings
+            configure_logging(level="INFO", json_lines=True)
         settings, warnings = load_settings()
         configure_logging(
             level=settings.log_level, json_lines=settings.app_env is AppEnv.PRODUCTION
@@ -75,16 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command not in STARTERS:
             settings = _with_running_servers(settings)
         for warning in warnings:
-            _say(f"warning: {warning}")
+            say(logging.WARNING, warning)
         return asyncio.run(_run(arguments, settings))
     except SettingsError as error:
-        _say_error(error, settings)
+        say(logging.ERROR, _spelled(error, settings))
         return EXIT_USAGE
     except ServerUnreachableError as error:
-        _say_error(error, settings)
+        say(logging.ERROR, _spelled(error, settings))
         return EXIT_UNREACHABLE
     except CefError as error:
-        _say_error(error, settings)
+        say(logging.ERROR, _spelled(error, settings))
         return EXIT_NOT_SO
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,13 +115,16 @@ def _forget_full_log() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def _say_error(error: CefError, settings: Settings | None) -> None:
-    said = f"error: {error}"
-    _say(settings.as_spelled(said) if settings else said)
+def _spelled(error: CefError, settings: Settings | None) -> str:
+    return settings.as_spelled(str(error)) if settings else str(error)
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(redact(line) + "\n")
+def _write_line(level: int, text: str) -> None:
+    sys.stderr.write(f"{logging.getLevelName(level).lower()}: {redact(text)}\n")
+
+
+def _log_line(level: int, text: str) -> None:
+    structlog.get_logger("cefmp4").log(level, text)
 
 
 if __name__ == "__main__":

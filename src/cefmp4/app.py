@@ -50,6 +50,7 @@ from cefmp4.model.job import JobKind
 from cefmp4.model.part import PartPlan
 from cefmp4.operations import find_view, forget_stream, retry_stream
 from cefmp4.ports import JobSink
+from cefmp4.reachability import tell_of_outages
 from cefmp4.storage.checkpoints import RedisCheckpointStore
 from cefmp4.storage.owner import owner_id
 from cefmp4.storage.s3 import S3Store
@@ -251,6 +252,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(open_redis(settings))
         store = await stack.enter_async_context(open_store(settings, checkpoints))
+        tell_of_outages()
         hashing = stack.enter_context(
             ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="hashing")
         )

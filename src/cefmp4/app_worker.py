@@ -24,6 +24,7 @@ from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import JobKind, SlotKind
+from cefmp4.reachability import tell_of_outages
 from cefmp4.storage.owner import is_dead, owner_id
 from cefmp4.web.health import Health
 from cefmp4.web.listener import Listener
@@ -49,6 +50,7 @@ async def work(
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(open_redis(settings))
         store = await stack.enter_async_context(open_store(settings, checkpoints))
+        tell_of_outages()
         queue = await stack.enter_async_context(
             open_jobs(settings.redis_address or "", lease_seconds=settings.lease_seconds)
         )

@@ -30,6 +30,7 @@ from cefmp4.storage.s3_calls import S3Calls
 from cefmp4.storage.s3_connect import S3Config, connect
 from cefmp4.storage.s3_errors import KeyMissingError
 from cefmp4.storage.s3_probe import PROBE_PREFIX
+from cefmp4.tasks import apart
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -149,7 +150,7 @@ class JobsOnDemand:
     async def _opened(self) -> Jobs:
         async with self._opening:
             if self._queue is None:
-                self._queue = await self._open()
+                self._queue = await apart(self._open(), name="open the queue of jobs")
             return self._queue
 
     async def _open(self) -> Jobs:

@@ -10,7 +10,7 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from cefmp4 import config_spellings as spellings
-from cefmp4.config import Settings
+from cefmp4.config import AppEnv, Settings
 from cefmp4.errors import SettingsError
 
 ENV_FILE = Path(".env")
@@ -30,6 +30,15 @@ def load_settings(env_file: Path | None = ENV_FILE) -> tuple[Settings, list[str]
     except ValidationError as error:
         raise SettingsError(_explain(error, given, spelled)) from None
     return settings.spelled(spelled), spellings.warnings_about(given, in_file)
+
+
+def is_production(env_file: Path | None = ENV_FILE) -> bool:
+    """Whether APP_ENV says so, whatever may be wrong with any other setting."""
+    try:
+        found = _given(_read(env_file))
+    except SettingsError:
+        found = _given({})
+    return found.get("APP_ENV", "").lower() == AppEnv.PRODUCTION
 
 
 def _given(in_file: dict[str, str]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 import logging
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -44,24 +46,54 @@ def _printable(
     _logger: Any, _method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for name, value in fields.items():
-        if isinstance(value, str) and name != "exception":
-            fields[name] = printable(value)
+        if isinstance(value, str):
+            is_trace = name == "exception"
+            fields[name] = (
+                "\n".join(map(printable, value.split("\n"))) if is_trace else printable(value)
+            )
+    return fields
+
+
+def _merge_ids(
+    logger: Any, method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """asyncio tells of an error that nobody asked for when its task is cleared away: in the midst
+    of whatever else goes on, so that the ids of that would be wrong."""
+    record = fields.get("_record")
+    if record is not None and record.name == "asyncio":
+        return fields
+    return structlog.contextvars.merge_contextvars(logger, method, fields)
+
+
+def _name_logger(
+    logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    record = fields.get("_record")
+    fields["logger_name"] = logger.name if record is None else record.name
     return fields
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not: that a connection broke while aiohttp was writing to it, in a task of its own. Whoever
-    made the request gets an error for it, too; a minute without S3 would be 50 tracebacks."""
+    """Not: that a connection broke while a library was using it in a task of its own. Whoever made
+    the request gets an error for it, too, and reachability tells of the outage once; a minute
+    without a server would be 50 tracebacks."""
     error = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(error, OSError) and "ClientRequest.write_bytes" in record.getMessage())
+    if error is None or logging.getLogger().level <= logging.DEBUG:
+        return True
+    is_of_redis = type(error).__module__.startswith("redis.")
+    if record.name.startswith(("docket", "redis")):
+        return not (is_of_redis or isinstance(error, OSError))
+    is_write = isinstance(error, OSError) and "ClientRequest.write_bytes" in record.getMessage()
+    return record.name != "asyncio" or not (is_of_redis or is_write)
 
 
 def configure_logging(*, level: str, json_lines: bool) -> None:
     """Standard error, so that standard output stays for what a command was asked for."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _merge_ids,
         structlog.stdlib.add_log_level,
+        *([_name_logger] if json_lines else []),
         stamp,
         structlog.processors.format_exc_info,
         _redact_fields,
@@ -79,6 +111,7 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -90,6 +123,27 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
     root.setLevel(level)
     for noisy in ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp.access", "watchdog"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # With Redis away it prints a traceback each second, beside the one line of ours.
+    # It warns of each ticket that it cannot send while Redis is away.
     logging.getLogger("docket").setLevel(logging.ERROR if root.level > logging.DEBUG else level)
-    logging.getLogger("asyncio").addFilter(_is_news)
+    if json_lines:
+        _take_over_the_rest()
+
+
+def _take_over_the_rest() -> None:
+    """What Python itself would write to standard error becomes lines of the log, too."""
+    logging.captureWarnings(True)
+    log = structlog.get_logger("cefmp4")
+
+    def crashed(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        log.critical("crashed", exc_info=(kind, error, trace))
+
+    def thread_crashed(told: threading.ExceptHookArgs) -> None:
+        if told.exc_value is not None and not isinstance(told.exc_value, SystemExit):
+            log.error("a thread crashed", exc_info=told.exc_value)
+
+    def ignored(told: Any) -> None:  # typeshed has its type for the type checker only
+        log.error(told.err_msg or "an error was ignored", exc_info=told.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, thread_crashed, ignored

@@ -2,6 +2,7 @@
 and one when it is over, however many requests it meets; cefmp4_server_up tells of it at once."""
 
 import contextvars
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import structlog
 
 from cefmp4 import metrics
+from cefmp4.errors import ServerUnreachableError
 
 log = structlog.get_logger()
 
@@ -18,10 +20,7 @@ SETTLED_S = 3.0
 
 
 class Reachability:
-    """`is_told`: whether this process is one that waits for its servers. A command that ends says
-    so by itself."""
-
-    is_told = False
+    is_told = False  # see tell_of_outages
 
     def __init__(
         self,
@@ -47,7 +46,8 @@ class Reachability:
         metrics.server_up.labels(self._server).set(0)
         self._on_failure()
         self._failed_at = self._clock()
-        if self._began_at is None and self.is_told:
+        is_silent = isinstance(error, ServerUnreachableError)  # else it answered, if badly
+        if is_silent and self._began_at is None and self.is_told:
             self._began_at = self._failed_at
             self._tell(f"{self._name} does not answer: {self._waiting} wait", reason=str(error))
 
@@ -65,3 +65,15 @@ class Reachability:
 
 REDIS = Reachability("redis", "Redis", "uploads and jobs", on_failure=metrics.queues_unknown)
 S3 = Reachability("s3", "S3", "uploads and jobs")
+
+
+def tell_of_outages() -> None:
+    """For processes that wait until a server is back; a command that ends says so by itself."""
+    Reachability.is_told = True
+
+
+def level_of(error: BaseException) -> int:
+    """At which level to log that something did not work because of this error: a silent server was
+    told of already, for all that wait for it."""
+    is_told = Reachability.is_told and isinstance(error, ServerUnreachableError)
+    return logging.DEBUG if is_told else logging.WARNING

@@ -18,6 +18,7 @@ from cefmp4.errors import (
     ThrottledError,
     TransientError,
 )
+from cefmp4.reachability import level_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -137,6 +138,6 @@ async def patiently(request: Callable[[], Awaitable[T]], *, what: str) -> T:
             return await request()
         except HEALABLE as error:
             if waiting.failures % _REPORT_EVERY == 0:
-                log.warning(f"{what} failed, trying again", reason=str(error))
+                log.log(level_of(error), f"{what} failed, trying again", reason=str(error))
             metrics.count_failure(what.replace(" ", "_"))
             await waiting.wait(error)

@@ -21,6 +21,7 @@ from cefmp4.jobs.reconcile import Reconciler
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import Workplace
 from cefmp4.model.job import LANES, Job, JobKind, Lane, SlotKind
+from cefmp4.reachability import level_of
 from cefmp4.retry import Backoff
 
 log = structlog.get_logger()
@@ -113,7 +114,7 @@ class JobRunner:
                 lane, owner=self._owner, slot=slot or "", offered=offered
             )
         except CefError as error:
-            log.warning("no job could be begun", lane=lane, reason=str(error))
+            log.log(level_of(error), "no job could be begun", lane=lane, reason=str(error))
         finally:
             if job is None:
                 self._slots.give(slot)

@@ -63,7 +63,7 @@ class Service(Instance):
         with await asyncio.to_thread(self.log.open, "ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", *self._command),
-                env=kept | self._settings,
+                env=kept | self.settings,
                 cwd=self._folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

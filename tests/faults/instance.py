@@ -31,7 +31,7 @@ class Instance:
         self.port = int(settings["PROM_PORT"])
         self.log = log or folder / f"{name}.log"
         self.kills = 0
-        self._settings = dict(settings)
+        self.settings = dict(settings)
         self._folder = folder
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
@@ -56,7 +56,7 @@ class Instance:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-W", "default::ResourceWarning", "-m", *self._command),
-                env=environment | self._settings,
+                env=environment | self.settings,
                 cwd=self._folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

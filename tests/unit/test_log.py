@@ -1,22 +1,30 @@
 """What the log says of outages: one line each, not the tracebacks of libraries."""
 
 import asyncio
+import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cefmp4.log import configure_logging
 
-_LOGGERS = ("", "docket", "asyncio")
+_LOGGERS = ("", "docket", "asyncio", "py.warnings")
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger.handlers, logger.level, logger.filters[:]) for logger in loggers]
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     for logger, (handlers, level, filters) in zip(loggers, before, strict=True):
         logger.handlers, logger.filters = handlers, filters
         logger.setLevel(level)
@@ -50,3 +58,59 @@ def test_the_engine_tells_of_outages_only_who_looks_for_bugs(
     configure_logging(level=level, json_lines=True)
     logging.getLogger("docket.worker").warning("Redis is unavailable, sleeping")
     assert ("Redis is unavailable" in capsys.readouterr().err) == is_told
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "is_told"),
+    [
+        ("docket.worker", ConnectionResetError("gone"), False),
+        ("docket.worker", RedisConnectionError("gone"), False),
+        ("docket.worker", KeyError("a bug"), True),
+        ("asyncio", RedisConnectionError("gone"), False),
+    ],
+)
+def test_an_outage_is_no_traceback_of_a_library(
+    capsys: pytest.CaptureFixture[str], name: str, error: Exception, is_told: bool
+) -> None:
+    configure_logging(level="INFO", json_lines=True)
+    logging.getLogger(name).error("trouble", exc_info=error)
+    assert ("trouble" in capsys.readouterr().err) == is_told
+
+
+def json_lines(text: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_what_python_itself_says_is_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(level="INFO", json_lines=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.warn("this is old", stacklevel=1)
+    sys.excepthook(ValueError, ValueError("first"), None)
+    failing = threading.Thread(target=lambda: [][0])
+    failing.start()
+    failing.join()
+    lines = json_lines(capsys.readouterr().err)
+    assert [line["level"] for line in lines] == ["warning", "critical", "error"]
+    assert "this is old" in lines[0]["event"]
+    assert "ValueError: first" in lines[1]["exception"]
+    assert "IndexError" in lines[2]["exception"]
+    assert all(line["logger_name"] for line in lines)
+
+
+def test_what_asyncio_tells_late_has_no_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(level="INFO", json_lines=True)
+    with structlog.contextvars.bound_contextvars(stream_id="another"):
+        logging.getLogger("asyncio").error("Task exception was never retrieved")
+        logging.getLogger("elsewhere").error("about this stream")
+    late, own = json_lines(capsys.readouterr().err)
+    assert "stream_id" not in late
+    assert own["stream_id"] == "another"
+
+
+def test_no_name_reaches_a_terminal_through_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(level="INFO", json_lines=False)
+    structlog.get_logger().error("trouble", exc_info=ValueError("a\x1b[31mb"))
+    assert "\x1b[31m" not in capsys.readouterr().err

@@ -1,6 +1,8 @@
 import asyncio
 
-from cefmp4.tasks import cancel_all
+import structlog
+
+from cefmp4.tasks import apart, cancel_all
 
 
 async def test_one_that_swallows_a_cancel_is_told_again() -> None:
@@ -27,3 +29,12 @@ async def test_one_that_swallows_a_cancel_is_told_again() -> None:
 
 async def test_nothing_to_end() -> None:
     await cancel_all([])
+
+
+async def test_what_is_begun_apart_has_no_ids_of_others() -> None:
+    async def bound() -> dict[str, object]:
+        return structlog.contextvars.get_contextvars()
+
+    with structlog.contextvars.bound_contextvars(stream_id="a"):
+        assert await asyncio.create_task(bound()) == {"stream_id": "a"}
+        assert await apart(bound(), name="apart") == {}

@@ -4,12 +4,15 @@ import argparse
 import asyncio
 from collections.abc import Coroutine
 
+import structlog
+
 from cefmp4.app import ingest, until_signal
 from cefmp4.app_worker import slots_of, work
-from cefmp4.config import Settings
+from cefmp4.config import AppEnv, Settings
 from cefmp4.embedded.supervisor import EmbeddedServers
 from cefmp4.model.job import JobKind
 
+log = structlog.get_logger()
 Service = Coroutine[None, None, None]
 
 
@@ -66,6 +69,14 @@ async def _run_together(services: dict[str, Service], stop: asyncio.Event) -> No
 
 def _announce(settings: Settings) -> None:
     """For people who start it in a terminal: where things go, and where to look."""
+    if settings.app_env is AppEnv.PRODUCTION:
+        log.info(
+            "everything on this machine",
+            watching=str(settings.watch_dir.resolve()),
+            storing=f"s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}",
+            page=f"http://{settings.http_host}:{settings.prom_port}/",
+        )
+        return
     print(f"  watching   {settings.watch_dir.resolve()}")
     print(f"  storing    s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}")
     print(f"  page       http://{settings.http_host}:{settings.prom_port}/")

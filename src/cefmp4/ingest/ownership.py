@@ -9,6 +9,7 @@ from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, TransientError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ports import CheckpointStore
+from cefmp4.reachability import level_of
 
 log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ class Ownership:
             try:
                 await self.step()
             except TransientError as error:
-                log.warning("leases could not be renewed", reason=str(error))
+                log.log(level_of(error), "leases could not be renewed", reason=str(error))
             await asyncio.sleep(self._interval_s)
 
     async def step(self) -> None:

@@ -16,7 +16,7 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.retry import Backoff
-from cefmp4.tasks import cancel_all
+from cefmp4.tasks import apart, cancel_all
 from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
@@ -127,7 +127,7 @@ class StreamRouter:
     def start(self, relpath: str) -> None:
         work = Work(relpath)
         self._work[relpath] = work
-        work.task = asyncio.create_task(self._carry_out(work), name=f"stream at {relpath!r}")
+        work.task = apart(self._carry_out(work), name=f"stream at {relpath!r}")
 
     async def _carry_out(self, work: Work) -> None:
         """The guard of rule 15: what goes wrong with one path stops nothing else."""

@@ -27,6 +27,7 @@ from cefmp4.jobs.ledger import Standing
 from cefmp4.jobs.queue import JobQueue
 from cefmp4.jobs.workplace import NoRoomError, Workplace
 from cefmp4.model.job import FailReason, Job, JobProgress, Lane, SlotKind
+from cefmp4.reachability import level_of
 from cefmp4.retry import Backoff, patiently
 
 log = structlog.get_logger()
@@ -259,7 +260,7 @@ class Attempt:
 
     async def _wait_for_server(self, error: CefError) -> str:
         """No attempt is counted: an outage would make dead letters of the whole queue."""
-        log.warning("a server is away", job=self.job.id, reason=str(error))
+        log.log(level_of(error), "a server is away", job=self.job.id, reason=str(error))
         delay_s = self._backoff.wait_s(len(self.job.fences), error)
         await patiently(
             lambda: self._queue.requeue(
@@ -310,7 +311,7 @@ async def _discard(procedure: JobProcedure, job: Job, fence: int) -> None:
     try:
         await procedure.discard(job, fence)
     except CefError as error:
-        log.warning("an attempt's output stays", job=job.id, fence=fence, reason=str(error))
+        log.log(level_of(error), "an attempt's output stays", fence=fence, reason=str(error))
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:

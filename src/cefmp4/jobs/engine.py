@@ -3,7 +3,6 @@ a job became ready; which job its holder gets is decided by the ledger, so a tic
 twice, late or never does no harm. docket pickles what it carries: only job ids go through it."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -140,7 +139,6 @@ async def open_engine(
     url: str, *, redelivery_s: float = REDELIVERY_S
 ) -> AsyncIterator[DocketEngine]:
     """Raises ServerUnreachableError where Redis is not there."""
-    logging.getLogger("docket").setLevel(logging.WARNING)  # it writes lines for each ticket
     async with AsyncExitStack() as stack:
         dockets: dict[Lane, Docket] = {}
         try:

@@ -9,6 +9,7 @@ from cefmp4.errors import TransientError
 from cefmp4.jobs.engine import REDELIVERY_S, Engine, open_engine
 from cefmp4.jobs.ledger import RedisLedger, Ticket, open_ledger
 from cefmp4.model.job import Job, JobSpec, JobState, Lane
+from cefmp4.reachability import level_of
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ class JobQueue:
         try:
             await self.engine.enqueue([ticket], delay_s)
         except TransientError as error:
-            log.warning("a ticket is late", job=ticket.job_id, reason=str(error))
+            log.log(level_of(error), "a ticket is late", job=ticket.job_id, reason=str(error))
 
 
 @asynccontextmanager
