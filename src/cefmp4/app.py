@@ -316,11 +316,12 @@ def _health(service: IngestService) -> Health:
 
 
 def servers_away() -> list[str]:
-    return [
+    away = [
         f"{server} does not answer"
         for server, label in (("Redis", "redis"), ("S3", "s3"))
         if metrics.is_server_down(label)
     ]
+    return [*away, "the disk of the S3 server is full"] if metrics.is_server_full("s3") else away
 
 
 @asynccontextmanager

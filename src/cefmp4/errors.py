@@ -36,6 +36,10 @@ class ThrottledError(TransientError):
         self.retry_after_s = retry_after_s
 
 
+class StoreFullError(TransientError):
+    """The disk of the store is full."""
+
+
 class PermanentError(CefError):
     """Trying again cannot help."""
 

@@ -5,6 +5,7 @@ docs/metrics.md says what each is for."""
 import os
 from collections.abc import Iterable
 from itertools import product
+from time import monotonic
 from typing import TypeVar
 
 from prometheus_client import (
@@ -159,6 +160,12 @@ is_ready = Gauge("cefmp4_ready", "1 while /readyz says so, else 0", registry=REG
 server_up = Gauge(
     "cefmp4_server_up", "1 while the server answers, else 0", ["server"], registry=REGISTRY
 )
+server_full = Gauge(
+    "cefmp4_server_full",
+    "1 while the server stores nothing because its disk is full, else 0",
+    ["server"],
+    registry=REGISTRY,
+)
 retries = _born(
     Counter("cefmp4_retries_total", "Requests tried again", ["server"], registry=REGISTRY), SERVERS
 )
@@ -281,6 +288,24 @@ def _measure_disk(folder: str, path: str | os.PathLike[str]) -> None:
         return
     disk_free.labels(folder).set(found.f_bavail * found.f_frsize)
     disk_size.labels(folder).set(found.f_blocks * found.f_frsize)
+
+
+FULL_MEMORY_S = 30.0  # whoever was refused asks again within seconds; if not, nobody knows
+_refused_at: dict[str, float] = {}
+server_full.labels("s3").set_function(lambda: float(is_server_full("s3")))
+
+
+def note_full(server: str) -> None:
+    _refused_at[server] = monotonic()
+
+
+def note_room(server: str) -> None:
+    _refused_at.pop(server, None)
+
+
+def is_server_full(server: str) -> bool:
+    refused_at = _refused_at.get(server)
+    return refused_at is not None and monotonic() - refused_at < FULL_MEMORY_S
 
 
 def count_part(stream_id: str, size: int, *, is_copy: bool) -> None:

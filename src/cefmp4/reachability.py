@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import ServerUnreachableError
+from cefmp4.errors import ServerUnreachableError, StoreFullError
 
 log = structlog.get_logger()
 
@@ -43,13 +43,18 @@ class Reachability:
         return f"<Reachability {self._server} away_since={self._began_at}>"
 
     def failed(self, error: BaseException) -> None:
-        metrics.server_up.labels(self._server).set(0)
+        is_full = isinstance(error, StoreFullError)
+        metrics.server_up.labels(self._server).set(float(is_full))  # a refusal is an answer
+        if is_full:
+            metrics.note_full(self._server)
         self._on_failure()
         self._failed_at = self._clock()
-        is_silent = isinstance(error, ServerUnreachableError)  # else it answered, if badly
-        if is_silent and self._began_at is None and self.is_told:
+        # Of other errors it answered, if badly.
+        is_outage = is_full or isinstance(error, ServerUnreachableError)
+        if is_outage and self._began_at is None and self.is_told:
             self._began_at = self._failed_at
-            self._tell(f"{self._name} does not answer: {self._waiting} wait", reason=str(error))
+            trouble = "has no space left" if is_full else "does not answer"
+            self._tell(f"{self._name} {trouble}: {self._waiting} wait", reason=str(error))
 
     def answered(self) -> None:
         metrics.server_up.labels(self._server).set(1)

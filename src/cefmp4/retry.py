@@ -15,6 +15,7 @@ from cefmp4 import metrics
 from cefmp4.errors import (
     AccessDeniedError,
     BucketMissingError,
+    StoreFullError,
     ThrottledError,
     TransientError,
 )
@@ -22,6 +23,9 @@ from cefmp4.reachability import level_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+
+FULL_CAP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,10 @@ class Backoff:
 
     def wait_s(self, failures: int, error: BaseException | None = None) -> float:
         """How long to wait after the `failures`-th failure in a row. What the server asks for is
-        obeyed even where it is longer than the cap, but never longer than four caps."""
-        longest = min(self.cap_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        obeyed even where it is longer than the cap, but never longer than four caps. A full disk
+        refuses cheaply, and who frees it looks whether it helped."""
+        cap_s = min(self.cap_s, FULL_CAP_S) if isinstance(error, StoreFullError) else self.cap_s
+        longest = min(cap_s, self.first_s * 2.0 ** min(failures - 1, 30))
         wait = uniform(longest / 2, longest)
         if isinstance(error, ThrottledError):
             wait = max(wait, min(error.retry_after_s, 4 * self.cap_s))

@@ -7,14 +7,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aioboto3
-from aiobotocore.config import AioConfig
 from tests.faults import (
     scenarios_files,
     scenarios_kills,
@@ -28,6 +25,7 @@ from tests.faults import (
 )
 from tests.faults.judge import Verdict
 from tests.faults.registry import ACT_S, SCENARIOS, CannotRunError, Scenario
+from tests.faults.s3_client import open_client
 from tests.faults.world import open_world
 from tests.servers import SwiftServer
 
@@ -106,18 +104,6 @@ def chosen(only: Iterable[str], *, is_short: bool) -> list[Scenario]:
         for one in SCENARIOS.values()
         if (not wanted or wanted & {one.name, one.group}) and (one.is_short or not is_short)
     ]
-
-
-@asynccontextmanager
-async def open_client(server: SwiftServer) -> AsyncIterator[Any]:
-    session = aioboto3.Session(
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-    )
-    config = AioConfig(s3={"addressing_style": "path"}, retries={"max_attempts": 5})
-    async with session.client("s3", endpoint_url=server.endpoint_url, config=config) as client:
-        yield client
 
 
 async def run_one(

@@ -165,7 +165,7 @@ class Exchange:
 
 class S3Proxy:
     def __init__(self, upstream_port: int) -> None:
-        self._upstream_port = upstream_port
+        self.upstream_port = upstream_port
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -206,7 +206,7 @@ class S3Proxy:
                 await asyncio.sleep(POLL_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = Upstream(self._upstream_port)
+        upstream = Upstream(self.upstream_port)
         self._connections.add(writer)
         try:
             while await self._serve_one(reader, writer, upstream):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 from tests.faults.registry import CannotRunError, scenario
+from tests.faults.small_store import give_small_store
 from tests.faults.tiny_disk import tiny_disk
 from tests.faults.world import MIB, World
 
@@ -102,6 +103,38 @@ async def disk_full(world: World) -> None:
     await world.stored(1)
     os.unlink(world.watched / "full.mp4")
     await world.write("next.mp4", 11 * MIB, rate=RATE)
+
+
+@scenario("files", short=True)
+async def store_disk_full(world: World) -> None:
+    """The disk of the S3 server: everything waits, says why, and goes on once there is space."""
+    store = await give_small_store(world)
+    instance = await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.write_mixed(3, rate=RATE))
+        await world.s3.seen("UploadPart", 2)
+        await store.fill()
+        await world.logged("the disk of the S3 server is full")
+        await asyncio.sleep(world.random.uniform(0, 3))
+        await store.free()
+        await world.stored(3, timeout_s=20)
+    if "reduce your request rate" in await instance.said():
+        world.faults.append("the full disk was called too many requests")
+
+
+@scenario("files")
+async def killed_while_the_store_is_full(world: World) -> None:
+    store = await give_small_store(world)
+    instance = await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.write_mixed(3, rate=RATE))
+        await world.s3.seen("UploadPart", 2)
+        await store.fill()
+        await world.logged("the disk of the S3 server is full")
+        await instance.kill()
+        await world.ingest()
+        await asyncio.sleep(world.random.uniform(0, 2))
+        await store.free()
 
 
 @scenario("files")

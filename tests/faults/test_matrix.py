@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tests.faults.matrix import chosen, open_client, run_one
+from tests.faults.matrix import chosen, run_one
 from tests.faults.registry import Scenario
+from tests.faults.s3_client import open_client
 from tests.servers import SwiftServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]

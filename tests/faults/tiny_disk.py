@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.faults.registry import CannotRunError
@@ -20,6 +20,17 @@ async def tiny_disk(folder: Path, size: int) -> AsyncIterator[None]:
         yield
     finally:
         await _run("umount", "-l", str(folder))
+
+
+def fill(folder: Path) -> Path:
+    """To the last byte; returns the file whose removal makes room again. Blocking."""
+    ballast = folder / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        for size in (1024 * 1024, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return ballast
 
 
 async def _run(*command: str) -> "subprocess.CompletedProcess[bytes]":

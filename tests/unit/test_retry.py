@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cefmp4 import metrics
-from cefmp4.errors import PermanentError, ThrottledError, TransientError
+from cefmp4.errors import PermanentError, StoreFullError, ThrottledError, TransientError
 from cefmp4.retry import Backoff, Patience, bounded, no_waiting
 
 
@@ -35,6 +35,11 @@ def test_what_the_server_asks_for_is_obeyed_within_reason() -> None:
     backoff = Backoff(first_s=1.0, cap_s=8.0)
     assert backoff.wait_s(1, ThrottledError(retry_after_s=20.0)) == 20.0
     assert backoff.wait_s(1, ThrottledError(retry_after_s=86400.0)) == 32.0
+
+
+def test_a_full_disk_is_asked_again_soon() -> None:
+    backoff = Backoff(first_s=0.5, cap_s=15.0)
+    assert all(backoff.wait_s(failures, StoreFullError()) <= 2.0 for failures in range(1, 40))
 
 
 async def test_a_request_is_repeated_until_it_works() -> None:

@@ -72,7 +72,7 @@ def proxy_conf(options: SwiftOptions) -> str:
     account, _, user = options.access_key.partition(":")
     return f"""{_COMMON}
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck cache listing_formats s3api tempauth bulk slo \
+pipeline = catch_errors gatekeeper healthcheck space cache listing_formats s3api tempauth bulk slo \
 proxy-server
 [filter:catch_errors]
 use = egg:swift#catch_errors
@@ -80,6 +80,8 @@ use = egg:swift#catch_errors
 use = egg:swift#gatekeeper
 [filter:healthcheck]
 use = egg:swift#healthcheck
+[filter:space]
+paste.filter_factory = cefmp4.embedded.swift_space:filter_factory
 [filter:cache]
 paste.filter_factory = cefmp4.embedded.swift_cache:filter_factory
 [filter:listing_formats]
@@ -111,8 +113,10 @@ object_chunk_size = {_CHUNK_BYTES}
 client_chunk_size = {_CHUNK_BYTES}
 node_timeout = 60
 conn_timeout = 10
-# There is one device. To leave it out for a minute after errors is to be down for a minute.
+# There is one device. To leave it out for a minute after errors is to be down for a minute; and one
+# answer that its disk is full would do that at once, whatever the limit.
 error_suppression_limit = 1000000000
+error_suppression_interval = 0
 """
 
 

@@ -25,6 +25,7 @@ from cefmp4.embedded.swift_config import (
     backend_conf,
     proxy_conf,
 )
+from cefmp4.embedded.swift_listing import repeat_updates
 from cefmp4.embedded.swift_rings import write_rings
 from cefmp4.embedded.swift_wire import listen_backend, listen_public, route_to_backends
 
@@ -40,6 +41,7 @@ def serve(options: SwiftOptions) -> None:
     for kind in BACKENDS:
         app = wsgi.loadapp(wsgi.ConfigString(backend_conf(kind)))
         eventlet.spawn(_run, listen_backend(kind), app)
+    eventlet.spawn(repeat_updates)
     app = wsgi.loadapp(wsgi.ConfigString(proxy_conf(options)))
     _run(listen_public(options.port), app)
 

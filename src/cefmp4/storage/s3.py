@@ -230,9 +230,13 @@ class S3Store:
         self, key: str, upload_id: str, parts: Sequence[Part], crc64: int, owner: str, why: CefError
     ) -> str:
         """Complete may have worked while its answer was lost. Only an object that is provably ours
-        counts: one that merely has the right size may be of another upload to the same key."""
+        counts: one that merely has the right size may be of another upload to the same key. And
+        only a whole Complete does: a server that failed in the middle of it, for a full disk say,
+        may show the object and keep the upload, too, or leave the object out of its listing."""
         finding = await self._readback.compare_parts(key, parts, crc64=crc64, owner=owner)
-        if finding.stored and await self._readback.is_done(finding, upload_id, owner=owner):
+        if finding.stored and await self._readback.is_done(
+            finding, upload_id, owner=owner, may_be_half=isinstance(why, TransientError)
+        ):
             return finding.stored.etag
         raise why
 

@@ -5,12 +5,15 @@ from typing import Any, TypeVar
 
 from botocore import xform_name
 
+from cefmp4 import metrics
 from cefmp4.errors import CefError, TransientError
 from cefmp4.reachability import S3
 from cefmp4.retry import bounded
 from cefmp4.storage.s3_errors import FOREIGN_ERRORS, translate
 
 T = TypeVar("T")
+
+_STORING = {"CreateMultipartUpload", "UploadPart", "UploadPartCopy", "PutObject"}
 
 
 class S3Calls:
@@ -68,4 +71,6 @@ class S3Calls:
             S3.answered()  # a refusal is an answer
             raise
         S3.answered()
+        if operation in _STORING:
+            metrics.note_room("s3")
         return result

@@ -26,6 +26,7 @@ from cefmp4.errors import (
     PermanentError,
     ProofFailedError,
     ServerUnreachableError,
+    StoreFullError,
     ThrottledError,
     TransientError,
     UploadGoneError,
@@ -45,6 +46,8 @@ _THROTTLED = {
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests",
     "ServiceUnavailable", "RequestThrottled", "BandwidthLimitExceeded",
 }  # fmt: skip
+_FULL = {"InsufficientStorage", "XMinioStorageFull"}  # ours, and MinIO's; no other server has one
+_FULL_HINT = "free space on it; recordings wait on their own disk"
 _TRANSIENT = {"InternalError", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict"}
 _CHECKSUM = {
     "BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
@@ -167,6 +170,8 @@ def to_error(refusal: Refusal) -> CefError:
 
 def _by_code(refusal: Refusal) -> CefError | None:
     code, text = refusal.code, str(refusal)
+    if code in _FULL or refusal.status == 507:
+        return StoreFullError(f"the disk of the S3 server is full: {text}", hint=_FULL_HINT)
     if code in _ACCESS_HINTS:
         return AccessDeniedError(text, hint=_ACCESS_HINTS[code])
     if code in _THROTTLED:

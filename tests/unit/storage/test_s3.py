@@ -134,6 +134,18 @@ async def test_complete_whose_answer_was_lost_is_done(
         assert etag == stub.objects["k"].etag
 
 
+async def test_complete_is_done_when_its_upload_is_closed(stub: StubS3, fd: int) -> None:
+    """A server that fails in the middle of it has the object already, and the upload still."""
+    async with opened(stub, SWIFT) as store:
+        await store.complete_upload("k", *await send(store, fd), crc64=CRC)
+        upload_id, parts = await send(store, fd)
+        stub.answer("CompleteMultipartUpload", *[Reply(500, "InternalError")] * 4)
+        with pytest.raises(TransientError):
+            await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        assert stub.uploads == {}
+
+
 async def test_an_object_of_the_right_size_is_no_proof_that_complete_worked(
     stub: StubS3, fd: int
 ) -> None:

@@ -1,0 +1,72 @@
+"""What the embedded S3 server holds, it lists: also after a moment in which it could not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.servers import SwiftServer
+
+from cefmp4.ingest.source import crc_of
+from cefmp4.storage.s3 import S3Store, open_s3_store
+
+pytestmark = pytest.mark.integration
+
+SOON_S = 10.0
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[SwiftServer]:
+    server = SwiftServer(tmp_path / "own")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def put(store: S3Store, key: str) -> None:
+    await store.put_object(key, b"x", content_type="video/mp4", metadata={}, crc64=crc_of(b"x"))
+
+
+async def listed(store: S3Store) -> list[str]:
+    return [stored.key async for stored in store.list_objects("")]
+
+
+@contextlib.contextmanager
+def no_listing_can_be_written(folder: Path) -> Iterator[None]:
+    """The server notes changes of a listing in a file beside it: not while a folder is there."""
+    listings = [path for path in folder.rglob("*.db") if "/containers/" in str(path)]
+    assert listings
+    blocks = [path.with_name(f"{path.name}.pending") for path in listings]
+    for block in blocks:
+        block.unlink(missing_ok=True)
+        block.mkdir()
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.rmdir()
+
+
+async def test_an_update_of_the_listing_that_failed_is_repeated(
+    server: SwiftServer, tmp_path: Path
+) -> None:
+    async with open_s3_store(server.config(await server.new_bucket())) as store:
+        await put(store, "before")
+        with no_listing_can_be_written(tmp_path / "own"):
+            await put(store, "unlisted")
+            assert await store.head("unlisted") is not None
+        async with asyncio.timeout(SOON_S):
+            while "unlisted" not in await listed(store):  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.1)
+
+
+async def test_it_is_repeated_by_the_next_start(server: SwiftServer, tmp_path: Path) -> None:
+    async with open_s3_store(server.config(await server.new_bucket())) as store:
+        with no_listing_can_be_written(tmp_path / "own"):
+            await put(store, "unlisted")
+            server.kill()
+        await server.start()
+        async with asyncio.timeout(SOON_S):
+            while "unlisted" not in await listed(store):  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.1)
