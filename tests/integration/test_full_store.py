@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
+from redis.asyncio import Redis
 from tests.faults.registry import CannotRunError
 from tests.faults.tiny_disk import fill, tiny_disk
-from tests.servers import SwiftServer
+from tests.servers import SwiftServer, ValkeyServer
 
 from cefmp4 import metrics
-from cefmp4.errors import StoreFullError
+from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.errors import CefError, StoreFullError
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import MIB, MIN_PART_BYTES
 from cefmp4.retry import patiently
@@ -87,6 +89,63 @@ async def test_a_part_waits_with_the_right_words_and_goes_on_soon(
     await waiting
     assert time.monotonic() - freed_at < SOON_S
     assert not metrics.is_server_full("s3")
+
+
+async def test_a_server_on_a_full_disk_lives_and_starts_again(
+    store: S3Store, server: SwiftServer, part: FileRange, tmp_path: Path
+) -> None:
+    """Its log cannot be written either, and its own files cannot be made anew."""
+    upload_id = await store.begin_upload("k", content_type="video/mp4", metadata={})
+    ballast = await asyncio.to_thread(fill, tmp_path / "state")
+    for _ in range(2):
+        with pytest.raises(StoreFullError):
+            await send(store, upload_id, 1, part)
+        await asyncio.gather(*(hang_up(server.port) for _ in range(20)))
+        assert server.process.is_running
+        server.kill()
+        await server.start()
+    await asyncio.to_thread(ballast.unlink)
+    await send(store, upload_id, 1, part)
+
+
+async def hang_up(port: int) -> None:
+    """In mid-request, which the server writes into its log."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PUT /b/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+    await writer.drain()
+    writer.transport.abort()
+
+
+async def test_a_redis_on_a_full_disk_starts_again(tmp_path: Path) -> None:
+    try:
+        async with tiny_disk(tmp_path / "state", DISK):
+            server = ValkeyServer(tmp_path / "state")
+            await server.start()
+            async with Redis.from_url(server.url) as client:
+                await client.set("a", "b")
+            ballast = await asyncio.to_thread(fill, tmp_path / "state")
+            server.kill()
+            await server.start()
+            await asyncio.to_thread(ballast.unlink)
+            async with Redis.from_url(server.url) as client:
+                assert await client.get("a") == b"b"
+                await client.set("a", "c")
+            await server.stop()
+    except CannotRunError as error:
+        pytest.skip(f"2026-11: {error}")
+
+
+async def test_up_says_that_its_disk_is_full(tmp_path: Path) -> None:
+    try:
+        async with tiny_disk(tmp_path / "state", DISK):
+            await asyncio.to_thread(fill, tmp_path / "state")
+            with pytest.raises(CefError, match="its disk is full"):
+                async with EmbeddedServers(
+                    tmp_path / "state", want_redis=True, want_s3=True, bucket="films"
+                ):
+                    pass
+    except CannotRunError as error:
+        pytest.skip(f"2026-11: {error}")
 
 
 async def test_a_full_disk_can_be_read_and_freed(

