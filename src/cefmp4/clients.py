@@ -52,8 +52,7 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
 @asynccontextmanager
 async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncIterator[S3Store]:
     """What the server was seen to prove is remembered, so that only the first start asks."""
-    place = f"{settings.s3_endpoint_url}|{settings.s3_bucket_name}"
-    memo = f"proof:{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+    memo = proof_memo(settings.s3_endpoint_url, settings.s3_bucket_name)
     config = _s3_config(settings, settings.s3_bucket_name)
     remembered = _read_proof(await checkpoints.recall(memo))
     async with AsyncExitStack() as stack:
@@ -71,6 +70,11 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
             await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
         log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
         yield store
+
+
+def proof_memo(endpoint_url: str | None, bucket: str) -> str:
+    """Under what name it is remembered what this server was seen to prove."""
+    return f"proof:{hashlib.sha256(f'{endpoint_url}|{bucket}'.encode()).hexdigest()[:16]}"
 
 
 async def input_of_object(settings: Settings, bucket: str, key: str) -> JobInput:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cefmp4.commands.board import Board, redis_address
 from cefmp4.commands.display import plain, size_text, state_text, time_text
+from cefmp4.commands.orphans import list_orphans
 from cefmp4.config import Settings
 from cefmp4.log import printable
 from cefmp4.model.part import Part
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument(
         "--state", type=StreamState, choices=list(StreamState), metavar="STATE", help="only these"
     )
+    listing.add_argument(
+        "--orphans", action="store_true", help="instead, open uploads that no stream claims"
+    )
     listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (50)")
     showing = actions.add_parser("show", help="everything that is known of one stream")
     retrying = actions.add_parser("retry", help="take the file of a failed stream up again")
@@ -44,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
+    if args.action == "ls" and args.orphans:
+        await list_orphans(settings, limit=args.limit, as_json=args.json)
+        return 0
     address = redis_address(settings)
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
         if args.action == "ls":

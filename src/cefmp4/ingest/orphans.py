@@ -1,5 +1,7 @@
 """Open uploads under our prefix that no stream claims: counted, and aborted after a grace."""
 
+from dataclasses import dataclass
+
 import structlog
 
 from cefmp4 import metrics
@@ -9,6 +11,12 @@ from cefmp4.model.object import OpenUpload
 from cefmp4.ports import CheckpointStore, ObjectStore
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    upload: OpenUpload
+    is_ours: bool  # surely: others may share the bucket and prefix, but no stream id
 
 
 class OrphanSweeper:
@@ -25,26 +33,39 @@ class OrphanSweeper:
         self._prefix = prefix
         self._grace_s = grace_s
 
-    async def step(self, now: float) -> list[OpenUpload]:
-        """Returns the orphans that stay for now."""
+    async def find(self) -> list[Orphan]:
+        """Costs as much as there are open uploads, however many streams are known."""
         uploads = await self._store.list_uploads(self._prefix)
-        if not uploads:
-            metrics.orphan_uploads.set(0)
-            return []
         # Asked after the listing, so that an upload begun in between is known by then.
-        claimed = {stream.upload_id for stream in await self._checkpoints.load_streams()}
-        orphans = [upload for upload in uploads if upload.upload_id not in claimed]
-        old = [upload for upload in orphans if self._may_abort(upload, now)]
-        for upload in old:
-            await self._abort(upload)
-        left = [upload for upload in orphans if upload not in old]
+        keys = list({upload.key for upload in uploads})
+        known = await self._checkpoints.load_streams_of_keys(keys) if keys else []
+        claimed = {stream.upload_id for stream in known}
+        return [
+            Orphan(upload, names.stream_id_in(upload.key) is not None)
+            for upload in uploads
+            if upload.upload_id not in claimed and not await self._is_claimed_by_id(upload)
+        ]
+
+    async def _is_claimed_by_id(self, upload: OpenUpload) -> bool:
+        """By a stream that an older version began: those reserved no key."""
+        stream_id = names.stream_id_in(upload.key)
+        stream = await self._checkpoints.load_stream(stream_id) if stream_id else None
+        return stream is not None and stream.upload_id == upload.upload_id
+
+    async def step(self, now: float) -> list[Orphan]:
+        """Returns the orphans that stay for now."""
+        orphans = await self.find()
+        old = [one for one in orphans if one.is_ours and self.is_old(one, now)]
+        if old and await self._checkpoints.is_fresh():
+            old = []  # Redis was emptied: until it knows again what S3 knows, every upload is one
+        for orphan in old:
+            await self._abort(orphan.upload)
+        left = [orphan for orphan in orphans if orphan not in old]
         metrics.orphan_uploads.set(len(left))
         return left
 
-    def _may_abort(self, upload: OpenUpload, now: float) -> bool:
-        """Only a key with a stream id is surely ours: others may share the bucket and prefix."""
-        is_ours = names.stream_id_in(upload.key) is not None
-        return is_ours and now - upload.initiated_at >= self._grace_s
+    def is_old(self, orphan: Orphan, now: float) -> bool:
+        return now - orphan.upload.initiated_at >= self._grace_s
 
     async def _abort(self, upload: OpenUpload) -> None:
         try:

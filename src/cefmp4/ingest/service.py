@@ -27,7 +27,7 @@ from cefmp4.watch.watcher import Watcher
 
 log = structlog.get_logger()
 
-ORPHAN_INTERVAL_S = 600.0
+ORPHAN_INTERVAL_S = 60.0
 PUBLISH_INTERVAL_S = 1.0
 FAREWELL_S = 1.0  # a Redis that is away must not hold up the end
 
@@ -75,13 +75,13 @@ class IngestService:
         running = start(
             self.pulse.run,
             self.ownership.run,
-            self._sweep_orphans,
             self._follow_requests,
             self._publish,
             self._restore_memory,
         )
         await self._catch_up(unfinished)
         intake = start(self._follow_events, self._reconcile)
+        running += start(self._sweep_orphans)
         self.is_ready = True
         log.info("ready", finished=len(self.index), streams=len(self.router.processors))
         await stop.wait()
@@ -112,9 +112,9 @@ class IngestService:
 
     async def _sweep_orphans(self) -> None:
         while True:
-            await asyncio.sleep(ORPHAN_INTERVAL_S)
             with _healing("orphan sweep"):
                 await self.orphans.step(time())
+            await asyncio.sleep(ORPHAN_INTERVAL_S)
 
     async def _follow_requests(self) -> None:
         """What an operator changed in Redis: the path is looked at afresh."""

@@ -49,10 +49,9 @@ class Holdings:
 
     def objects_like(self, filename: str, size: int) -> list[StoredObject]:
         """Those of the same size, best guess first."""
-        wanted = names.key_safe(filename)
         same_size = sorted(
             self.objects.get(size, ()),
-            key=lambda stored: (PurePosixPath(stored.key).name != wanted, -stored.modified_at),
+            key=lambda stored: (not names.bears_name(stored.key, filename), -stored.modified_at),
         )
         return same_size[:MAX_CANDIDATES]
 
@@ -61,8 +60,7 @@ class Holdings:
         return self._taken.setdefault(stored.key, relpath) == relpath
 
     def uploads_like(self, filename: str) -> list[OpenUpload]:
-        wanted = names.key_safe(filename)
-        return [upload for upload in self.uploads if PurePosixPath(upload.key).name == wanted]
+        return [upload for upload in self.uploads if names.bears_name(upload.key, filename)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +136,8 @@ class Survey:
         if head is None or not await self._is_same(head, source, stamp, local_crc):
             return None
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
+        if not stream_id and self._store.proof.keeps_metadata:
+            return None  # somebody else put it there: nothing of ours belongs beside it
         plan = _plan_in(head.metadata) or self._plan
         return Found(_stream_of(head, plan, source.relpath, stamp, stream_id, local_crc))
 

@@ -190,6 +190,14 @@ def _apart_from_ours(key: str) -> str:
     return _OWN_SUFFIX.sub(r".metadata\1~.json", _OWN_ROOT.sub(r"\1\2~", key, count=1), count=1)
 
 
+def bears_name(key: str, filename: str) -> bool:
+    """Whether the key ends like that of a file of this name, perhaps with a stream id before the
+    suffix."""
+    wanted, name = key_safe(filename), key.rpartition("/")[2]
+    stream_id = stream_id_in(name)
+    return name == wanted or (stream_id is not None and name == next_key(wanted, stream_id))
+
+
 def is_unique_template(template: str) -> bool:
     """Whether no two streams can ever get the same key from it."""
     return "{stream_id}" in template

@@ -42,6 +42,14 @@ def test_the_next_key_keeps_folder_and_suffix() -> None:
     assert len(following) <= names.MAX_KEY_BYTES
 
 
+def test_a_key_is_known_by_the_name_of_its_file() -> None:
+    stream_id = names.new_stream_id(1_795_255_200.0, "folder")
+    assert names.bears_name("a/r.mp4", "r.mp4")
+    assert names.bears_name(names.next_key("a/r.mp4", stream_id), "r.mp4")
+    assert not names.bears_name(names.next_key("a/x.mp4", stream_id), "r.mp4")
+    assert not names.bears_name("a/xr.mp4", "r.mp4")
+
+
 @pytest.mark.parametrize(
     ("relpath", "expected"),
     [
