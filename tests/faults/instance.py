@@ -38,10 +38,6 @@ class Instance:
         self._descriptors_at_start = 0
 
     @property
-    def settings(self) -> dict[str, str]:
-        return dict(self._settings)
-
-    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
