@@ -2,6 +2,7 @@
 everything when it is told to stop."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from cefmp4.jobs.queue import JobQueue
 from cefmp4.jobs.reconcile import Reconciler
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import Workplace
-from cefmp4.model.job import LANES, Job, JobKind, Lane, SlotKind
+from cefmp4.model.job import LANES, FailReason, Job, JobKind, Lane, SlotKind
 from cefmp4.reachability import level_of
 from cefmp4.retry import Backoff
 
@@ -145,7 +146,7 @@ class JobRunner:
             log.info("job begun", kind=job.kind, attempt=job.attempts, slot=attempt.slot)
             try:
                 outcome = await attempt.run()
-                log.info("job ended", kind=job.kind, outcome=outcome)
+                log.log(_level_of(outcome), "job ended", kind=job.kind, outcome=outcome)
             except CefError as error:
                 log.warning("how the attempt ended is not recorded", reason=str(error))
             finally:
@@ -182,3 +183,9 @@ class JobRunner:
                 if time.monotonic() >= until:
                     task.cancel()
             await asyncio.wait(self._running, timeout=RELEASE_AGAIN_S)
+
+
+def _level_of(outcome: str) -> int:
+    if outcome in (FailReason.ERROR, FailReason.DEAD_LETTER):
+        return logging.ERROR
+    return logging.WARNING if outcome in ("retried", Ending.FENCED) else logging.INFO

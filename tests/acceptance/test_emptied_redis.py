@@ -46,3 +46,6 @@ async def test_nothing_is_stored_twice(s3_server: SwiftServer, tmp_path: Path) -
         }
         assert await objects(site) == keys
         assert await site.service.stop() == 0
+        said = (await site.service.said()).count
+        assert said("recognised a stored file") == FILES
+        assert said("stored and proven") == FILES, "only what was sent is said to be proven"

@@ -106,8 +106,10 @@ def check_outage(log: list[dict[str, Any]]) -> None:
 
 def check_ids(log: list[dict[str, Any]]) -> None:
     """Lines about a path have the id of its stream, and of no other."""
-    owners = {line["path"]: line["stream_id"] for line in log if line["event"] == "stream begins"}
+    owners = {
+        line["file_path"]: line["stream_id"] for line in log if line["event"] == "stream begins"
+    }
     assert len(owners) == STREAMS + 2
     for line in log:
-        if line.get("path") in owners and "stream_id" in line:
-            assert line["stream_id"] == owners[line["path"]], line
+        if line.get("file_path") in owners and "stream_id" in line:
+            assert line["stream_id"] == owners[line["file_path"]], line

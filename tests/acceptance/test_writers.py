@@ -122,4 +122,4 @@ def test_no_errors_and_a_clean_end(outcome: Outcome) -> None:
 
 def _is_expected(error: dict[str, Any]) -> bool:
     """A recorder that cuts its file off, in order to use it again, loses what it had."""
-    return "truncated" in str(error.get("reason")) and "re_recorded" in str(error.get("path"))
+    return "truncated" in str(error.get("reason")) and "re_recorded" in str(error.get("file_path"))

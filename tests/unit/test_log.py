@@ -1,5 +1,6 @@
 """What the log says of outages: one line each, not the tracebacks of libraries."""
 
+import ast
 import asyncio
 import json
 import logging
@@ -7,11 +8,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+import cefmp4
 from cefmp4.log import configure_logging
 
 _LOGGERS = ("", "docket", "asyncio", "py.warnings")
@@ -114,3 +117,21 @@ def test_no_name_reaches_a_terminal_through_a_traceback(
     configure_logging(level="INFO", json_lines=False)
     structlog.get_logger().error("trouble", exc_info=ValueError("a\x1b[31mb"))
     assert "\x1b[31m" not in capsys.readouterr().err
+
+
+# Fields that say the same as one of those that docs/operations.md names.
+_OTHER_NAMES = {"path", "relpath", "file", "filename", "job", "id", "stream", "logger", "error"}
+
+
+def _fields_of_log_lines() -> Iterator[tuple[str, str]]:
+    for path in Path(cefmp4.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("log."):
+                for keyword in call.keywords:
+                    yield f"{path.name}:{call.lineno}", keyword.arg or ""
+
+
+def test_each_thing_has_one_name_in_all_lines() -> None:
+    found = list(_fields_of_log_lines())
+    assert len(found) > 100
+    assert [(where, name) for where, name in found if name in _OTHER_NAMES] == []

@@ -1,7 +1,11 @@
 """How commands write numbers, times and names for people."""
 
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from cefmp4.log import printable
@@ -24,6 +28,43 @@ _JOB_COLOURS = {
     JobState.COMPLETE: "green",
     JobState.FAILED: "red",
 }
+
+
+def is_for_people() -> bool:
+    """Whether standard output is a terminal: else a program reads it."""
+    return sys.stdout.isatty()
+
+
+def show(*parts: RenderableType) -> None:
+    """For people as wide as their terminal; for a program one line a row, and nothing cut off."""
+    if is_for_people():
+        Console().print(*parts, sep="\n")
+        return
+    for part in parts:
+        for line in _lines(part):
+            print(line)
+
+
+def _lines(part: RenderableType) -> Iterable[str]:
+    if not isinstance(part, Table):
+        return [str(part)]
+    names = [str(column.header) for column in part.columns]
+    columns = [list(column.cells) for column in part.columns]
+    cells = [[name, *map(_cell, column)] for name, column in zip(names, columns, strict=True)]
+    return _aligned(list(zip(*cells, strict=True)))
+
+
+def _cell(cell: RenderableType) -> str:
+    """Two lines of a cell, a name and why it failed, become one."""
+    return str(cell).replace("\n", ": ") if isinstance(cell, Text | str) else "-"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def plain(text: str, style: str = "") -> Text:

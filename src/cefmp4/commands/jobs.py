@@ -5,13 +5,12 @@ import asyncio
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cefmp4.clients import input_of_object
 from cefmp4.commands.board import redis_address
-from cefmp4.commands.display import job_state_text, plain, progress_text, time_text
+from cefmp4.commands.display import job_state_text, plain, progress_text, show, time_text
 from cefmp4.config import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
@@ -87,7 +86,7 @@ async def _list(ledger: RedisLedger, args: argparse.Namespace) -> None:
         for job in jobs:
             print(json.dumps(job.to_fields()))
     elif jobs:
-        Console().print(_table_of(jobs))
+        show(_table_of(jobs))
     else:
         print("no such jobs" if args.state else "no jobs yet")
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -21,6 +21,7 @@ from cefmp4.commands.display import (
     job_state_text,
     plain,
     progress_text,
+    show,
     size_text,
     state_text,
 )
@@ -62,11 +63,11 @@ class Picture:
             "totals": _totals(self.views) | {"jobs": self.job_counts},
         }
 
-    def drawn(self, limit: int) -> Group:
+    def parts(self, limit: int) -> list[Table | Text]:
         parts: list[Table | Text] = [table_of(self.views, limit), summary_of(self.views)]
         if self.jobs:
             parts += [job_table_of(self.jobs), job_summary_of(self.job_counts)]
-        return Group(*parts)
+        return parts
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -83,7 +84,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         elif args.watch:
             await _watch(board, ledger, args.limit)
         else:
-            Console().print((await _look(board, ledger, args.limit)).drawn(args.limit))
+            show(*(await _look(board, ledger, args.limit)).parts(args.limit))
     return 0
 
 
@@ -105,7 +106,8 @@ async def _watch(board: Board, ledger: RedisLedger, limit: int) -> None:
         while True:
             # What does not fit is cut off at the bottom, where the jobs are.
             fits = max(3, min(limit, (live.console.height - FRAME_LINES) // 2))
-            live.update((await _look(board, ledger, fits)).drawn(fits), refresh=True)
+            picture = await _look(board, ledger, fits)
+            live.update(Group(*picture.parts(fits)), refresh=True)
             await asyncio.sleep(INTERVAL_S)
 
 

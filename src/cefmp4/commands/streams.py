@@ -6,12 +6,11 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cefmp4.commands.board import Board, redis_address
-from cefmp4.commands.display import plain, size_text, state_text, time_text
+from cefmp4.commands.display import plain, show, size_text, state_text, time_text
 from cefmp4.commands.orphans import list_orphans
 from cefmp4.config import Settings
 from cefmp4.log import printable
@@ -70,7 +69,7 @@ async def _list(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
         for view in latest:
             print(json.dumps(view.to_fields()))
     elif latest:
-        Console().print(_table_of(latest))
+        show(_table_of(latest))
     else:
         print("no such streams" if args.state else "no streams yet")
 

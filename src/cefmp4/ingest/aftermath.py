@@ -60,14 +60,14 @@ class Aftermath:
         _require(stream.is_proven and look.in_place and look.stamp == before.stamp)
         if self._delete:
             os.unlink(source.path)
-            log.info("local file deleted after upload", path=stream.relpath)
+            log.info("local file deleted after upload", file_path=stream.relpath)
         elif self._target is not None:
             goal = self._target / stream.relpath
             if goal.exists():
                 goal = goal.with_name(f"{goal.stem}~{stream.id}{goal.suffix}")
             goal.parent.mkdir(parents=True, exist_ok=True)
             _move(source.path, goal, stream.id)
-            log.info("local file moved after upload", path=stream.relpath, target=str(goal))
+            log.info("local file moved after upload", file_path=stream.relpath, target=str(goal))
 
 
 def _require(condition: bool) -> None:

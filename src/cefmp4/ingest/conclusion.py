@@ -77,9 +77,11 @@ class Conclusion:
             await record.move_to(StreamState.DESCRIBED)
             if has_jobs:
                 await record.move_to(StreamState.HANDED_OVER)
+            log.info(
+                "stored and proven", file_path=stream.relpath, bytes=stream.size, key=stream.key
+            )
         elif stream.state is StreamState.DESCRIBED and await self._handover.submit(stream):
             await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
-        log.info("stored and proven", path=stream.relpath, bytes=stream.size, key=stream.key)
         if has_left:
             self._index.show(stream)
         else:
@@ -102,7 +104,7 @@ class Conclusion:
         stream.stamp = processor.record.stream.stamp
         await self._intake.write_finished(stream)
         self._index.add(stream)
-        log.info("only the dates of a stored file changed", path=stream.relpath)
+        log.info("only the dates of a stored file changed", file_path=stream.relpath)
 
     async def _treat_local_file(
         self, stream: Stream, source: SourceFile, proven: FileStamp | None
@@ -113,6 +115,6 @@ class Conclusion:
         try:
             await asyncio.to_thread(self._aftermath.apply, stream, source, proven)
         except (SourceError, OSError) as error:
-            log.warning("the local file stays", path=stream.relpath, reason=str(error))
+            log.warning("the local file stays", file_path=stream.relpath, reason=str(error))
             return False
         return True

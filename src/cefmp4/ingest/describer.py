@@ -137,6 +137,6 @@ class Describer:
         async with self._probing:
             media = await self._probe.probe(source.path, source.fd)
         if not media.playable:
-            log.warning("not playable", path=stream.relpath, reason=media.reason)
+            log.warning("not playable", file_path=stream.relpath, reason=media.reason)
             metrics.count_failure("metadata", stream.id)
         return media

@@ -37,6 +37,7 @@ class Admitted:
     record: StreamRecord
     source: SourceFile
     former: FormerGeneration | None = None
+    is_new: bool = False  # begun now, not taken up again
 
 
 class ForeignStreamError(Exception):
@@ -146,7 +147,7 @@ class Intake:
             return False
         self._index.remove(former_path)
         self._index.add(stream)
-        log.info("a finished file was renamed", path=source.relpath, former=former_path)
+        log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
         return True
 
     async def stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
@@ -248,13 +249,13 @@ class Intake:
         except KeyRefusedError as error:
             await self._refuse(record, str(error))
             return None
-        return Admitted(record=record, source=source, former=former)
+        return Admitted(record=record, source=source, former=former, is_new=True)
 
     async def _refuse(self, record: StreamRecord, reason: str) -> None:
         """A stream that fails before it begins: seen by people, and not tried again by itself."""
         stream = record.stream
         await record.move_to(StreamState.FAILED, reason)
-        log.error("stream failed", reason=reason, path=stream.relpath)
+        log.error("stream failed", reason=reason, file_path=stream.relpath)
         metrics.streams_failed.inc()
         metrics.count_failure("failed", stream.id)
         self._index.add(stream)
@@ -313,7 +314,7 @@ class Intake:
         record = await self.claim(stream, keep_parts=False)
         await record.save()
         await self._recovery.resume(record, source)
-        log.info("adopted an open upload", path=source.relpath, parts=len(record.parts))
+        log.info("adopted an open upload", file_path=source.relpath, parts=len(record.parts))
         return Admitted(record=record, source=source)
 
     async def _take_up(self, found: Found, source: SourceFile) -> Admitted:
@@ -325,7 +326,7 @@ class Intake:
         record = await self.claim(stream, keep_parts=False)
         record.parts = parts
         await record.restore()
-        log.info("recognised a stored file", path=source.relpath, key=stream.key)
+        log.info("recognised a stored file", file_path=source.relpath, key=stream.key)
         return Admitted(record=record, source=source)
 
 

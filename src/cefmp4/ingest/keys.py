@@ -53,7 +53,9 @@ class ObjectKeys:
                 "so does {stream_id} in S3_KEY_TEMPLATE",
             )
         key = names.next_key(stream.key, stream.id)
-        log.warning("the key is another recording's", path=stream.relpath, key=stream.key, now=key)
+        log.warning(
+            "the key is another recording's", file_path=stream.relpath, key=stream.key, now=key
+        )
         return key
 
     async def _has_object(self, stream: Stream) -> bool:

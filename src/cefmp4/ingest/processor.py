@@ -334,7 +334,7 @@ class StreamProcessor:
     async def _fail(self, reason: str, end: End = End.FAILED) -> None:
         await self._uploader.abandon(self.record)
         await self.record.move_to(StreamState.FAILED, reason)
-        log.error("stream failed", reason=reason, path=self.record.stream.relpath)
+        log.error("stream failed", reason=reason, file_path=self.record.stream.relpath)
         metrics.streams_failed.inc()
         metrics.count_failure(end.value, self.record.stream.id)
         self.end = end

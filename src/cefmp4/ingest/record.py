@@ -1,6 +1,7 @@
 """The one writer of a stream's record: memory first, then Redis, guarded by the lease."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
@@ -52,7 +53,8 @@ class StreamRecord:
             return
         self.stream.move_to(state, reason)
         because = {"reason": reason} if reason else {}
-        log.info(f"stream is {state}", bytes=self.stream.size, **because)
+        level = logging.WARNING if state is StreamState.FAILED else logging.INFO
+        log.log(level, f"stream is {state}", bytes=self.stream.size, **because)
         await self.save()
 
     async def add_part(self, part: Part) -> None:

@@ -14,6 +14,7 @@ from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
+from cefmp4.ingest.source import SymbolicLinkError
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.retry import Backoff
 from cefmp4.tasks import apart, cancel_all
@@ -56,6 +57,7 @@ class StreamRouter:
     _work: dict[str, Work] = field(default_factory=dict)
     _comebacks: dict[str, Comeback] = field(default_factory=dict)
     _processors: list[StreamProcessor] = field(default_factory=list)
+    _told_links: set[str] = field(default_factory=set)
     _active: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +117,7 @@ class StreamRouter:
             self.start(new)
 
     def _go_on_under(self, new: str, work: Work, processor: StreamProcessor) -> None:
-        log.info("renamed while uploading", path=new, former=work.relpath)
+        log.info("renamed while uploading", file_path=new, former=work.relpath)
         del self._work[work.relpath]
         self._work[new] = work
         work.relpath, work.was_deleted = new, False
@@ -136,16 +138,18 @@ class StreamRouter:
                 await self._work_on(work)
         except ForeignStreamError:
             self._come_back(work, pause=self.foreign_pause_s)
+        except SymbolicLinkError as error:
+            self._tell_of_link(work.relpath, error)
         except SourceError as error:
-            log.error("cannot read a file", path=work.relpath, reason=str(error))  # noqa: TRY400
+            log.error("cannot read a file", file_path=work.relpath, reason=str(error))  # noqa: TRY400
             metrics.count_failure("read")
             self._come_back(work)
         except CefError as error:
-            log.error("stream stopped", path=work.relpath, reason=str(error))  # noqa: TRY400
+            log.error("stream stopped", file_path=work.relpath, reason=str(error))  # noqa: TRY400
             metrics.count_failure("failed")
             self._come_back(work)
         except Exception:
-            log.exception("stream crashed", path=work.relpath)
+            log.exception("stream crashed", file_path=work.relpath)
             metrics.count_failure("crash")
             self._come_back(work)
         finally:
@@ -159,6 +163,12 @@ class StreamRouter:
             del self._work[work.relpath]
             if work.was_deleted:
                 self.conclusion.forget_path(work.relpath)
+
+    def _tell_of_link(self, relpath: str, error: SymbolicLinkError) -> None:
+        """Once, and nothing is tried again: what takes its place is an event."""
+        if relpath not in self._told_links:
+            self._told_links.add(relpath)
+            log.warning(str(error), file_path=relpath)
 
     async def _work_on(self, work: Work) -> None:
         work.again = False
@@ -182,7 +192,8 @@ class StreamRouter:
             if stream.is_proven:
                 processor.end = End.STORED
             else:
-                log.info("stream begins", path=stream.relpath, generation=stream.generation)
+                begins = "stream begins" if admitted.is_new else "stream goes on"
+                log.info(begins, file_path=stream.relpath, generation=stream.generation)
                 await processor.run()
             await self._conclude(work, processor, admitted)
         finally:
@@ -219,7 +230,7 @@ class StreamRouter:
         """Another instance owns the stream: whatever we are doing with it stops now."""
         for work in self._work.values():
             if work.processor is not None and work.processor.record is record and work.task:
-                log.warning("stream was taken over by another instance", path=work.relpath)
+                log.warning("stream was taken over by another instance", file_path=work.relpath)
                 self._come_back(work, pause=self.foreign_pause_s)
                 work.task.cancel()
 

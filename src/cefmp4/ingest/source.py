@@ -1,5 +1,6 @@
 """The local file behind a stream: opened once, read by offset, never written."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -30,6 +31,10 @@ class Look:
     is_replaced: bool = False
 
 
+class SymbolicLinkError(SourceError):
+    """a symbolic link: not followed"""
+
+
 class SourceFile:
     """Every method blocks on the disk and belongs into a thread, except where a caller knows that
     the file system is local and the call is a plain fstat."""
@@ -57,6 +62,8 @@ class SourceFile:
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(relpath) from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise SymbolicLinkError from None
             raise SourceError(f"cannot read the file: {error.strerror}") from error
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):

@@ -93,7 +93,7 @@ class Startup:
         stamp = await self._intake.stamp_of_file_of(stream, new_path)
         if stamp is None:
             return False
-        log.info("renamed while we were away", path=new_path, former=stream.relpath)
+        log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
         stream.relpath, stream.stamp = new_path, stamp
         await self._intake.write_finished(stream)
         return True
@@ -111,7 +111,11 @@ class Startup:
 
     async def _fail_missing(self, record: StreamRecord) -> None:
         stream = record.stream
-        log.error("the file of an unfinished stream is gone", path=stream.relpath, id=stream.id)
+        log.error(
+            "the file of an unfinished stream is gone",
+            file_path=stream.relpath,
+            stream_id=stream.id,
+        )
         metrics.stale_outcomes.labels("missing").inc()
         metrics.streams_failed.inc()
         metrics.count_failure("missing", stream.id)
@@ -132,7 +136,7 @@ class Startup:
                 try:
                     await self._intake.restore_finished(relpath)
                 except CefError as error:
-                    log.warning("could not restore a record", path=relpath, reason=str(error))
+                    log.warning("could not restore a record", file_path=relpath, reason=str(error))
 
         entries = self._index.entries()
         for start in range(0, len(entries), 1000):

@@ -199,7 +199,7 @@ class Attempt:
                 standing = await self._queue.ledger.heartbeat(self.job.id, self.job.fence, progress)
             except CefError as error:
                 self._progress = self._progress or progress
-                log.debug("heartbeat failed", job=self.job.id, reason=str(error))
+                log.debug("heartbeat failed", job_id=self.job.id, reason=str(error))
                 continue
             if standing is Standing.CANCEL:
                 self.end(Ending.CANCELLED)
@@ -236,7 +236,7 @@ class Attempt:
         if isinstance(error, SERVER_AWAY) and len(self.job.fences) < MOST_WAITS:
             return await self._wait_for_server(error)
         if isinstance(error, PermanentError):
-            log.warning("job failed", job=self.job.id, reason=str(error))
+            log.error("job failed", job_id=self.job.id, reason=str(error))
             return await self._fail(FailReason.ERROR, str(error))
         return await self._retry(error)
 
@@ -249,7 +249,7 @@ class Attempt:
 
     async def _wait_for_host(self, error: CefError, ending: Ending) -> str:
         """No attempt is counted: the job is not the reason, and another host may do it."""
-        log.warning("this host cannot do a job now", job=self.job.id, reason=str(error))
+        log.warning("this host cannot do a job now", job_id=self.job.id, reason=str(error))
         await patiently(
             lambda: self._queue.requeue(
                 self.job, error=str(error), delay_s=NO_ROOM_S, wrote_nothing=True
@@ -260,7 +260,7 @@ class Attempt:
 
     async def _wait_for_server(self, error: CefError) -> str:
         """No attempt is counted: an outage would make dead letters of the whole queue."""
-        log.log(level_of(error), "a server is away", job=self.job.id, reason=str(error))
+        log.log(level_of(error), "a server is away", job_id=self.job.id, reason=str(error))
         delay_s = self._backoff.wait_s(len(self.job.fences), error)
         await patiently(
             lambda: self._queue.requeue(
@@ -282,9 +282,9 @@ class Attempt:
 
     async def _retry(self, error: BaseException) -> str:
         if isinstance(error, CefError):
-            log.warning("attempt failed", job=self.job.id, reason=str(error))
+            log.warning("attempt failed", job_id=self.job.id, reason=str(error))
         else:
-            log.error("attempt crashed", job=self.job.id, exc_info=error)
+            log.error("attempt crashed", job_id=self.job.id, exc_info=error)
         delay_s = self._backoff.wait_s(self.job.attempts, error)
         text = str(error) or type(error).__name__
         is_retried = await patiently(

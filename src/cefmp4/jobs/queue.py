@@ -26,7 +26,7 @@ class JobQueue:
         """False: the job is known already."""
         ticket = await self.ledger.submit(spec)
         if ticket is not None:
-            log.info("job submitted", job=spec.id, kind=spec.kind)
+            log.info("job submitted", job_id=spec.id, kind=spec.kind)
             await self.deliver(ticket)
         return ticket is not None
 
@@ -63,7 +63,7 @@ class JobQueue:
         try:
             await self.engine.enqueue([ticket], delay_s)
         except TransientError as error:
-            log.log(level_of(error), "a ticket is late", job=ticket.job_id, reason=str(error))
+            log.log(level_of(error), "a ticket is late", job_id=ticket.job_id, reason=str(error))
 
 
 @asynccontextmanager

@@ -86,7 +86,7 @@ class Reconciler:
         delay_s = self._backoff_s(job.attempts - 1) if job.attempts > 1 else 0.0
         await self._queue.requeue(job, error=WORKER_LOST, delay_s=delay_s)
         after = await self._queue.ledger.get(job.id)
-        log.warning("a worker is gone", job=job.id, attempt=job.attempts, state=after.state)
+        log.warning("a worker is gone", job_id=job.id, attempt=job.attempts, state=after.state)
         if after.has_failed:
             metrics.job_results.labels(job.kind, after.reason or "error").inc()
         return True
@@ -99,7 +99,7 @@ class Reconciler:
                 try:
                     await self._tidy_one(job)
                 except CefError as error:  # the next step tries again; others need not wait for it
-                    log.debug("an attempt's output stays", job=job.id, reason=str(error))
+                    log.debug("an attempt's output stays", job_id=job.id, reason=str(error))
 
     async def _tidy_one(self, job: Job) -> None:
         if job.has_failed:

@@ -117,6 +117,6 @@ def _remove(folder: Path) -> None:
     """A child that was just killed may still hold a file open; that does not keep it here."""
 
     def complain(_call: object, path: str, error: object) -> None:
-        log.warning("a work folder is not empty", path=path, reason=str(error))
+        log.warning("a work folder is not empty", folder=path, reason=str(error))
 
     shutil.rmtree(folder, onerror=complain)

@@ -295,7 +295,7 @@ def _decode_streams(records: Iterable[bytes | None]) -> list[Stream]:
         try:
             streams.append(decode_stream(record))
         except InvariantError as error:
-            log.warning("a stream record was left out", error=error)
+            log.warning("a stream record was left out", reason=str(error))
     return streams
 
 
@@ -305,5 +305,5 @@ def _decode_parts(stream_id: str, page: dict[bytes, bytes]) -> dict[int, Part]:
         try:
             parts[int(number)] = decode_part(int(number), to_text(text))
         except (InvariantError, ValueError) as error:
-            log.warning("a part record was left out", stream_id=stream_id, error=error)
+            log.warning("a part record was left out", stream_id=stream_id, reason=str(error))
     return parts

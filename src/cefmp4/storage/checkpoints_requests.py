@@ -35,7 +35,7 @@ async def listen(link: RedisLink) -> AsyncGenerator[tuple[str, str], None]:
                     if request:
                         yield request
         except (RedisError, OSError) as error:
-            log.debug("no requests can come", error=await link.translate(error))
+            log.debug("no requests can come", reason=str(await link.translate(error)))
         finally:
             await subscriber.aclose()  # type: ignore[no-untyped-call,unused-ignore]
         await asyncio.sleep(pause_s)

@@ -167,9 +167,9 @@ class Reconciler:
         if result.root_missing != self._was_missing:
             self._was_missing = result.root_missing
             if result.root_missing:
-                log.error("the watched folder is gone or unmounted", path=self._watcher.root)
+                log.error("the watched folder is gone or unmounted", folder=self._watcher.root)
             else:
-                log.info("the watched folder is back", path=self._watcher.root)
+                log.info("the watched folder is back", folder=self._watcher.root)
         if result.unreadable != self._unreadable and result.is_whole:
             self._unreadable = result.unreadable
             if result.unreadable:

@@ -86,7 +86,7 @@ class Watcher:
         await self._require_root()
         self._loop = asyncio.get_running_loop()
         self._mode = await asyncio.to_thread(choose_mode, Path(self.root), self._mode)
-        log.info("watching", path=self.root, mode=str(self._mode))
+        log.info("watching", folder=self.root, mode=str(self._mode))
         if self._mode is WatchMode.EVENTS:
             await self._arm()
         return self
@@ -165,7 +165,7 @@ class Watcher:
         if self._must_arm(identity):
             await self._disarm()
             if await self._arm():
-                log.info("watching anew", path=self.root)
+                log.info("watching anew", folder=self.root)
             self.rescans.request(RescanCause.REARMED)
 
     def _must_arm(self, identity: tuple[int, int]) -> bool:
@@ -194,7 +194,7 @@ class Watcher:
             if error.errno in _SYSCTLS:
                 self._degrade(error.errno)
             else:
-                log.warning("cannot watch the folder", path=self.root, reason=str(error))
+                log.warning("cannot watch the folder", folder=self.root, reason=str(error))
             return False
         self._observer = observer
         return True

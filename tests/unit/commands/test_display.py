@@ -1,0 +1,41 @@
+"""Tables for a program that reads them: one line a row, nothing cut off, wrapped or coloured."""
+
+import io
+import re
+
+import pytest
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cefmp4.commands import display
+
+LONG = "a folder/" * 40 + "name.mp4"
+
+
+def table() -> Table:
+    made = Table("id", "file", "done", box=None)
+    made.add_row("1", display.plain("a\nb").append("\n").append_text(Text("it failed")), "-")
+    made.add_row("22", display.plain(LONG, style="red"), ProgressBar(total=100, completed=3))
+    return made
+
+
+def test_a_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    display.show(table(), Text("two streams"))
+    assert capsys.readouterr().out.splitlines() == [
+        f"id  file{' ' * (len(LONG) - 4)}  done",
+        f"1   a\\nb: it failed{' ' * (len(LONG) - 15)}  -",
+        f"22  {LONG}  -",
+        "two streams",
+    ]
+
+
+def test_people_get_it_as_wide_as_their_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    display.show(table())
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 80
