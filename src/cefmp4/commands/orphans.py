@@ -5,12 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cefmp4.clients import open_redis, open_store
-from cefmp4.commands.display import plain, size_text, time_text
+from cefmp4.commands.display import plain, show, size_text, time_text
 from cefmp4.config import Settings
 from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.orphans import Orphan, OrphanSweeper
@@ -46,7 +45,7 @@ async def list_orphans(settings: Settings, *, limit: int, as_json: bool) -> None
         for one in listed:
             print(json.dumps(_fields(one, now)))
     elif listed:
-        Console().print(_table_of(listed))
+        show(_table_of(listed))
     else:
         print("no orphans")
 
