@@ -70,6 +70,14 @@ class FakeCheckpointStore:
             ids = [id for (there, _), id in self._paths.items() if folder in (None, there)]
             return [_copy(self._streams[stream_id]) for stream_id in dict.fromkeys(ids)]
 
+    async def load_displaced(self, folder: str) -> list[Stream]:
+        async with self._step("load_displaced"):
+            return [
+                _copy(stream)
+                for stream in self._streams.values()
+                if stream.folder == folder and self._is_displaced(stream.id)
+            ]
+
     async def load_stream(self, stream_id: str) -> Stream | None:
         async with self._step("load_stream"):
             return _copy(self._streams[stream_id]) if stream_id in self._streams else None
@@ -93,10 +101,12 @@ class FakeCheckpointStore:
             lease = self._lease_of(stream.id)
             if lease and lease.owner == owner:
                 return self._hold(lease)
-            if lease or not self._may_take_path(stream, owner):
+            is_pathless = self._is_displaced(stream.id)
+            if lease or not (is_pathless or self._may_take_path(stream, owner)):
                 return None
             self._fence += 1
-            self._paths[_place(stream)] = stream.id
+            if not is_pathless:
+                self._paths[_place(stream)] = stream.id
             self._streams.setdefault(stream.id, _copy(stream))
             self._hold_key(stream)
             return self._hold(Lease(stream.id, owner, self._fence))
@@ -232,9 +242,18 @@ class FakeCheckpointStore:
         if lease and lease.owner != owner:
             return False
         grandparent = self._streams[held].previous_id if held in self._streams else None
-        if grandparent and not self._lease_of(grandparent) and not self._is_latest(grandparent):
+        is_needed = grandparent and (
+            self._lease_of(grandparent)
+            or self._is_latest(grandparent)
+            or self._is_displaced(grandparent)
+        )
+        if grandparent and not is_needed:
             self._erase(grandparent)
         return True
+
+    def _is_displaced(self, stream_id: str) -> bool:
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.is_final and not self._is_latest(stream_id)
 
     def _is_latest(self, stream_id: str) -> bool:
         stream = self._streams.get(stream_id)

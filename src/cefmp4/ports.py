@@ -106,6 +106,11 @@ class CheckpointStore(Protocol):
         ("": those that an older version wrote), or of all."""
         ...
 
+    async def load_displaced(self, folder: str) -> list[Stream]:
+        """Those of the folder that are not at their end and whose path another stream has taken.
+        They can be claimed, and do not take it back."""
+        ...
+
     async def load_stream(self, stream_id: str) -> Stream | None: ...
 
     async def load_streams_of_keys(self, keys: Sequence[str]) -> list[Stream]:

@@ -137,7 +137,10 @@ async def test_an_owner_may_go_on_to_the_next_generation(store: CheckpointStore)
 
 async def test_only_the_last_former_generation_is_kept(store: CheckpointStore) -> None:
     for number in range(1, 4):
-        new = stream(f"s{number}", generation=number, previous_id=f"s{number - 1}")
+        former = f"s{number - 1}"
+        new = stream(
+            f"s{number}", generation=number, previous_id=former, state=StreamState.DESCRIBED
+        )
         lease = await claimed(store, new)
         await store.save(new, lease, parts=[part(1)])
         await store.release(lease)

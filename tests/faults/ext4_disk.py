@@ -36,7 +36,7 @@ async def ext4_disk(folder: Path, size: int) -> AsyncIterator[None]:
 def take_inode(inode: int, make: Callable[[], Path]) -> Path:
     """Calls `make`, which makes a new file, until that file has the inode, which must be free.
     Those in between go. Blocking."""
-    others = []
+    others: list[Path] = []
     try:
         for _ in range(MANY_TRIES):
             path = make()

@@ -169,6 +169,11 @@ class Intake:
     async def _load_parts(self, stream_id: str) -> dict[int, Part]:
         return await patiently(lambda: self._checkpoints.load_parts(stream_id), what="part lookup")
 
+    async def load_displaced(self) -> list[Stream]:
+        return await patiently(
+            lambda: self._checkpoints.load_displaced(self._naming.folder), what="stream lookup"
+        )
+
     async def _load(self, stream_id: str | None) -> Stream | None:
         if stream_id is None:
             return None

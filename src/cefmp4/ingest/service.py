@@ -114,7 +114,14 @@ class IngestService:
         while True:
             with _healing("orphan sweep"):
                 await self.orphans.step(time())
+                if self.is_ready:
+                    await self._end_displaced()
             await asyncio.sleep(ORPHAN_INTERVAL_S)
+
+    async def _end_displaced(self) -> None:
+        at_work = {record.stream.id for record in self.router.records}
+        for relpath in await self.startup.end_displaced(self.reconciler.entries, at_work):
+            self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
 
     async def _follow_requests(self) -> None:
         """What an operator changed in Redis: the path is looked at afresh."""

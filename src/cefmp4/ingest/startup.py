@@ -1,7 +1,7 @@
 """Picks up where the last run stopped: what Redis remembers, compared with the folder."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import structlog
 
@@ -80,6 +80,23 @@ class Startup:
             is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
             has_moved = not is_in_place and await self._lead_to_new_name(stream, by_inode)
             if has_moved or there is not None:  # another file in its place may be a new copy of it
+                paths.append(stream.relpath)
+            else:
+                await self._end_missing(stream)
+        return paths + await self.end_displaced(found)
+
+    async def end_displaced(
+        self, found: Mapping[str, FileStamp], at_work: Container[str] = ()
+    ) -> list[str]:
+        """A stream whose path another one took, by a rename over it or as its next generation, and
+        that nobody brought to its end since: no path leads there. `at_work`: the ids of those that
+        are dealt with. Returns the paths to go on with."""
+        paths = []
+        for stream in await self._intake.load_displaced():
+            if stream.id in at_work:
+                continue
+            by_inode = {stamp.inode: relpath for relpath, stamp in found.items()}
+            if await self._lead_to_new_name(stream, by_inode):
                 paths.append(stream.relpath)
             else:
                 await self._end_missing(stream)

@@ -6,6 +6,7 @@ cefmp4:paths:<folder> hash path -> id of the latest stream there
 cefmp4:paths          the same, of records that an older version wrote
 cefmp4:streams        hash id -> record
 cefmp4:keys           hash object key -> id of the stream that alone may store there
+cefmp4:displaced      set of the ids of unfinished streams whose path another one took
 cefmp4:parts:<id>     hash part number -> size:crc64:etag:time
 cefmp4:lease:<id>     owner|fence, expires
 cefmp4:fence          counter
@@ -94,6 +95,10 @@ class RedisCheckpointStore:
             records = await self._link.call("HMGET", "cefmp4:streams", *page)
             streams += await asyncio.to_thread(_decode_streams, records)
         return streams
+
+    async def load_displaced(self, folder: str) -> list[Stream]:
+        records = await self._link.run(scripts.DISPLACED)
+        return [stream for stream in _decode_streams(records) if stream.folder == folder]
 
     async def load_stream(self, stream_id: str) -> Stream | None:
         record = await self._link.call("HGET", "cefmp4:streams", stream_id)

@@ -61,8 +61,21 @@ local function let_path_go(paths, path, id)
     redis.call('HDEL', paths, path)
   end
 end
+local FINAL = {described = true, handed_over = true, failed = true, dropped = true}
+local function is_unfinished(id)
+  local record = record_of(id)
+  return record and not FINAL[record.state]
+end
+local function is_displaced(id)
+  local was = redis.call('SISMEMBER', 'cefmp4:displaced', id) == 1
+  return was and is_unfinished(id) and not is_latest(id)
+end
 local function lead_to(id, folder, path)
   if folder ~= '' then redis.call('SADD', 'cefmp4:folders', folder) end
+  local held = redis.call('HGET', paths_key(folder), path)
+  if held and held ~= id and is_unfinished(held) then
+    redis.call('SADD', 'cefmp4:displaced', held)
+  end
   redis.call('HSET', paths_key(folder), path, id)
 end
 local function erase(id)
@@ -79,6 +92,7 @@ end
 # Answers the fence; or 0 and the lease that stands in the way, '' where no lease does.
 # A fence starts at the clock, so that it grows even across FLUSHALL.
 # Of the generations before, only one is kept: its parts can be copied into the new object.
+# A stream whose path was taken by another one can still be brought to its end.
 CLAIM = Script(
     _SHARED
     + """
@@ -95,15 +109,17 @@ if mine then
   end
   if mine ~= dead then return {'0', mine} end
 end
+local is_pathless = is_displaced(id)
 local held = redis.call('HGET', paths_key(folder), path)
-if held and held ~= id then
+if held and held ~= id and not is_pathless then
   if held ~= previous and redis.call('HEXISTS', 'cefmp4:streams', held) == 1 then
     return {'0', ''}
   end
   local lease = lease_of(held)
   if lease and lease ~= dead and split(lease) ~= owner then return {'0', lease} end
   local grandparent = previous_of(held)
-  if grandparent and not lease_of(grandparent) and not is_latest(grandparent) then
+  if grandparent and not lease_of(grandparent) and not is_latest(grandparent)
+    and not is_displaced(grandparent) then
     erase(grandparent)
   end
 end
@@ -115,10 +131,27 @@ if fence < 1000000000000 then
 end
 fence = string.format('%.0f', fence)
 redis.call('SET', 'cefmp4:lease:' .. id, owner .. '|' .. fence, 'PX', ms)
-lead_to(id, folder, path)
+if not is_pathless then lead_to(id, folder, path) end
 redis.call('HSETNX', 'cefmp4:streams', id, record)
 hold_key(key, id)
 return {fence}
+"""
+)
+
+# Answers the records of the unfinished streams that no path leads to, and forgets which of them
+# came to their end.
+DISPLACED = Script(
+    _SHARED
+    + """
+local records = {}
+for _, id in ipairs(redis.call('SMEMBERS', 'cefmp4:displaced')) do
+  if is_displaced(id) then
+    records[#records + 1] = redis.call('HGET', 'cefmp4:streams', id)
+  else
+    redis.call('SREM', 'cefmp4:displaced', id)
+  end
+end
+return records
 """
 )
 
