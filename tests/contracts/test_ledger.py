@@ -10,6 +10,7 @@ import pytest_asyncio
 from tests.servers import redis_server, redis_url
 
 from cefmp4.errors import PermanentError, RefusedError, UnknownJobError
+from cefmp4.jobs import presence
 from cefmp4.jobs.ledger import MAX_RESULT_BYTES, RedisLedger, Standing, Ticket, open_ledger
 from cefmp4.model.job import (
     FailReason,
@@ -390,3 +391,24 @@ async def test_priority_goes_before_the_place(ledger: RedisLedger) -> None:
     await ledger.requeue(job, error="the worker died")
     assert (await begin(ledger)).id == "urgent-hls"
     assert (await begin(ledger)).id == "z-first-hls"
+
+
+async def test_workers_that_live_are_counted_by_what_they_do(ledger: RedisLedger) -> None:
+    assert await ledger.workers(HLS) == 0
+    for owner in ("one", "two", "two"):
+        await ledger.announce(owner, [HLS])
+    assert (await ledger.workers(HLS), await ledger.workers(JobKind.ANALYSIS)) == (2, 0)
+    await ledger.leave("one", [HLS])
+    assert await ledger.workers(HLS) == 1
+
+
+async def test_a_worker_that_falls_silent_counts_no_more(
+    ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "PRESENCE_MS", 50)
+    await ledger.announce("one", [HLS])
+
+    async def is_gone() -> bool:
+        return await ledger.workers(HLS) == 0
+
+    await until(is_gone)
