@@ -61,6 +61,21 @@ class Finished:
         return self.returncode == 0 and not self.timed_out and not self.killed_for_output
 
 
+def start_lasting(argv: Sequence[str], *, pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
+    """A process of ours that lives beside us; its caller ends and reaps it. It says nothing, and
+    must notice itself when we are gone."""
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+        cwd="/",
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
 @asynccontextmanager
 async def streaming(
     argv: Sequence[str],

@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 from tests.faults import s3_faults as faults
+from tests.faults.frozen import FrozenProof, append_again
 from tests.faults.instance import Instance
 from tests.faults.registry import scenario
 from tests.faults.s3_proxy import Exchange
@@ -152,6 +153,32 @@ async def zombie_before_completion(world: World) -> None:
     await world.ingest()
     await asyncio.sleep(10)
     zombie.resume()
+
+
+@scenario("process", short=True, runs=3)
+async def frozen_beside_a_recorder(world: World) -> None:
+    """Whoever opens a file that a frozen service guards gets it at once."""
+    instance = await world.ingest()
+    frozen = FrozenProof(world, instance)
+    frozen.prepare()
+    await world.write("rec.mp4", 14 * MIB, behaviour="patch_head", rate=16 * MIB)
+    await frozen.begun()
+    await append_again(world, "rec.mp4", MIB + world.random.randint(0, 1))
+    await asyncio.sleep(world.random.uniform(0, 1))
+    frozen.thaw()
+
+
+@scenario("process")
+async def frozen_and_killed_beside_a_recorder(world: World) -> None:
+    instance = await world.ingest()
+    frozen = FrozenProof(world, instance)
+    frozen.prepare()
+    await world.write("rec.mp4", 14 * MIB, rate=16 * MIB)
+    await frozen.begun()
+    await append_again(world, "rec.mp4", MIB + world.random.randint(0, 1))
+    await instance.kill()
+    frozen.is_thawed.set()
+    await world.ingest()
 
 
 @scenario("process", short=True)

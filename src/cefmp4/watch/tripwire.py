@@ -1,8 +1,10 @@
 """Tells whether a local writer has a file open, and springs when one comes, by the kernel's read
-leases (fcntl F_SETLEASE). A writer that opens the file waits until we let go, so we do at once."""
+leases (fcntl F_SETLEASE). A writer that opens the file waits until the lease is given up, so a
+process of its own does that at once, even while this one is frozen; without it, we do."""
 
 import asyncio
 import fcntl
+import os
 import signal
 from collections.abc import Callable
 from enum import StrEnum
@@ -12,6 +14,8 @@ from typing import Self
 import structlog
 
 from cefmp4.errors import InvariantError
+from cefmp4.watch import keeper_main
+from cefmp4.watch.keeper import Keeper, KeeperAwayError
 from cefmp4.watch.mounts import fs_type_of_fd, has_hidden_writers, is_remote
 
 log = structlog.get_logger()
@@ -34,9 +38,11 @@ class Tripwire:
         fd: int,
         state: TripwireState,
         on_sprung: Callable[[], None] | None,
+        token: bytes | None,
     ) -> None:
         self.fd = fd
         self.state = state
+        self.token = token  # of the other process, where that holds the lease
         self._owner = owner
         self._on_sprung = on_sprung
         self._is_held = state is TripwireState.ARMED
@@ -72,9 +78,13 @@ class Tripwire:
 
     def spring_if_broken(self) -> None:
         if self._is_held and _is_breaking(self.fd):
-            self.release()
-            if self._on_sprung is not None:
-                self._on_sprung()
+            self.spring()
+
+    def spring(self) -> None:
+        self._was_sprung = True
+        self.release()
+        if self._on_sprung is not None:
+            self._on_sprung()
 
 
 class Tripwires:
@@ -85,11 +95,14 @@ class Tripwires:
     def __init__(self) -> None:
         self._held: dict[int, Tripwire] = {}
         self._is_listening = False
+        self._keeper: Keeper | None = None
 
     async def __aenter__(self) -> Self:
         if _IS_SUPPORTED:
             asyncio.get_running_loop().add_signal_handler(signal.SIGIO, self._on_signal)
             self._is_listening = True
+            self._keeper = Keeper(on_sprung=self._on_token, on_lost=self._on_lost)
+            await self._keeper.open()
         return self
 
     async def __aexit__(
@@ -103,51 +116,97 @@ class Tripwires:
         self._is_listening = False
         for wire in list(self._held.values()):
             wire.release()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process that holds leases for us, if it lives."""
+        return self._keeper.pid if self._keeper is not None else None
 
     def arm(self, fd: int, on_sprung: Callable[[], None] | None = None) -> Tripwire:
         """`fd` must be open read-only. `on_sprung` is called in the event loop."""
         if fd in self._held:
             raise InvariantError(f"descriptor {fd} has a tripwire already")
-        state = self._take(fd)
-        wire = Tripwire(self, fd, state, on_sprung)
+        state, token = self._take(fd)
+        wire = Tripwire(self, fd, state, on_sprung, token)
         if state is TripwireState.ARMED:
             self._held[fd] = wire
         return wire
 
     def writer_state(self, fd: int) -> TripwireState:
-        """What is so at this moment: 10 microseconds."""
+        """What is so at this moment: 50 microseconds."""
         held = self._held.get(fd)
         if held is not None:
             return TripwireState.WRITER if held.is_sprung else TripwireState.ARMED
-        with self.arm(fd) as wire:
-            return wire.state
+        return self._take(fd, holds=False)[0]
 
     def forget(self, wire: Tripwire) -> None:
         self._held.pop(wire.fd, None)
+        if wire.token is not None and self._keeper is not None:
+            self._keeper.release(wire.token)
 
     def _on_signal(self) -> None:
         """One signal may stand for many files, so all are asked."""
         for wire in list(self._held.values()):
             wire.spring_if_broken()
 
-    def _take(self, fd: int) -> TripwireState:
+    def _on_token(self, token: bytes) -> None:
+        for wire in list(self._held.values()):
+            if wire.token == token:
+                wire.spring()
+
+    def _on_lost(self) -> None:
+        """Nobody would let a writer in: what was held is given up, as if one had come."""
+        for wire in list(self._held.values()):
+            if wire.token is not None:
+                wire.spring()
+
+    def _take(self, fd: int, *, holds: bool = True) -> tuple[TripwireState, bytes | None]:
+        """With `holds` an armed lease is kept; the token tells who keeps it."""
         if not self._is_listening:
-            return TripwireState.BLIND
+            return TripwireState.BLIND, None
         fs_type = fs_type_of_fd(fd)
         has_hidden = has_hidden_writers(fs_type)
         if is_remote(fs_type) and not has_hidden:
-            return TripwireState.BLIND  # NFS says "busy" whenever it has no delegation
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except BlockingIOError:
-            return TripwireState.WRITER
-        except OSError as error:
-            log.debug("no tripwire", fd=fd, reason=str(error))
-            return TripwireState.BLIND
-        if has_hidden:
-            _let_go(fd)
-            return TripwireState.BLIND
-        return TripwireState.ARMED
+            return TripwireState.BLIND, None  # NFS says "busy" whenever it has no delegation
+        state, token = self._take_lease(fd, holds=holds and not has_hidden)
+        if has_hidden and state is TripwireState.ARMED:
+            return TripwireState.BLIND, None
+        return state, token
+
+    def _take_lease(self, fd: int, *, holds: bool) -> tuple[TripwireState, bytes | None]:
+        if self._keeper is not None:
+            try:
+                if not holds:
+                    return _STATES[self._keeper.probe(fd)], None
+                answer, token = self._keeper.hold(fd)
+                return _STATES[answer], token if answer == keeper_main.ARMED else None
+            except KeeperAwayError:
+                _let_go(fd)  # it may have got as far as taking it
+        return _take_alone(fd, holds=holds), None
+
+
+_STATES = {
+    keeper_main.ARMED: TripwireState.ARMED,
+    keeper_main.WRITER: TripwireState.WRITER,
+    keeper_main.REFUSED: TripwireState.BLIND,
+}
+
+
+def _take_alone(fd: int, *, holds: bool) -> TripwireState:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())  # not a keeper that had it before
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return TripwireState.WRITER
+    except OSError as error:
+        log.debug("no tripwire", fd=fd, reason=str(error))
+        return TripwireState.BLIND
+    if not holds:
+        _let_go(fd)
+    return TripwireState.ARMED
 
 
 def _is_breaking(fd: int) -> bool:

@@ -40,9 +40,15 @@ def fd(recording: Path) -> Iterator[int]:
     os.close(number)
 
 
-@pytest.fixture
-async def tripwires() -> AsyncIterator[Tripwires]:
+@pytest.fixture(params=["kept by another process", "held alone"])
+async def tripwires(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Tripwires]:
+    if request.param == "held alone":
+        monkeypatch.setattr(sys, "executable", "/no/such/python")
     async with Tripwires() as wires:
+        monkeypatch.undo()
+        assert (wires.keeper_pid is None) == (request.param == "held alone")
         yield wires
 
 

@@ -1,0 +1,117 @@
+"""Holds read leases for the service, in a process of its own: a service that is frozen (SIGSTOP, a
+swapped machine) would leave a recorder waiting in open() until the kernel takes the lease away.
+
+Run by its path and without `site`, so that it stays small: it imports nothing of ours. It ends with
+the other end of its socket, the first argument.
+
+A request is one letter and a token of eight bytes, with the descriptor for HOLD and PROBE. The
+answer is a state and the token; SPRUNG and a token come unasked. A lease belongs to the open file,
+which both processes share: either may give it up, and ask whether it is being broken."""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+
+HOLD, PROBE, RELEASE = b"H", b"P", b"R"
+READY, ARMED, WRITER, REFUSED, SPRUNG = b"!", b"A", b"W", b"N", b"S"
+TOKEN_BYTES = 8
+LOOK_AGAIN_MS = 1000  # in case that a signal got lost
+
+
+class LeaseKeeper:
+    def __init__(self, service: socket.socket) -> None:
+        self._service = service
+        self._held: dict[bytes, int] = {}
+
+    def run(self) -> None:
+        signal.signal(signal.SIGIO, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # they are meant for the service
+        self._tell(READY)
+        waiting = select.poll()
+        waiting.register(self._service, select.POLLIN)
+        while True:
+            waiting.poll(LOOK_AGAIN_MS if self._held else None)
+            self._spring_broken()
+            try:
+                request, fds, _, _ = socket.recv_fds(
+                    self._service, 1 + TOKEN_BYTES, 1, socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+            if not request:
+                return
+            self._serve(request[:1], request[1:], fds)
+
+    def _serve(self, what: bytes, token: bytes, fds: list[int]) -> None:
+        if what == RELEASE:
+            self._drop(token)
+            return
+        (fd,) = fds
+        state, reason = _take(fd)
+        if what == HOLD and state == ARMED:
+            self._held[token] = fd
+            self._tell(state + token)
+            self._spring_broken()  # a signal that came before it was noted found nothing
+            return
+        if state == ARMED:
+            _let_go(fd)
+        os.close(fd)
+        self._tell(state + token + reason.encode())
+
+    def _on_signal(self, *_: object) -> None:
+        """One signal may stand for many files."""
+        self._spring_broken()
+
+    def _spring_broken(self) -> None:
+        """The signal handler may come in between: who takes a token out of the dictionary is the
+        one who closes its descriptor."""
+        for token, fd in list(self._held.items()):
+            try:
+                if fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
+                    continue
+            except OSError:
+                continue  # closed by the handler just now
+            if token in self._held:
+                _let_go(fd)
+                self._drop(token)
+                self._tell(SPRUNG + token)
+
+    def _drop(self, token: bytes) -> None:
+        fd = self._held.pop(token, None)
+        if fd is not None:
+            os.close(fd)
+
+    def _tell(self, message: bytes) -> None:
+        """Never waits for a service that is frozen; what it misses, the kernel tells it."""
+        try:
+            self._service.send(message, socket.MSG_DONTWAIT)
+        except OSError:
+            return
+
+
+def _take(fd: int) -> tuple[bytes, str]:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())  # its first holder would be signalled for ever
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return WRITER, ""
+    except OSError as error:
+        return REFUSED, str(error.strerror)
+    return ARMED, ""
+
+
+def _let_go(fd: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return  # the service did it, or the kernel
+
+
+if __name__ == "__main__":
+    LeaseKeeper(socket.socket(fileno=int(sys.argv[1]))).run()
