@@ -251,3 +251,38 @@ async def test_only_a_regular_file_is_opened(recording: Path, tmp_path: Path) ->
         media = await look(path)
         assert media.playable is None
         assert "cannot be read" in media.reason
+
+
+def renamed_entry(path: Path, target: Path, old: bytes, new: bytes) -> Path:
+    """With the last sample entry of that kind called otherwise, and no record that tells."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(old, 0, data.rindex(b"stts"))
+    data[at : at + 4] = new
+    if (record := data.find(b"esds", at)) >= 0:
+        data[record : record + 4] = b"dapa"
+    target.write_bytes(data)
+    return target
+
+
+async def test_an_encrypted_recording(recording: Path, tmp_path: Path) -> None:
+    key = ("-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb")
+    scheme = ("-encryption_scheme", "cenc-aes-ctr", *key, "-encryption_kid", "0" * 32)
+    media = await look(remuxed(recording, tmp_path / "sold.mp4", *scheme))
+    assert (media.playable, media.reason) == (False, "it is encrypted")
+    assert all(track.is_encrypted for track in media.tracks)
+
+
+async def test_pictures_in_a_codec_that_nobody_decodes(recording: Path, tmp_path: Path) -> None:
+    media = await look(renamed_entry(recording, tmp_path / "new.mp4", b"avc1", b"zvc9"))
+    assert media.playable is False
+    assert media.reason == "codec zvc9 is not supported by this ffmpeg"
+    assert [track.is_supported for track in media.tracks] == [False, True, True]
+
+
+async def test_a_sound_track_that_nobody_decodes_beside_others(
+    recording: Path, tmp_path: Path
+) -> None:
+    media = await look(renamed_entry(recording, tmp_path / "phone.mov", b"mp4a", b"apac"))
+    assert media.playable is True
+    assert [track.codec for track in media.tracks] == ["h264", "aac", "apac"]
+    assert [track.is_supported for track in media.tracks] == [True, True, False]

@@ -136,7 +136,10 @@ class Describer:
             return MediaInfo(reason="the local file changed before it could be examined")
         async with self._probing:
             media = await self._probe.probe(source.path, source.fd)
-        if not media.playable:
-            log.warning("not playable", file_path=stream.relpath, reason=media.reason)
+        if media.playable is False:
+            # A verdict, not a failure of ours: the file is stored and described as what it is.
+            log.info("not playable", file_path=stream.relpath, reason=media.reason)
+        elif media.playable is None:
+            log.warning("could not be examined", file_path=stream.relpath, reason=media.reason)
             metrics.count_failure("metadata", stream.id)
         return media

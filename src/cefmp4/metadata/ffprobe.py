@@ -3,9 +3,11 @@ may be missing, absurd or of another type, and none of that is an error."""
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from cefmp4.media.protection import Protection
 from cefmp4.model.media import MediaInfo, Track
 
 # Containers that hold their own media. Never formats that name other files or servers: hls, dash,
@@ -15,22 +17,27 @@ CONTAINERS = (
     "wav,w64,flac,mp3,aac,ac3,eac3,ogg,caf,aiff,amr,h264,hevc,av1,obu"
 )
 _STREAM_FIELDS = (
-    "index,codec_type,codec_name,profile,width,height,avg_frame_rate,r_frame_rate,"
+    "index,codec_type,codec_name,codec_tag_string,profile,width,height,avg_frame_rate,r_frame_rate,"
     "color_transfer,channels,sample_rate,bit_rate,duration"
 )
 _ENTRIES = (
     "format=format_name,duration,start_time,bit_rate"
     f":stream={_STREAM_FIELDS}"
-    ":stream_tags=language,rotate:stream_disposition=attached_pic:stream_side_data=rotation"
+    ":stream_tags=language,rotate,enc_key_id:stream_disposition=attached_pic:stream_side_data=rotation"
 )
 _HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 _KINDS = frozenset({"video", "audio", "subtitle", "data", "attachment"})
 _MAX_TEXT = 64
+_UNKNOWN = "unknown"
+_UNPROTECTED = Protection()
 _MAX_TRACKS = 1000
+_UNSUPPORTED = re.compile(r"Unsupported codec with id \d+ for input stream (\d+)")
 
 
 def header_command(ffprobe: str, source: str) -> list[str]:
-    return [*_common(ffprobe), "-show_entries", _ENTRIES, "-of", "json", "-i", source]
+    """Which tracks it has no decoder for is a warning to ffprobe."""
+    loud = ("-v", "level+warning")
+    return [*_common(ffprobe), *loud, "-show_entries", _ENTRIES, "-of", "json", "-i", source]
 
 
 def tail_command(ffprobe: str, source: str) -> list[str]:
@@ -63,19 +70,22 @@ def _common(ffprobe: str) -> list[str]:
     ]
 
 
-def parse_header(answer: bytes) -> MediaInfo | None:
-    """Everything but the verdict; None where there is no answer at all."""
+def parse_header(
+    answer: bytes, said: str = "", protection: Protection = _UNPROTECTED
+) -> MediaInfo | None:
+    """Everything but the verdict; None where there is no answer at all. `said`: on stderr."""
     document = _load(answer)
     if document is None:
         return None
     container = _table(document.get("format"))
     streams = document.get("streams")
-    tracks = tuple(_tracks(streams)) if isinstance(streams, list) else ()
+    undecodable = frozenset(int(index) for index in _UNSUPPORTED.findall(said))
+    found = _tracks(streams, undecodable, protection) if isinstance(streams, list) else ()
     return MediaInfo(
         container=_text(container.get("format_name")),
         duration_seconds=_positive(container.get("duration")) or _longest(streams),
         bit_rate=_count(container.get("bit_rate")),
-        tracks=tracks,
+        tracks=tuple(found),
     )
 
 
@@ -102,18 +112,22 @@ def _load(answer: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _tracks(streams: list[Any]) -> Iterator[Track]:
+def _tracks(
+    streams: list[Any], undecodable: frozenset[int], protection: Protection
+) -> Iterator[Track]:
     for position, entry in enumerate(streams[:_MAX_TRACKS]):
         stream = _table(entry)
         tags, disposition = _table(stream.get("tags")), _table(stream.get("disposition"))
         kind = _text(stream.get("codec_type")) or "data"
-        index = _count(stream.get("index"))
+        told = _count(stream.get("index"))
+        index = position if told is None else told
         is_video = kind == "video"
+        codec, profile = _codec(stream), _text(stream.get("profile"))
         yield Track(
-            index=position if index is None else index,
+            index=index,
             kind=kind if kind in _KINDS else "data",
-            codec=_text(stream.get("codec_name")) or "unknown",
-            profile=_text(stream.get("profile")),
+            codec=codec,
+            profile=None if profile == _UNKNOWN else profile,
             width=_count(stream.get("width")) or None,
             height=_count(stream.get("height")) or None,
             frame_rate=_frame_rate(stream) if is_video else None,
@@ -124,7 +138,17 @@ def _tracks(streams: list[Any]) -> Iterator[Track]:
             language=_language(tags),
             bit_rate=_count(stream.get("bit_rate")) or None,
             is_cover=bool(_count(disposition.get("attached_pic"))),
+            is_encrypted=protection.covers(index) or bool(tags.get("enc_key_id")),
+            is_supported=index not in undecodable,
         )
+
+
+def _codec(stream: dict[str, Any]) -> str:
+    """What ffprobe has no name for is called as the file calls it."""
+    name, tag = _text(stream.get("codec_name")), _text(stream.get("codec_tag_string"))
+    if name and name != _UNKNOWN:
+        return name
+    return tag if tag and tag.isalnum() else _UNKNOWN
 
 
 def _language(tags: dict[str, Any]) -> str | None:

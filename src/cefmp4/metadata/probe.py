@@ -12,6 +12,7 @@ import structlog
 
 from cefmp4 import proc
 from cefmp4.errors import ProgramMissingError
+from cefmp4.media.protection import find_protection
 from cefmp4.metadata import ffprobe
 from cefmp4.metadata.structure import find_problem
 from cefmp4.model.media import MediaInfo
@@ -24,7 +25,11 @@ _OUT_OF_MEMORY = re.compile(
     r"cannot allocate memory|failed to map segment|out of memory", re.IGNORECASE
 )
 # "[mov,mp4,... @ 0x55d1]" and the name of the descriptor tell an operator nothing.
-_NOISE = re.compile(r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|file:/proc/self/fd/\d+:?\s*")
+_NOISE = re.compile(
+    r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|\[(?:panic|fatal|error)\]\s*|file:/proc/self/fd/\d+:?\s*"
+)
+_REMARK = re.compile(r"\[warning\]")
+_ENCRYPTED = "it is encrypted"
 
 
 class FfprobeMediaProbe:
@@ -52,6 +57,7 @@ class FfprobeMediaProbe:
     async def _probe_open(self, fd: int) -> MediaInfo:
         try:
             problem = await asyncio.to_thread(find_problem, fd)
+            protection = await asyncio.to_thread(find_protection, fd)
         except OSError as error:
             return MediaInfo(reason=f"the file cannot be read: {_oneline(str(error))}")
         try:
@@ -60,16 +66,18 @@ class FfprobeMediaProbe:
             known_bad = False if problem else None
             missing = f"ffprobe not found: {self._program} (set FFPROBE_PATH)"
             return MediaInfo(playable=known_bad, reason=problem or missing)
-        media = ffprobe.parse_header(done.stdout) if done.is_ok else None
+        media = (
+            ffprobe.parse_header(done.stdout, done.stderr_tail, protection) if done.is_ok else None
+        )
         if media is None:
-            return _refused(done, problem)
+            return _refused(done, problem or (_ENCRYPTED if protection.is_any else ""))
         return await self._judged(media, problem, fd)
 
     async def _judged(self, media: MediaInfo, problem: str, fd: int) -> MediaInfo:
         if problem:
             return replace(media, playable=False, reason=problem)
-        if not any(t.kind in ("video", "audio") and not t.is_cover for t in media.tracks):
-            return replace(media, playable=False, reason="there is no video or audio track")
+        if obstacle := _obstacle(media):
+            return replace(media, playable=False, reason=obstacle)
         if media.duration_seconds is not None:
             return replace(media, playable=True)
         return await self._measured(media, fd)
@@ -94,6 +102,18 @@ class FfprobeMediaProbe:
         )
         log.debug("ffprobe ran", returncode=done.returncode, timed_out=done.timed_out)
         return done
+
+
+def _obstacle(media: MediaInfo) -> str:
+    """Why none of it can be decoded, although the file may be perfect; "" where some can."""
+    tracks = media.main_tracks
+    if not tracks:
+        return "there is no video or audio track"
+    if any(track.is_supported and not track.is_encrypted for track in tracks):
+        return ""
+    if any(track.is_encrypted for track in tracks):
+        return _ENCRYPTED
+    return f"codec {tracks[0].codec} is not supported by this ffmpeg"
 
 
 def _open_regular(path: str) -> int:
@@ -134,7 +154,8 @@ def _signal_name(number: int) -> str:
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in (_oneline(_NOISE.sub("", raw)) for raw in text.splitlines()) if line]
+    graver = [raw for raw in text.splitlines() if not _REMARK.search(raw)]
+    lines = [line for line in (_oneline(_NOISE.sub("", raw)) for raw in graver) if line]
     if any("not on whitelist" in line for line in lines):
         return "it is not a recording: a playlist, a script or another format we do not open"
     return f"ffprobe: {lines[-1]}" if lines else "ffprobe finds no media in it"

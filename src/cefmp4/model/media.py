@@ -21,6 +21,8 @@ class Track:
     language: str | None = None
     bit_rate: int | None = None
     is_cover: bool = False  # an attached picture, which is no video
+    is_encrypted: bool = False
+    is_supported: bool = True  # by the decoders of the ffmpeg that was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +35,9 @@ class MediaInfo:
     tracks: tuple[Track, ...] = field(default=())
     playable: bool | None = None
     reason: str = ""
+
+    @property
+    def main_tracks(self) -> tuple[Track, ...]:
+        """Those that make it a recording: its pictures, or its sound where it has no pictures."""
+        pictures = tuple(t for t in self.tracks if t.kind == "video" and not t.is_cover)
+        return pictures or tuple(t for t in self.tracks if t.kind == "audio")

@@ -12,6 +12,7 @@ import pytest
 from tests.fake_checkpoints import FakeCheckpointStore
 from tests.fakes import FakeObjectStore
 
+from cefmp4 import metrics
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.record import StreamRecord
@@ -27,10 +28,16 @@ KEY = "streams/s/r.mp4"
 
 
 class Seen:
-    """Finds every file playable."""
+    """Finds the same in every file."""
+
+    def __init__(self, verdict: MediaInfo) -> None:
+        self._verdict = verdict
 
     async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
-        return MediaInfo(playable=True)
+        return self._verdict
+
+
+PLAYABLE = Seen(MediaInfo(playable=True))
 
 
 @pytest.fixture
@@ -109,12 +116,38 @@ async def _stored(source: SourceFile, digest: str) -> tuple[FakeObjectStore, Str
     )
 
 
-def _describer(store: FakeObjectStore, hashing: ThreadPoolExecutor) -> Describer:
+def _describer(
+    store: FakeObjectStore, hashing: ThreadPoolExecutor, probe: Seen = PLAYABLE
+) -> Describer:
     return Describer(
         store=store,
-        probe=Seen(),
+        probe=probe,
         slots=PartSlots(max_parts=1, max_streams=1),
         identity=Identity(hashing=hashing),
         bucket="b",
         watch_dir="/",
     )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "failures"),
+    [
+        (MediaInfo(playable=False, reason="it is encrypted"), 0),  # found out as it should be
+        (MediaInfo(reason="ffprobe did not end in time"), 1),
+    ],
+)
+async def test_what_cannot_be_played_is_no_failure_of_ours(
+    tmp_path: Path, hashing: ThreadPoolExecutor, verdict: MediaInfo, failures: int
+) -> None:
+    def counted() -> float:
+        family = metrics.failed_operations.collect()[0]
+        told = [s for s in family.samples if s.labels.get("operation_type") == "metadata"]
+        return sum(sample.value for sample in told if sample.name.endswith("_total"))
+
+    (tmp_path / "r.mp4").write_bytes(CONTENT)
+    before = counted()
+    with SourceFile.open(str(tmp_path), "r.mp4") as source:
+        store, record = await _stored(source, "")
+        await _describer(store, hashing, Seen(verdict)).describe(record, source)
+    assert counted() - before == failures
+    assert json.loads(store.data(names.metadata_key(KEY)))["playable_reason"] == verdict.reason

@@ -1,0 +1,1 @@
+"""What is known of media files before any program is asked."""
