@@ -7,10 +7,12 @@ from pathlib import Path
 
 from bench import meter
 from bench.place import PASSED_ON
-from cefmp4.encode import ffmpeg
+from cefmp4.encode import ffmpeg, filters
 from cefmp4.encode.encoder_options import VideoOut, encoder_options
-from cefmp4.encode.ffmpeg import ImagesOut, Input
-from cefmp4.encode.source import Examined, Ffprobe, HlsSource, examine
+from cefmp4.encode.examination import examine
+from cefmp4.encode.examined import Examined
+from cefmp4.encode.filters import ImagesOut, Input
+from cefmp4.encode.source import Ffprobe, HlsSource
 from cefmp4.encode.thumbnails import plan_sprite
 from cefmp4.model.rendition import Codec, Rendition
 
@@ -23,9 +25,11 @@ async def examined(path: Path) -> Examined:
     """Not part of what is measured."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        return await examine(HlsSource(fd=fd), Ffprobe())
+        found = await examine(HlsSource(fd=fd), Ffprobe())
     finally:
         os.close(fd)
+    assert isinstance(found, Examined)  # the bench makes recordings with pictures
+    return found
 
 
 def encode_command(
@@ -46,7 +50,7 @@ def encode_command(
     images = ImagesOut(sprite_fd=-1, poster_fd=-1, plan=plan) if has_rest else None
     return [
         *_start(path),
-        *("-filter_complex", ffmpeg.filter_graph(read, [video], images)),
+        *("-filter_complex", filters.filter_graph(read, [video], images)),
         *("-map", "[v0]", *encoder_options(video)),
         *(("-map", f"0:{source.audio[0].index}", *_SOUND) if has_rest else ()),
         *_hls(folder),

@@ -12,9 +12,9 @@ from typing import Any
 from bench import meter
 from bench.place import Options, Place, place, scratch
 from bench.service import Service
+from cefmp4.encode.examined import Examined
 from cefmp4.encode.playlist import segment_name
 from cefmp4.encode.publish import hls_prefix
-from cefmp4.encode.source import Examined
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
 from cefmp4.model.rendition import RUNGS, CodecChoice, Rendition, ladder

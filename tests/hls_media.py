@@ -18,11 +18,12 @@ from cefmp4.encode.boxes import TrackHeader
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.fragments import Fragment, FragmentParser, Init
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import Maker, MakerLimits
+from cefmp4.encode.making import Maker
 from cefmp4.encode.publish import publish
 from cefmp4.encode.result import HlsResult, Progress
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource
+from cefmp4.encode.work import MakerLimits
 from cefmp4.model.rendition import RUNGS, CodecChoice
 
 from .fakes import FakeObjectStore

@@ -14,8 +14,8 @@ from cefmp4.clients import open_redis, open_store
 from cefmp4.config import GpuUse, Settings
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import MakerLimits
 from cefmp4.encode.source import Ffprobe
+from cefmp4.encode.work import MakerLimits
 from cefmp4.gpu_slots import usable_slots
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobProcedure

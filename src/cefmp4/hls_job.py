@@ -12,11 +12,12 @@ import structlog
 from cefmp4.encode import publish
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import Maker, MakerLimits
+from cefmp4.encode.making import Maker
 from cefmp4.encode.published import SOURCE, find_published
 from cefmp4.encode.result import NeedsEncoderError, Progress, Tier, document
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource
+from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import LeaseLostError, PermanentError, TransientError
 from cefmp4.fallbacks import count_fallback
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
@@ -212,4 +213,5 @@ def _summary(made: dict[str, Any]) -> dict[str, Any]:
         "bytes": made["total_bytes"],
         "fallbacks": made["fallbacks"],
         "warnings": made["warnings"],
+        "warning_texts": made.get("warning_texts", []),  # none in documents of before
     }

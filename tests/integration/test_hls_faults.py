@@ -11,11 +11,9 @@ import pytest
 from aiohttp import web
 from tests.fakes import FakeObjectStore
 from tests.hls_media import (
-    AAC,
     H264,
     NEEDS_FFMPEG,
     PICTURE,
-    SOUND,
     encode,
     encoder,
     ffmpeg,
@@ -25,10 +23,10 @@ from tests.hls_media import (
     until,
 )
 
-from cefmp4.encode.making import MakerLimits
 from cefmp4.encode.publish import discard, publish
 from cefmp4.encode.result import EncodeCancelledError, NeedsEncoderError, Tier
 from cefmp4.encode.source import HlsSource
+from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
 from cefmp4.retry import no_waiting
 
@@ -84,16 +82,6 @@ async def test_a_playlist_in_disguise_reads_nothing(tmp_path: Path) -> None:
     path = tmp_path / "list.mp4"
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{tmp_path}/clip.mp4\n")
     assert "not a recording" in await refused(path)
-
-
-async def test_sound_alone_and_sound_with_a_cover(tmp_path: Path) -> None:
-    sound, cover, song = tmp_path / "a.m4a", tmp_path / "c.png", tmp_path / "s.mp3"
-    ffmpeg(*SOUND, "-t", "2", *AAC, sound)
-    assert "no video" in await refused(sound)
-    ffmpeg(*PICTURE, "-frames:v", "1", cover)
-    both = ("-i", sound, "-i", cover, "-map", "0", "-map", "1")
-    ffmpeg(*both, "-c:a", "libmp3lame", "-c:v", "copy", "-disposition:v", "attached_pic", song)
-    assert "no video" in await refused(song)
 
 
 async def test_flipped_bits_are_concealed_and_counted(tmp_path: Path) -> None:

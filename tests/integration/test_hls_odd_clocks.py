@@ -1,6 +1,7 @@
 """Clocks and headers that mislead: late starts, jumps, lengths that nobody wrote down; and what
 must not be copied although its header lets it look as if it fitted."""
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -48,9 +49,12 @@ async def test_matroska_that_does_not_start_at_zero(
     if not is_told:
         path.write_bytes(path.read_bytes().replace(b"DURATION", b"IRRATION"))
     encoded = await one(path)
-    zero = min(video_s, audio_s)
-    assert flashes(encoded) == pytest.approx([video_s - zero + at for at in (0.5, 1.5)], abs=0.075)
-    assert beeps(encoded) == pytest.approx([audio_s - zero + at for at in (0.5, 1.5)], abs=0.075)
+    seen, heard = (
+        [start - min(video_s, audio_s) + at for at in (0.5, 1.5)] for start in (video_s, audio_s)
+    )
+    assert flashes(encoded) == pytest.approx(seen, abs=0.075)
+    # What is heard after the last picture is cut.
+    assert beeps(encoded) == pytest.approx([at for at in heard if at < seen[-1] + 0.5], abs=0.075)
 
 
 async def test_a_transport_stream_that_fits_is_copied(tmp_path: Path) -> None:
@@ -91,7 +95,8 @@ async def test_sound_outlives_the_pictures_and_only_its_length_is_told(
     path.write_bytes(data)
     encoded = await one(path)
     assert encoded.result.duration_s == pytest.approx(2.0, abs=0.1)
-    assert len(beeps(encoded)) == 5
+    together(encoded, [0.5, 1.5])
+    assert re.search(r"audio track 1 is cut by (2.9|3.0)", encoded.result.notes[0])
 
 
 @pytest.mark.parametrize("name", ["clip.flv", "clip.mkv"])

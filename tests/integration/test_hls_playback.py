@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.hls_media import Encoded, encode, recording
+from tests.hls_media import AAC, H264, PICTURE, Encoded, encode, ffmpeg, recording
 
 from cefmp4.encode.result import Tier
 from cefmp4.model.rendition import CodecChoice
@@ -144,3 +144,19 @@ async def test_a_copy_plays(tmp_path: Path) -> None:
     told = await played(encoded, tmp_path / "profile", seek_s=4)
     assert told["errors"] == []
     assert told["ended"]
+
+
+@pytest.mark.parametrize("may_copy", [True, False], ids=["copy", "encode"])
+@pytest.mark.parametrize("sound_s", [6, 12], ids=["shorter", "longer"])
+async def test_what_does_not_end_together_plays_to_its_end(
+    tmp_path: Path, sound_s: int, may_copy: bool
+) -> None:
+    """Without what is done to it, players stall where the shorter of them is over."""
+    path, sound = tmp_path / "clip.mp4", ("-f", "lavfi", "-i", f"sine=d={sound_s}")
+    form = (*H264, "-g", "60", "-pix_fmt", "yuv420p", *AAC)
+    ffmpeg(*PICTURE[:-1], f"{PICTURE[-1]}:d=9", *sound, *form, path)
+    encoded = await encode(path, may_copy=may_copy, codecs=CodecChoice.H264)
+    told = await played(encoded, tmp_path / "profile", seek_s=4)
+    assert told["errors"] == []
+    assert told["ended"]
+    assert told["duration"] == pytest.approx(9.0, abs=0.05)

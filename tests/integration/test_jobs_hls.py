@@ -17,7 +17,7 @@ from tests.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_s
 
 from cefmp4 import hls_job, metrics
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import MakerLimits
+from cefmp4.encode.work import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs import attempt as attempts
 from cefmp4.jobs.attempt import Attempt, JobContext, JobProcedure

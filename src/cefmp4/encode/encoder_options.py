@@ -3,6 +3,7 @@ one length, bounded peaks, and the colours of the source. Pure."""
 
 from dataclasses import dataclass, field
 
+from cefmp4.encode.colors import Colors
 from cefmp4.model.rendition import Codec, Rendition
 
 
@@ -83,6 +84,19 @@ def _nvenc(rendition: Rendition, _colors: Hdr10) -> list[str]:
     ]
 
 
+def color_bitstream_filter(codec: Codec, colors: Colors) -> str:
+    """Writes into a copy what its pictures mean, where nothing in it tells."""
+    names = ("colour_primaries", "transfer_characteristics", "matrix_coefficients")
+    known = [
+        f"{name}={_CODE_POINTS[value]}"
+        for name, value in zip(names, colors, strict=True)
+        if value in _CODE_POINTS
+    ]
+    return f"{codec}_metadata={':'.join(known)}"
+
+
+# By ITU-T H.273; of those that are meant where nothing is told.
+_CODE_POINTS = {"bt709": 1, "bt470bg": 5, "smpte170m": 6}
 _OPTIONS = {"libx265": _x265, "libx264": _x264, "hevc_nvenc": _nvenc, "h264_nvenc": _nvenc}
 
 

@@ -6,9 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cefmp4.encode.encoder_options import VideoOut, encoder_options, pixel_format
-from cefmp4.encode.thumbnails import SpritePlan
-from cefmp4.model.rendition import Codec, Rendition
+from cefmp4.encode.encoder_options import (
+    VideoOut,
+    color_bitstream_filter,
+    encoder_options,
+    pixel_format,
+)
+from cefmp4.encode.filters import ImagesOut, Input, filter_graph, stills_graph, wave_graph
+from cefmp4.model.rendition import Codec
 
 SEGMENT_SECONDS = 6
 AUDIO_KBPS = 128
@@ -28,50 +33,35 @@ _RECONNECT = (
     *("-reconnect_on_http_error", "429,5xx", "-reconnect_delay_max", "8"),
     *("-rw_timeout", "20000000"),
 )
-_TO_SDR = (
-    # What the source does not tell stays unknown to zscale otherwise, which then refuses.
-    "setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc,"
-    "zscale=t=linear:npl=100,format=gbrpf32le,"
-    "zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
-)
-_FAR_LARGER = 1.5
-_ZSCALE_TRANSFER = {"PQ": "smpte2084", "HLG": "arib-std-b67"}
 _NOISE = re.compile(
     r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|\[(?:panic|fatal|error|warning)\]\s*|^\[\w+\]\s*|"
     r"file:/proc/self/fd/\d+:?\s*|https?://\S+"
 )
 _REMARK = re.compile(r"\[warning\]")
 
-HEADER_QUESTIONS = ("-show_format", "-show_streams")
+# With the first pictures, which know more of themselves than the header does.
+HEADER_QUESTIONS = (
+    *("-show_format", "-show_streams", "-read_intervals", "%+#48"),
+    *("-show_entries", "frame=stream_index,interlaced_frame"),
+)
 CLOCK_QUESTIONS = ("-show_entries", "packet=stream_index,dts_time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """`video`: index of its stream; `argument`: what follows -i; `pixels`: of one picture."""
-
-    argument: str
-    is_remote: bool
-    video: int
-    pixels: int = 0
-    is_interlaced: bool = False
-    hdr: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AudioOut:
+    """`end_s`: nothing is heard after it; `is_padded`: but something until then."""
+
     fd: int
     index: int
     is_copy: bool
+    end_s: float | None = None
+    is_padded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImagesOut:
-    """A sprite of thumbnails and a poster, each on a pipe of its own."""
-
-    sprite_fd: int
-    poster_fd: int
-    plan: SpritePlan
+class WaveOut:
+    fd: int
+    duration_s: float
 
 
 def probe_command(
@@ -126,24 +116,38 @@ def copy_command(
     ffmpeg: str, source: Input, video: VideoOut, audios: Sequence[AudioOut]
 ) -> list[str]:
     """Nothing is decoded but audio that is not AAC."""
-    tag = ["-tag:v", "hvc1"] if video.codec is Codec.HEVC else []
+    options = ["-tag:v", "hvc1"] if video.codec is Codec.HEVC else []
+    if not source.are_colors_told:
+        options += ["-bsf:v", color_bitstream_filter(video.codec, source.colors)]
     arguments = [*_start(ffmpeg), *_input(source)]
-    arguments += ["-map", f"0:{source.video}", *_plain(), "-c:v", "copy", *tag]
+    arguments += ["-map", f"0:{source.video}", *_plain(), "-c:v", "copy", *options]
     arguments += ["-f", "mp4", "-movflags", _VIDEO_FLAGS, f"pipe:{video.fd}"]
     for audio in audios:
         arguments += _audio(audio)
     return arguments
 
 
-def stills_command(ffmpeg: str, images: ImagesOut, hdr: str | None) -> list[str]:
+def stills_command(ffmpeg: str, source: Input, images: ImagesOut) -> list[str]:
     """For a copy, which decodes nothing: from its standard input, one picture per thumbnail."""
-    plan = images.plan
-    graph = (
-        f"[0:v]{_sdr(hdr)}split=2[s0][s1];[s0]{_sprite(plan)}[sprite];"
-        f"[s1]select=eq(n\\,{plan.poster_number}),{_poster(plan)}[poster]"
-    )
     own = ("-protocol_whitelist", "pipe", "-f", "mp4", "-ignore_editlist", "1", "-i", "pipe:0")
+    graph = stills_graph(source, images.plan)
     return [*_start(ffmpeg), *own, "-filter_complex", graph, *_images(images)]
+
+
+def sound_command(
+    ffmpeg: str, source: Input, audios: Sequence[AudioOut], wave: WaveOut | None = None
+) -> list[str]:
+    """Sound alone; and perhaps a picture of the first of its tracks."""
+    arguments = [*_start(ffmpeg), *_input(source)]
+    if wave:
+        arguments += ["-filter_complex", wave_graph(audios[0].index, wave.duration_s)]
+        arguments += ["-map", "[wave]", *_picture(wave.fd)]
+    for audio in audios:
+        arguments += _audio(audio)
+    if source.video >= 0:
+        # The clock of a transport stream starts with the first of the streams that are used.
+        arguments += ["-map", f"0:{source.video}", "-c:v", "copy", "-f", "null", "-"]
+    return arguments
 
 
 def encoder_probe_command(ffmpeg: str, video: VideoOut) -> list[str]:
@@ -157,62 +161,6 @@ def encoder_probe_command(ffmpeg: str, video: VideoOut) -> list[str]:
         *encoder_options(video),
         *("-f", "null", "-"),
     ]
-
-
-def filter_graph(source: Input, videos: Sequence[VideoOut], images: ImagesOut | None) -> str:
-    """One decoded picture, split once; what several outputs want alike is made once. Frames start
-    at zero, as the audio does, or the two would drift apart by what the first frame came late."""
-    renditions = [video.rendition for video in videos if video.rendition]
-    looks = _looks(source, videos)
-    branches = len(looks) + (2 if images else 0)
-    labels = "".join(f"[s{position}]" for position in range(branches))
-    head = _head(source, renditions[0])
-    chains = [f"[0:{source.video}]{head},split={branches}{labels}"]
-    for at, (look, positions) in enumerate(looks.items()):
-        outs = "".join(f"[v{position}]" for position in positions)
-        copies = f",split={len(positions)}" if len(positions) > 1 else ""
-        chains.append(f"[s{at}]{look}{copies}{outs}")
-    if images:
-        plan, at, rate = images.plan, len(looks), renditions[0].frame_rate
-        every = max(1, round(plan.interval_s * rate))
-        poster_frame = round(plan.poster_s * rate)
-        chains.append(
-            f"[s{at}]select=not(mod(n\\,{every})),{_sdr(source.hdr)}{_sprite(plan)}[sprite]"
-        )
-        chains.append(
-            f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(source.hdr)}{_poster(plan)}[poster]"
-        )
-    return ";".join(chains)
-
-
-def _looks(source: Input, videos: Sequence[VideoOut]) -> dict[str, list[int]]:
-    """How pictures are scaled and coloured, and which outputs take them so: an H.264 rung beside
-    an HEVC one of its size encodes the very same pictures."""
-    looks: dict[str, list[int]] = {}
-    for position, video in enumerate(videos):
-        if rendition := video.rendition:
-            to_sdr = "" if rendition.hdr else _sdr(source.hdr)
-            look = (
-                f"{_scale(rendition)},setsar=1,"
-                f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}"
-            )
-            looks.setdefault(look, []).append(position)
-    return looks
-
-
-def _head(source: Input, top: Rendition) -> str:
-    """What happens to every picture. One that is far larger than all rungs is brought down to the
-    top one first, and the others are made of that: to read all its pixels for every rung would
-    cost more than decoding it."""
-    steps = ["bwdif=mode=send_frame:deint=interlaced"] if source.is_interlaced else []
-    steps.append(f"fps={top.frame_rate}:start_time=0")
-    if source.pixels > _FAR_LARGER * top.width * top.height:
-        steps.append(_scale(top))
-    return ",".join(steps)
-
-
-def _scale(rendition: Rendition) -> str:
-    return f"scale={rendition.width}:{rendition.height}:flags=bicubic"
 
 
 def _start(ffmpeg: str) -> list[str]:
@@ -237,13 +185,18 @@ def _plain() -> list[str]:
 
 
 def _audio(audio: AudioOut) -> list[str]:
+    steps = ["aresample=async=1:first_pts=0"]
+    if audio.end_s is not None:
+        steps += [f"apad=whole_dur={audio.end_s:.6f}"] if audio.is_padded else []
+        steps.append(f"atrim=end={audio.end_s:.6f}")
     encoded = [
-        *("-af", "aresample=async=1:first_pts=0", "-c:a", "aac", "-b:a", f"{AUDIO_KBPS}k"),
+        *("-af", ",".join(steps), "-c:a", "aac", "-b:a", f"{AUDIO_KBPS}k"),
         *("-ac", "2", "-ar", str(AUDIO_RATE)),
     ]
+    copied = ["-c:a", "copy", *(() if audio.end_s is None else ("-t", f"{audio.end_s:.6f}"))]
     return [
         *("-map", f"0:{audio.index}", *_plain()),
-        *(["-c:a", "copy"] if audio.is_copy else encoded),
+        *(copied if audio.is_copy else encoded),
         *("-f", "mp4", "-movflags", _FRAGMENTED),
         *("-frag_duration", str(SEGMENT_SECONDS * 1_000_000), f"pipe:{audio.fd}"),
     ]
@@ -252,24 +205,13 @@ def _audio(audio: AudioOut) -> list[str]:
 def _images(images: ImagesOut) -> list[str]:
     arguments: list[str] = []
     for label, fd in (("sprite", images.sprite_fd), ("poster", images.poster_fd)):
-        arguments += ["-map", f"[{label}]", "-frames:v", "1", "-c:v", "mjpeg", "-q:v", "4"]
-        arguments += ["-f", "image2pipe", f"pipe:{fd}"]
+        arguments += ["-map", f"[{label}]", *_picture(fd)]
     return arguments
 
 
-def _sdr(hdr: str | None) -> str:
-    """HDR shown as if it were SDR would be grey and dull."""
-    return _TO_SDR.format(transfer=_ZSCALE_TRANSFER[hdr]) if hdr else ""
-
-
-def _sprite(plan: SpritePlan) -> str:
-    return (
-        f"scale={plan.width}:{plan.height},setsar=1,tile={plan.columns}x{plan.rows},format=yuvj420p"
-    )
-
-
-def _poster(plan: SpritePlan) -> str:
-    return f"scale={plan.poster_width}:{plan.poster_height},setsar=1,format=yuvj420p"
+def _picture(fd: int) -> list[str]:
+    jpeg = ("-frames:v", "1", "-c:v", "mjpeg", "-q:v", "4")
+    return [*jpeg, "-f", "image2pipe", f"pipe:{fd}"]
 
 
 def last_line(stderr: str) -> str:

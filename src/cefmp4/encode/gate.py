@@ -1,10 +1,12 @@
 """Is what came out complete? ffmpeg's exit code and its end of file do not tell: both look well
 after a truncated file or a dropped connection. Pure."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from cefmp4.encode.examined import AudioTrack, Examined
+from cefmp4.encode.fit import Fit
 from cefmp4.encode.result import StoredTrack
-from cefmp4.encode.source import AudioTrack, Examined
 
 _SHORTEST_SOUND_S = 0.1
 
@@ -15,32 +17,45 @@ def duration_tolerance_s(duration_s: float) -> float:
     return min(max(1.0, duration_s * 0.02), max(0.1, duration_s * 0.1))
 
 
-def expected_s(examined: Examined) -> float:
-    """When the last picture ends."""
-    return examined.video.start_s + examined.duration_s
-
-
 def problems(
-    examined: Examined, stored: Mapping[str, StoredTrack | None], videos: int
+    examined: Examined, stored: Mapping[str, StoredTrack | None], videos: int, fit: Fit
 ) -> list[str]:
     """`stored`: what came out, by name, of which the first `videos` are pictures."""
     tracks = list(stored.items())
     sounds = [
         (track, told) for (_, track), told in zip(tracks[videos:], examined.audio, strict=False)
     ]
-    heard = [(track, told) for track, told in sounds if track and track.rows]
-    # A microphone that was never on leaves a track without a sound in it.
-    lost = [
+    pictures = [track for _, track in tracks[:videos] if track]
+    return [
+        *(f"{name} is empty" for name, track in tracks[:videos] if not track),
+        *video_problems(pictures, examined.pictures_end_s + fit.held_s),
+        *_heard_problems(sounds, fit.end_s),
+    ]
+
+
+def sound_problems(
+    audios: Mapping[str, AudioTrack], stored: Mapping[str, StoredTrack | None], end_s: float | None
+) -> list[str]:
+    return list(_heard_problems([(stored[name], told) for name, told in audios.items()], end_s))
+
+
+def lost_sounds(
+    sounds: Sequence[tuple[StoredTrack | None, AudioTrack]],
+) -> list[AudioTrack]:
+    """Those of which nothing came out. A microphone that was never on leaves a track without a
+    sound in it, too."""
+    return [
         told
         for track, told in sounds
         if not (track and track.rows) and (told.duration_s or 0.0) > _SHORTEST_SOUND_S
     ]
-    return [
-        *(f"{name} is empty" for name, track in tracks[:videos] if not track),
-        *(f"audio track {told.index} is empty" for told in lost),
-        *video_problems([track for _, track in tracks[:videos] if track], expected_s(examined)),
-        *audio_problems([track for track, _ in heard], [told for _, told in heard]),
-    ]
+
+
+def _heard_problems(
+    sounds: Sequence[tuple[StoredTrack | None, AudioTrack]], end_s: float | None
+) -> Iterator[str]:
+    heard = [(track, told) for track, told in sounds if track and track.rows]
+    return audio_problems([track for track, _ in heard], [told for _, told in heard], end_s)
 
 
 def video_problems(tracks: Sequence[StoredTrack], expected_s: float) -> Iterator[str]:
@@ -55,10 +70,13 @@ def video_problems(tracks: Sequence[StoredTrack], expected_s: float) -> Iterator
         yield from _disagreements(full[0], track)
 
 
-def audio_problems(tracks: Sequence[StoredTrack], sources: Sequence[AudioTrack]) -> Iterator[str]:
-    """Only a loss counts: the encoder's last frame may reach beyond the end."""
+def audio_problems(
+    tracks: Sequence[StoredTrack], sources: Sequence[AudioTrack], end_s: float | None = None
+) -> Iterator[str]:
+    """Only a loss counts: the encoder's last frame may reach beyond the end. `end_s`: where it was
+    cut."""
     for track, source in zip(tracks, sources, strict=True):
-        expected_s = source.start_s + (source.duration_s or 0.0)
+        expected_s = min(source.end_s or 0.0, math.inf if end_s is None else end_s)
         if not track.rows:
             yield f"{track.name} is empty"
         elif expected_s - track.end_s > duration_tolerance_s(expected_s):

@@ -10,7 +10,11 @@ import structlog
 
 from cefmp4.encode import playlist, remux, result
 from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.making import Job, Made, Maker
+from cefmp4.encode.examination import examine
+from cefmp4.encode.examined import NO_DECODER, Examined, SoundOnly
+from cefmp4.encode.fit import outlasting_s
+from cefmp4.encode.lengths import remeasured
+from cefmp4.encode.making import DecodedImages, Maker, OutlastedError
 from cefmp4.encode.publish import MASTER, RESULT, STAGED
 from cefmp4.encode.remux import CopyRefusedError
 from cefmp4.encode.result import (
@@ -22,9 +26,11 @@ from cefmp4.encode.result import (
 )
 from cefmp4.encode.run import first_error
 from cefmp4.encode.sink import SegmentSink
-from cefmp4.encode.source import Examined, Ffprobe, HlsSource, examine, packets
+from cefmp4.encode.sound import UndecodableTrackError
+from cefmp4.encode.source import Ffprobe, HlsSource, UnusableSourceError, packets
 from cefmp4.encode.stills import Stills
 from cefmp4.encode.thumbnails import SpritePlan, plan_sprite, webvtt
+from cefmp4.encode.work import Job, Made
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
 
@@ -76,17 +82,41 @@ class HlsEncoder:
             ffprobe=self._options.ffprobe,
         )
         try:
-            examined = await examine(source, self._options.ffprobe)
-            made, not_copied = await self._make(job, examined, allowed)
-            done = await _describe(sink, examined, made, not_copied, started)
+            made, not_copied = await self._whatever_it_is(job, allowed)
+            done = await _describe(sink, made, not_copied, started)
             if cancel and cancel.is_set():
                 raise EncodeCancelledError
         except BaseException:
             # Also when cancelled: half an encode is worth nothing and would stay for ever.
             await _to_the_end(sink.remove_own())
             raise
-        log.info("hls stored", tier=done.tier, speed=round(done.speed, 2), warnings=done.warnings)
+        log.info(
+            "hls stored",
+            tier=done.tier,
+            speed=round(done.speed, 2),
+            warnings=list(done.warning_texts),
+        )
         return done
+
+    async def _whatever_it_is(self, job: Job, allowed: Tier) -> tuple[Made, tuple[str, ...]]:
+        """Once more without a track that turns out to be undecodable, or with the lengths that
+        came out; each of that happens once for a track at most."""
+        found = await examine(job.source, self._options.ffprobe)
+        if isinstance(found, Examined) and outlasting_s(found):
+            # A header may lie, and a picture that stays for hours costs hours of encoding.
+            found = await remeasured(job.source, found, self._options.ffprobe)
+        while True:
+            try:
+                if isinstance(found, SoundOnly):
+                    has_poster = self._options.has_thumbnails
+                    made = await self._maker.sound.alone(job, found, has_poster=has_poster)
+                    return made, ()
+                return await self._make(job, found, allowed)
+            except UndecodableTrackError as error:
+                found = _without(found, error.index)
+            except OutlastedError as error:
+                found = error.examined
+            await job.sink.remove_own()
 
     async def _make(
         self, job: Job, examined: Examined, allowed: Tier
@@ -94,7 +124,8 @@ class HlsEncoder:
         """Copied if it may be, else encoded; and why it was not copied."""
         options = self._options
         picture = examined.video.picture
-        plan = plan_sprite(picture, examined.duration_s) if options.has_thumbnails else None
+        length_s = examined.duration_s + outlasting_s(examined)
+        plan = plan_sprite(picture, length_s) if options.has_thumbnails else None
         not_copied = await self._reasons(job.source, examined)
         if not not_copied:
             try:
@@ -140,29 +171,43 @@ class HlsEncoder:
         if images.cancelled():
             log.warning("no thumbnails", reason="they were not decoded in time")
             return made
-        sprite, poster = images.result()
-        return replace(made, sprite=sprite, poster=poster)
+        decoded = images.result()
+        return replace(
+            made,
+            sprite=decoded.sprite,
+            poster=decoded.poster,
+            plan=plan,
+            errors=made.errors + decoded.errors,
+        )
 
-    async def _images(self, job: Job, examined: Examined, stills: Stills) -> tuple[bytes, bytes]:
+    async def _images(self, job: Job, examined: Examined, stills: Stills) -> DecodedImages:
         """A recording without thumbnails is worth more than none."""
         try:
             return await self._maker.images(job, examined, stills)
         except (TransientError, PermanentError) as error:
             log.warning("no thumbnails", reason=str(error))
-            return b"", b""
+            return DecodedImages()
         finally:
             stills.abandon()
 
 
+def _without(found: Examined | SoundOnly, index: int) -> Examined | SoundOnly:
+    """Raises UnusableSourceError where it is the pictures, or all the sound of sound alone."""
+    track = next((track for track in found.audio if track.index == index), None)
+    if track and (isinstance(found, Examined) or len(found.audio) > 1):
+        return found.without(track, NO_DECODER)
+    codec = found.video.codec if isinstance(found, Examined) else found.audio[0].codec
+    raise UnusableSourceError(f"codec {codec} is not supported by this ffmpeg")
+
+
 async def _describe(
     sink: SegmentSink,
-    examined: Examined,
     made: Made,
     not_copied: tuple[str, ...],
     started: float,
 ) -> HlsResult:
     """Stores the playlists and images, and last what `publish` will make visible."""
-    poster, thumbnails = await _put_texts(sink, examined, made)
+    poster, thumbnails = await _put_texts(sink, made)
     done = HlsResult(
         stream_id=sink.stream_id,
         bucket=sink.bucket,
@@ -175,7 +220,8 @@ async def _describe(
         tracks=made.tracks,
         not_copied=not_copied,
         fallbacks=made.fallbacks,
-        warnings=made.warnings,
+        errors=made.errors,
+        notes=made.notes,
         seconds=time.monotonic() - started,
     )
     staged = sink.folder(STAGED)
@@ -184,17 +230,16 @@ async def _describe(
     return done
 
 
-async def _put_texts(sink: SegmentSink, examined: Examined, made: Made) -> tuple[str, str]:
+async def _put_texts(sink: SegmentSink, made: Made) -> tuple[str, str]:
     """The keys of the poster and of the thumbnail track, "" for what there is not."""
     texts = _playlists(made)
     folder = sink.folder(_IMAGES)
     poster, thumbnails = f"{folder}/poster.jpg", f"{folder}/thumbnails.vtt"
     if made.poster:
         texts[poster] = made.poster
-    if made.sprite:
-        plan = plan_sprite(examined.video.picture, examined.duration_s)
+    if made.sprite and made.plan:
         texts[f"{folder}/sprite.jpg"] = made.sprite
-        texts[thumbnails] = webvtt(plan, "sprite.jpg", made.tracks[0].end_s).encode()
+        texts[thumbnails] = webvtt(made.plan, "sprite.jpg", made.tracks[0].end_s).encode()
     try:
         async with asyncio.TaskGroup() as group:
             for name, data in texts.items():
@@ -203,7 +248,7 @@ async def _put_texts(sink: SegmentSink, examined: Examined, made: Made) -> tuple
         raise first_error(errors) from errors
     return (
         sink.prefix + poster if made.poster else "",
-        sink.prefix + thumbnails if made.sprite else "",
+        sink.prefix + thumbnails if thumbnails in texts else "",
     )
 
 

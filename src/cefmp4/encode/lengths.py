@@ -7,15 +7,8 @@ from dataclasses import replace
 
 from cefmp4.encode import ffmpeg
 from cefmp4.encode.answers import count, number
-from cefmp4.encode.source import (
-    AudioTrack,
-    Examined,
-    Ffprobe,
-    HlsSource,
-    UnusableSourceError,
-    VideoTrack,
-    answer,
-)
+from cefmp4.encode.examined import AudioTrack, Examined, VideoTrack
+from cefmp4.encode.source import Ffprobe, HlsSource, UnusableSourceError, answer
 from cefmp4.errors import TransientError
 
 _MAX_STEP_S, _MAX_STEP_BACK_S = 10.0, 0.1  # as ffmpeg has it
@@ -28,13 +21,9 @@ async def remeasured(source: HlsSource, examined: Examined, ffprobe: Ffprobe) ->
     or begun anew, the last time stamp less the first is anything but its length, and others tell
     only how long the longest of their streams is. As ffmpeg does, it takes a jump of the clock for
     no time at all. Itself, where nothing is found, or nothing reaches the end that was told."""
-    try:
-        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S)
-        said = await answer(source, patient, ffmpeg.CLOCK_QUESTIONS, "csv=p=0")
-    except (UnusableSourceError, TransientError):
+    lengths = await measured(source, ffprobe, may_jump=not examined.whole_s)
+    if not lengths:
         return examined
-    may_jump = not examined.whole_s
-    lengths = await asyncio.to_thread(lengths_of, said, _MAX_STEP_S if may_jump else math.inf)
     video, audio = examined.video, examined.audio
     tracks: list[VideoTrack | AudioTrack] = [video, *audio]
     ends = [track.start_s + lengths.get(track.index, 0.0) for track in tracks]
@@ -45,6 +34,18 @@ async def remeasured(source: HlsSource, examined: Examined, ffprobe: Ffprobe) ->
         duration_s=lengths.get(video.index, examined.duration_s),
         audio=tuple(replace(track, duration_s=lengths.get(track.index)) for track in audio),
     )
+
+
+async def measured(
+    source: HlsSource, ffprobe: Ffprobe, *, may_jump: bool = False
+) -> dict[int, float]:
+    """By stream; nothing where it cannot be read in time."""
+    try:
+        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S)
+        said = await answer(source, patient, ffmpeg.CLOCK_QUESTIONS, "csv=p=0")
+    except (UnusableSourceError, TransientError):
+        return {}
+    return await asyncio.to_thread(lengths_of, said, _MAX_STEP_S if may_jump else math.inf)
 
 
 def lengths_of(answer: bytes, max_step_s: float) -> dict[int, float]:

@@ -46,9 +46,11 @@ def master_playlist(tracks: Sequence[StoredTrack]) -> str:
     videos = [track for track in tracks if track.is_video]
     audios = [track for track in tracks if not track.is_video]
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{_VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    lines += [_audio_media(position, track) for position, track in enumerate(audios)]
-    for video in videos:
-        lines += [_variant(video, audios), f"{video.folder}/{MEDIA}"]
+    if videos or len(audios) > 1:
+        lines += [_audio_media(position, track) for position, track in enumerate(audios)]
+    # Without pictures, the first sound is what plays, alone or in place of one of the others.
+    for main in videos or audios[:1]:
+        lines += [_variant(main, audios), f"{main.folder}/{MEDIA}"]
     lines += [_key_frame_variant(video) for video in videos]
     return _text(lines)
 
@@ -99,20 +101,27 @@ def _audio_media(position: int, track: StoredTrack) -> str:
     return "#EXT-X-MEDIA:" + ",".join(attributes)
 
 
-def _variant(video: StoredTrack, audios: Sequence[StoredTrack]) -> str:
-    peak = peak_bandwidth(video) + max(map(peak_bandwidth, audios), default=0)
-    average = average_bandwidth(video) + max(map(average_bandwidth, audios), default=0)
-    codecs = dict.fromkeys([video.header.codec, *(audio.header.codec for audio in audios)])
+def _variant(main: StoredTrack, audios: Sequence[StoredTrack]) -> str:
+    others = audios if main.is_video else ()
+    peak = peak_bandwidth(main) + max(map(peak_bandwidth, others), default=0)
+    average = average_bandwidth(main) + max(map(average_bandwidth, others), default=0)
+    codecs = dict.fromkeys([main.header.codec, *(audio.header.codec for audio in audios)])
     attributes = [
         f"BANDWIDTH={peak}",
         f"AVERAGE-BANDWIDTH={min(average, peak)}",
         f'CODECS="{",".join(codecs)}"',
+        *(_picture_attributes(main) if main.is_video else ()),
+        *([f'AUDIO="{_AUDIO_GROUP}"'] if len(audios) > (not main.is_video) else []),
+    ]
+    return "#EXT-X-STREAM-INF:" + ",".join(attributes)
+
+
+def _picture_attributes(video: StoredTrack) -> list[str]:
+    return [
         f"RESOLUTION={video.header.width}x{video.header.height}",
         f"FRAME-RATE={video.frame_rate:.3f}",
         f"VIDEO-RANGE={video.hdr or 'SDR'}",
-        *([f'AUDIO="{_AUDIO_GROUP}"'] if audios else []),
     ]
-    return "#EXT-X-STREAM-INF:" + ",".join(attributes)
 
 
 def _key_frame_variant(video: StoredTrack) -> str:

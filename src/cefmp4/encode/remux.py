@@ -4,8 +4,9 @@ header, some from its first and last packets, and some show only while it is bei
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from cefmp4.encode.examined import AudioTrack, Examined
+from cefmp4.encode.fit import outlasting_s
 from cefmp4.encode.fragments import Fragment, Init
-from cefmp4.encode.source import AudioTrack, Examined
 from cefmp4.errors import CefError
 from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
 
@@ -40,7 +41,7 @@ def reasons_against(
 ) -> tuple[str, ...]:
     """What the header says against a copy; empty where nothing does. What is larger than the
     highest rung gets a ladder."""
-    video = source.video
+    video, held_s = source.video, outlasting_s(source)
     wanted = _WANTED[choice]
     checks = (
         (video.codec in _PROFILES and video.codec != wanted, f"{wanted} is asked for as well"),
@@ -59,6 +60,7 @@ def reasons_against(
         (bool(video.width % 2 or video.height % 2), "a side of it is odd"),
         (min(video.width, video.height) > top_rung, f"it is larger than {top_rung}p"),
         (video.start_s > _MAX_START_S, f"its video starts {video.start_s:.2f} s late"),
+        (held_s > 0, f"its sound outlasts its pictures by {held_s:.2f} s"),
     )
     return tuple(reason for is_so, reason in checks if is_so)
 

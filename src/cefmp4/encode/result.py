@@ -91,7 +91,8 @@ class StoredTrack:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsResult:
     """`not_copied`: why the source was not taken as it is; `fallbacks`: why not a better encoder.
-    `warnings` counts what ffmpeg called errors and went on from."""
+    `errors` counts what ffmpeg called errors and went on from; `notes` tell what is not as it is
+    in the source."""
 
     stream_id: str
     bucket: str
@@ -104,8 +105,18 @@ class HlsResult:
     tracks: tuple[StoredTrack, ...]
     not_copied: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
-    warnings: int = 0
+    errors: int = 0
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def warning_texts(self) -> tuple[str, ...]:
+        broken = (f"{self.errors} errors in what was decoded or copied",) if self.errors else ()
+        return (*self.notes, *broken)
+
+    @property
+    def warnings(self) -> int:
+        return self.errors + len(self.notes)
 
     @property
     def speed(self) -> float:
@@ -131,6 +142,7 @@ def document(result: HlsResult) -> dict[str, Any]:
         "encode_seconds": round(result.seconds, 3),
         "speed": round(result.speed, 3),
         "warnings": result.warnings,
+        "warning_texts": list(result.warning_texts),
         "not_copied_because": list(result.not_copied),
         "fallbacks": list(result.fallbacks),
         "renditions": [_track_document(track) for track in result.tracks],

@@ -73,6 +73,12 @@ class SegmentSink:
                     raise
                 await waiting.wait(error)
 
+    async def remove_folder(self, folder: str) -> None:
+        """Takes back what it put there: something else comes into its place."""
+        keys = sorted(key for key in self._keys if key.startswith(f"{self.prefix}{folder}/"))
+        self._keys.difference_update(keys)
+        await remove(self._store, keys)
+
     async def remove_own(self) -> None:
         """Takes back what this sink put."""
         keys, self._keys = sorted(self._keys), set()

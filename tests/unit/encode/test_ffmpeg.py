@@ -6,14 +6,16 @@ from fractions import Fraction
 
 import pytest
 
-from cefmp4.encode import ffmpeg
+from cefmp4.encode import ffmpeg, filters
 from cefmp4.encode.encoder_options import Hdr10, VideoOut, encoder_options
-from cefmp4.encode.ffmpeg import AudioOut, ImagesOut, Input
+from cefmp4.encode.ffmpeg import AudioOut
+from cefmp4.encode.filters import ImagesOut, Input
 from cefmp4.encode.thumbnails import plan_sprite
 from cefmp4.model.rendition import Codec, Picture, Rendition, ladder
 
 LOCAL = Input(argument="file:/proc/self/fd/5", is_remote=False, video=0)
 REMOTE = Input(argument="https://s3.example/clip?X-Amz-Signature=1", is_remote=True, video=1)
+MEANING = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709,"
 PICTURE = Picture(width=1920, height=1080, frame_rate=Fraction(30000, 1001))
 
 
@@ -44,8 +46,8 @@ def test_a_remote_input_is_resumed_and_sees_no_files() -> None:
 def test_one_decoder_feeds_all_renditions() -> None:
     rungs = ladder(PICTURE)
     videos = [out(rung, fd) for fd, rung in enumerate(rungs, 7)]
-    graph = ffmpeg.filter_graph(LOCAL, videos, None)
-    assert graph.startswith("[0:0]fps=30000/1001:start_time=0,split=4[s0][s1][s2][s3];")
+    graph = filters.filter_graph(LOCAL, videos, None)
+    assert graph.startswith(f"[0:0]{MEANING}fps=30000/1001:start_time=0,split=4[s0][s1][s2][s3];")
     assert "[s2]scale=960:540:flags=bicubic,setsar=1,format=yuv420p[v2]" in graph
     argv = ffmpeg.encode_command("ffmpeg", LOCAL, videos, [])
     assert [word for word in argv if word.startswith("pipe:")][1:] == [
@@ -54,7 +56,7 @@ def test_one_decoder_feeds_all_renditions() -> None:
 
 
 def test_what_two_encoders_take_alike_is_scaled_once() -> None:
-    graph = ffmpeg.filter_graph(LOCAL, [out(rung) for rung in ladder(PICTURE)], None)
+    graph = filters.filter_graph(LOCAL, [out(rung) for rung in ladder(PICTURE)], None)
     assert "scale=1280:720:flags=bicubic,setsar=1,format=yuv420p,split=2[v1][v4];" in graph
     assert graph.count("scale=1280:720") == 1
 
@@ -62,15 +64,18 @@ def test_what_two_encoders_take_alike_is_scaled_once() -> None:
 @pytest.mark.parametrize(
     ("pixels", "start"),
     [
-        (3840 * 2160, "[0:0]fps=30000/1001:start_time=0,scale=1920:1080:flags=bicubic,split=4"),
-        (1920 * 1088, "[0:0]fps=30000/1001:start_time=0,split=4"),
+        (
+            3840 * 2160,
+            f"[0:0]{MEANING}fps=30000/1001:start_time=0,scale=1920:1080:flags=bicubic,split=4",
+        ),
+        (1920 * 1088, f"[0:0]{MEANING}fps=30000/1001:start_time=0,split=4"),
     ],
 )
 def test_only_a_far_larger_picture_is_brought_down_before_the_split(
     pixels: int, start: str
 ) -> None:
     source = replace(LOCAL, pixels=pixels)
-    graph = ffmpeg.filter_graph(source, [out(rung) for rung in ladder(PICTURE)], None)
+    graph = filters.filter_graph(source, [out(rung) for rung in ladder(PICTURE)], None)
     assert graph.startswith(start)
 
 
@@ -99,7 +104,7 @@ def test_hdr10_travels_along() -> None:
     assert "master-display=G(1,2):max-cll=9,8" in after(argv, "-x265-params")
     assert after(argv, "-color_trc") == "smpte2084"
     source = Input(argument="x", is_remote=False, video=0, hdr="PQ")
-    graph = ffmpeg.filter_graph(source, [out(first), out(h264, encoder="libx264")], None)
+    graph = filters.filter_graph(source, [out(first), out(h264, encoder="libx264")], None)
     hevc_chain, h264_chain = graph.split(";")[1:]
     assert "tonemap" not in hevc_chain
     assert hevc_chain.endswith("format=yuv420p10le[v0]")
@@ -109,7 +114,7 @@ def test_hdr10_travels_along() -> None:
 
 def test_interlaced_input_is_deinterlaced_once() -> None:
     source = Input(argument="x", is_remote=False, video=0, is_interlaced=True)
-    graph = ffmpeg.filter_graph(source, [out(rung) for rung in ladder(PICTURE)], None)
+    graph = filters.filter_graph(source, [out(rung) for rung in ladder(PICTURE)], None)
     assert graph.count("bwdif") == 1
 
 
@@ -126,9 +131,12 @@ def test_a_copy_decodes_nothing() -> None:
 def test_images_are_two_more_branches() -> None:
     plan = plan_sprite(PICTURE, 600)
     images = ImagesOut(sprite_fd=20, poster_fd=21, plan=plan)
-    graph = ffmpeg.filter_graph(LOCAL, [out(ladder(PICTURE)[0])], images)
+    graph = filters.filter_graph(LOCAL, [out(ladder(PICTURE)[0])], images)
     assert "split=3" in graph
-    assert re.search(r"select=not\(mod\(n\\,90\)\),scale=160:90,setsar=1,tile=16x13", graph)
+    assert re.search(
+        r"select=not\(mod\(n\\,90\)\),scale=160:90:out_color_matrix=bt601,setsar=1,tile=16x13",
+        graph,
+    )
 
 
 def test_an_encoder_is_tried_with_the_options_of_the_job() -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from cefmp4.encode import gate
+from cefmp4.encode.examined import AudioTrack
 from cefmp4.encode.result import StoredTrack
-from cefmp4.encode.source import AudioTrack
 
 from .test_playlist import track
 

@@ -4,10 +4,11 @@ import pytest
 from tests.fakes import FakeObjectStore
 
 from cefmp4.encode.encoders import Choice, EncoderChooser
-from cefmp4.encode.making import Job, Maker
+from cefmp4.encode.making import Maker
 from cefmp4.encode.run import Complaints, Ended
 from cefmp4.encode.sink import SegmentSink
 from cefmp4.encode.source import HlsSource, UnusableSourceError
+from cefmp4.encode.work import Job
 from cefmp4.errors import CefError, PermanentError, ServerUnreachableError, TransientError
 
 CPU, GPU = Choice(encoders=("libx265",)), Choice(encoders=("hevc_nvenc",))

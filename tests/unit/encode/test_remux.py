@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from cefmp4.encode import remux
-from cefmp4.encode.source import AudioTrack, Examined, VideoTrack
+from cefmp4.encode.examined import AudioTrack, Examined, VideoTrack
 from cefmp4.model.rendition import Codec, CodecChoice, Picture
 
 VIDEO = VideoTrack(

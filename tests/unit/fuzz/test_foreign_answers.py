@@ -13,9 +13,11 @@ from aiohttp import web
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cefmp4.encode import examination
 from cefmp4.encode import source as encode_source
+from cefmp4.encode.examination import examine
 from cefmp4.encode.run import Complaints, Pace
-from cefmp4.encode.source import Ffprobe, HlsSource, examine
+from cefmp4.encode.source import Ffprobe, HlsSource
 from cefmp4.errors import CefError, InvariantError
 from cefmp4.jobs.records import decode_job, encode_spec
 from cefmp4.model import names
@@ -271,13 +273,16 @@ async def _examined(answer: Any) -> None:
     async def ask(source: HlsSource, ffprobe: Ffprobe, questions: tuple[str, ...]) -> Any:
         return answer
 
-    original, encode_source._ask = encode_source._ask, ask
+    modules, original = (encode_source, examination), encode_source.ask
+    for module in modules:
+        vars(module)["ask"] = ask
     try:
-        await examine(HlsSource(fd=0), Ffprobe())
+        await examine(HlsSource(url="http://127.0.0.1/"), Ffprobe())
     except CefError:
         pass
     finally:
-        encode_source._ask = original
+        for module in modules:
+            vars(module)["ask"] = original
 
 
 @EXAMPLES
