@@ -14,7 +14,7 @@ import structlog
 from cefmp4 import __version__
 from cefmp4.config import AppEnv, Settings
 from cefmp4.config_reading import is_production, load_settings
-from cefmp4.errors import CefError, ServerUnreachableError, SettingsError
+from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.log import configure_logging, redact
 
 EXIT_OK, EXIT_NOT_SO, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for warning in warnings:
             say(logging.WARNING, warning)
         return asyncio.run(_run(arguments, settings))
-    except SettingsError as error:
+    except (SettingsError, AccessDeniedError) as error:  # the password is a setting, too
         say(logging.ERROR, _spelled(error, settings))
         return EXIT_USAGE
     except ServerUnreachableError as error:

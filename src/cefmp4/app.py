@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import structlog
 
-from cefmp4 import metrics
+from cefmp4 import metrics, refusals
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
 from cefmp4.errors import SettingsError
@@ -321,7 +321,9 @@ def servers_away() -> list[str]:
         for server, label in (("Redis", "redis"), ("S3", "s3"))
         if metrics.is_server_down(label)
     ]
-    return [*away, "the disk of the S3 server is full"] if metrics.is_server_full("s3") else away
+    if metrics.is_server_full("s3"):
+        away.append("the disk of the S3 server is full")
+    return [*away, *refusals.REDIS.reasons, *refusals.S3.reasons]
 
 
 @asynccontextmanager

@@ -50,8 +50,11 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncIterator[S3Store]:
-    """What the server was seen to prove is remembered, so that only the first start asks."""
+async def open_store(
+    settings: Settings, checkpoints: CheckpointStore, *, will_write: bool = True
+) -> AsyncIterator[S3Store]:
+    """What the server was seen to prove is remembered, so that only the first start asks. What we
+    may do there is tried at each."""
     memo = proof_memo(settings.s3_endpoint_url, settings.s3_bucket_name)
     config = _s3_config(settings, settings.s3_bucket_name)
     remembered = _read_proof(await checkpoints.recall(memo))
@@ -61,6 +64,8 @@ async def open_store(settings: Settings, checkpoints: CheckpointStore) -> AsyncI
             try:
                 opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
                 await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
+                if will_write:
+                    await opened.try_writing()
             except PermanentError as error:  # refused, no such bucket, or no server for uploads
                 raise SettingsError(str(error)) from error
             return opened
@@ -123,9 +128,7 @@ async def _until_reachable(
             failures += 1
             wait = STREAM_BACKOFF.wait_s(failures, error)
             if time.monotonic() + wait > deadline:
-                raise ServerUnreachableError(
-                    f"{server} is out of reach: {error}", hint=f"check {setting}"
-                ) from error
+                raise ServerUnreachableError(str(error), hint=f"check {setting}") from error
             if failures == 1:
                 log.warning(f"waiting for {server}", reason=str(error))
             await asyncio.sleep(wait)

@@ -47,6 +47,10 @@ class PermanentError(CefError):
 class AccessDeniedError(PermanentError):
     """The store refused our credentials or rights."""
 
+    def __init__(self, message: str = "", *, hint: str = "", is_stranger: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_stranger = is_stranger  # it is not a right that is missing: nothing will work
+
 
 class BucketMissingError(PermanentError):
     """The bucket does not exist."""

@@ -5,7 +5,6 @@ import asyncio
 import ipaddress
 import json
 from collections import Counter
-from dataclasses import asdict
 
 from rich.console import Console
 from rich.text import Text
@@ -31,10 +30,19 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     found = await examine(settings)
     if args.json:
         for diagnosis in found:
-            print(json.dumps({name: redact(str(v)) for name, v in asdict(diagnosis).items()}))
+            print(json.dumps(_told(diagnosis, settings)))
     else:
-        _show(found)
+        _show([_told(diagnosis, settings) for diagnosis in found])
+    if any(diagnosis.is_setting for diagnosis in found):
+        return 2  # as every other command, which would not even start
     return 1 if any(diagnosis.level is Level.FAIL for diagnosis in found) else 0
+
+
+def _told(diagnosis: Diagnosis, settings: Settings) -> dict[str, str]:
+    said = {"subject": diagnosis.subject, "level": str(diagnosis.level)}
+    for name, text in (("detail", diagnosis.detail), ("advice", diagnosis.advice)):
+        said[name] = redact(settings.as_spelled(text))
+    return said
 
 
 async def examine(settings: Settings) -> list[Diagnosis]:
@@ -42,7 +50,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         _redis(settings),
         examine_s3(_s3_config(settings), key_prefix=names.static_prefix(settings.s3_key_template)),
         asyncio.to_thread(examine_folder, settings),
-        examine_media(settings.ffprobe_path, settings.ffprobe_memory_bytes),
+        examine_media(settings),
     )
     return [*_configuration(settings), *(entry for group in groups for entry in group)]
 
@@ -79,14 +87,14 @@ def _s3_config(settings: Settings) -> S3Config:
     )
 
 
-def _show(found: list[Diagnosis]) -> None:
+def _show(found: list[dict[str, str]]) -> None:
     console = Console()
-    for diagnosis in found:
-        line = Text(f"{diagnosis.level:<5}", style=_MARKS[diagnosis.level])
-        line.append(f"{diagnosis.subject:<28}", style="default not bold")
-        line.append(printable(redact(diagnosis.detail)), style="default not bold")
+    for entry in found:
+        line = Text(f"{entry['level']:<5}", style=_MARKS[Level(entry["level"])])
+        line.append(f"{entry['subject']:<28}", style="default not bold")
+        line.append(printable(entry["detail"]), style="default not bold")
         console.print(line, soft_wrap=True)
-        if diagnosis.advice:
-            console.print(Text(f"{'':<5}→ {printable(redact(diagnosis.advice))}"), soft_wrap=True)
-    counts = Counter(diagnosis.level for diagnosis in found)
+        if entry["advice"]:
+            console.print(Text(f"{'':<5}→ {printable(entry['advice'])}"), soft_wrap=True)
+    counts = Counter(entry["level"] for entry in found)
     console.print(", ".join(f"{counts[level]} {level}" for level in Level))

@@ -2,36 +2,56 @@
 
 import asyncio
 import re
+from fractions import Fraction
 from pathlib import Path
 
 from cefmp4 import proc
+from cefmp4.config import GpuUse, Settings
+from cefmp4.encode.encoders import EncoderChooser, Tried, Verdict, is_gpu
 from cefmp4.errors import ProgramMissingError
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
+from cefmp4.model.rendition import Picture, Rendition, ladder
 
 _TIMEOUT_S = 20.0
 _MAX_OUTPUT = 64 * 1024
 _OLDEST_MAJOR = 5
 _NVIDIA_DEVICE = Path("/dev/nvidiactl")
 _MEMORY_SETTING = "FFPROBE_MEMORY_BYTES"
+_PLAIN = Picture(width=1280, height=720, frame_rate=Fraction(30))
+_HDR = Picture(width=1280, height=720, frame_rate=Fraction(30), bit_depth=10, hdr="HLG")
 
 
-async def examine_media(ffprobe: str, memory_bytes: int) -> list[Diagnosis]:
-    ffmpeg = beside(ffprobe)
+async def examine_media(settings: Settings) -> list[Diagnosis]:
     versions = await asyncio.gather(
-        _program("ffprobe", ffprobe, "set FFPROBE_PATH or install ffmpeg", memory_bytes),
-        _program("ffmpeg", ffmpeg, "install ffmpeg", None),
+        _program(
+            "ffprobe",
+            settings.ffprobe_path,
+            "set FFPROBE_PATH or install ffmpeg",
+            settings.ffprobe_memory_bytes,
+        ),
+        _program("ffmpeg", settings.ffmpeg_path, "set FFMPEG_PATH or install ffmpeg", None),
     )
-    # One after another: each would take all cores, and a slow one would look like a broken one.
-    encoders = [await _encoder(ffmpeg, name) for name in ("hevc_nvenc", "h264_nvenc")]
-    encoders += [await _encoder(ffmpeg, name) for name in ("libx265", "libx264")]
-    found = [entry for entry in encoders if entry is not None]
-    return [*versions, *found]
+    return [*versions, *await _encoders(settings)]
 
 
-def beside(ffprobe: str) -> str:
-    """The ffmpeg that belongs to a ffprobe which is named by its path."""
-    path = Path(ffprobe)
-    return str(path.with_name("ffmpeg")) if path.parent != Path() else "ffmpeg"
+async def _encoders(settings: Settings) -> list[Diagnosis]:
+    """What jobs would encode with, tried as they try it: with their own options."""
+    use_gpu = settings.hls_gpu is GpuUse.AUTO
+    chooser = EncoderChooser(program=settings.ffmpeg_path)
+    kinds = {
+        (rendition.codec, rendition.bit_depth): rendition
+        for picture in (_PLAIN, _HDR)
+        for rendition in ladder(picture, settings.hls_codec)
+    }
+    found = []
+    try:
+        for rendition in kinds.values():
+            if use_gpu:
+                found.append(judge_encoder(await chooser.try_gpu(rendition), rendition, _has_gpu()))
+            found.append(judge_encoder(await chooser.try_cpu(rendition), rendition, _has_gpu()))
+    except ProgramMissingError:
+        pass  # told by its version
+    return found
 
 
 async def _program(subject: str, program: str, advice: str, memory_bytes: int | None) -> Diagnosis:
@@ -63,45 +83,23 @@ def judge_version(subject: str, output: str) -> Diagnosis:
     return ok(subject, f"version {version}")
 
 
-async def _encoder(ffmpeg: str, name: str) -> Diagnosis | None:
-    """Encodes eight frames: a list of encoders tells what was compiled in, not what works here."""
-    try:
-        done = await proc.run(
-            [
-                *(ffmpeg, "-nostdin", "-hide_banner", "-v", "error"),
-                *("-f", "lavfi", "-i", "color=black:s=256x256:r=30"),
-                *("-frames:v", "8", "-pix_fmt", "yuv420p", "-c:v", name, "-f", "null", "-"),
-            ],
-            timeout_s=_TIMEOUT_S,
-            max_output_bytes=_MAX_OUTPUT,
-        )
-    except ProgramMissingError:
-        return None  # told once, by its version
-    return judge_encoder(name, done, has_gpu=_has_gpu())
-
-
 def _has_gpu() -> bool:
     return _NVIDIA_DEVICE.exists()
 
 
-def judge_encoder(name: str, done: proc.Finished, *, has_gpu: bool) -> Diagnosis:
-    subject = f"encoder {name}"
-    if done.is_ok:
+def judge_encoder(tried: Tried, rendition: Rendition, has_gpu: bool) -> Diagnosis:
+    depth = f", {rendition.bit_depth} bits" if rendition.bit_depth > 8 else ""
+    subject = f"encoder {tried.encoder}{depth}"
+    if tried.verdict is Verdict.WORKS:
         return ok(subject, "works")
-    reason = "no end within the time limit" if done.timed_out else _first_line(done)
-    if not name.endswith("_nvenc"):
-        return warn(subject, reason, "install an ffmpeg that has it")
+    if not is_gpu(tried.encoder):
+        return warn(subject, tried.reason, "install an ffmpeg with libx264 and libx265")
+    if tried.verdict is Verdict.TRANSIENT:
+        return warn(subject, tried.reason, "it may only be busy now: the CPU encodes meanwhile")
     if has_gpu:
         advice = "give the container the video capability, or use a GPU that has NVENC"
-        return warn(subject, reason, f"{advice}; until then the CPU encodes")
-    return ok(subject, f"not here, the CPU encodes ({reason})")
-
-
-def _first_line(done: proc.Finished) -> str:
-    """With NVENC the first line has the cause, the next ones are the same for all causes."""
-    lines = [line.strip() for line in done.stderr_tail.splitlines() if line.strip()]
-    text = lines[0] if lines else f"exit code {done.returncode}"
-    return re.sub(r"\[[^\]]*@ 0x[0-9a-f]+\]\s*", "", text)[:200]
+        return warn(subject, tried.reason, f"{advice}; until then the CPU encodes")
+    return ok(subject, f"not here, the CPU encodes ({tried.reason})")
 
 
 def _last_line(done: proc.Finished) -> str:

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     root = str(settings.watch_dir.resolve())
-    async with open_redis(settings) as checkpoints, open_store(settings, checkpoints) as store:
+    async with (
+        open_redis(settings) as checkpoints,
+        open_store(settings, checkpoints, will_write=False) as store,
+    ):
         wanted = [_relative(path, root) for path in args.paths]
         streams = {stream.relpath: stream for stream in await checkpoints.load_streams()}
         paths = wanted or sorted(path for path, stream in streams.items() if stream.is_proven)

@@ -127,6 +127,10 @@ class EncoderChooser:
         async with self._lock:
             return await self._try(_GPU[rendition.codec], rendition)
 
+    async def try_cpu(self, rendition: Rendition) -> Tried:
+        async with self._lock:
+            return await self._try(_CPU[rendition.codec], rendition)
+
     async def _choose_one(self, rendition: Rendition, fallbacks: list[Tried], use_gpu: bool) -> str:
         if use_gpu:
             tried = await self._try_patiently(_GPU[rendition.codec], rendition)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cefmp4.errors import CefError
+from cefmp4.errors import AccessDeniedError, CefError, SettingsError
 
 
 class Level(StrEnum):
@@ -20,6 +20,7 @@ class Diagnosis:
     level: Level
     detail: str
     advice: str = ""
+    is_setting: bool = False  # a setting is wrong: with it, nothing of ours would start
 
 
 def ok(subject: str, detail: str) -> Diagnosis:
@@ -36,4 +37,6 @@ def fail(subject: str, detail: str, advice: str) -> Diagnosis:
 
 def fail_of(subject: str, error: CefError, advice: str) -> Diagnosis:
     """The error's own hint is better advice than ours."""
-    return fail(subject, error.args[0], error.hint or advice)
+    is_stranger = isinstance(error, AccessDeniedError) and error.is_stranger
+    is_setting = is_stranger or isinstance(error, SettingsError)
+    return Diagnosis(subject, Level.FAIL, error.args[0], error.hint or advice, is_setting)

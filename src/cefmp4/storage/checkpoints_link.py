@@ -20,6 +20,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from cefmp4 import refusals
 from cefmp4.errors import (
     AccessDeniedError,
     CefError,
@@ -54,8 +55,12 @@ class RedisLink:
         except NoScriptError:
             raise
         except _FOREIGN_ERRORS as error:
-            raise await self.translate(error) from error
+            translated = await self.translate(error)
+            if isinstance(translated, AccessDeniedError):
+                refusals.REDIS.refused(str(words[0]), translated)
+            raise translated from error
         REDIS.answered()
+        refusals.REDIS.allowed(str(words[0]))
         return answer
 
     async def run(
@@ -84,6 +89,8 @@ class RedisLink:
 
 def connect(url: str) -> RedisLink:
     """Opens no connection yet; one failed request is tried once more on a new connection."""
+    # What a socket of this machine does not take.
+    tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
         pool = BlockingConnectionPool.from_url(
             url,
@@ -93,7 +100,7 @@ def connect(url: str) -> RedisLink:
             # cancel that meets the end of what it waits for. Our own calls have a limit anyway.
             socket_timeout=None,
             socket_connect_timeout=REQUEST_TIMEOUT_S,
-            socket_keepalive=True,
+            **tcp,
             protocol=2,
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
@@ -104,9 +111,15 @@ def connect(url: str) -> RedisLink:
 
 def translated_error(error: Exception) -> CefError:
     text = redact(str(error)) or type(error).__name__
-    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+    if isinstance(error, NoPermissionError):
         return AccessDeniedError(
-            f"Redis refused us: {text}", hint="check user and password in REDIS_URL"
+            f"Redis refused us: {text}", hint="the user in REDIS_URL needs the rights +@all ~*"
+        )
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return AccessDeniedError(
+            f"Redis refused us: {text}",
+            hint="check user and password in REDIS_URL",
+            is_stranger=True,
         )
     if isinstance(error, ResponseError):
         word = getattr(error, "status_code", None) or ""

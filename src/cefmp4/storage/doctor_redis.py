@@ -1,31 +1,92 @@
 """Asks Redis about what makes it forget checkpoints or refuse to take them."""
 
+import secrets
 from typing import Any
 
-from cefmp4.errors import CefError
+from cefmp4.errors import (
+    AccessDeniedError,
+    CefError,
+    ServerUnreachableError,
+)
 from cefmp4.model.diagnosis import Diagnosis, fail, fail_of, ok, warn
 from cefmp4.storage.checkpoints_link import RedisLink, connect
 
 _OLDEST_VERSION = (6, 2)
 _FULL_SHARE = 0.9
+_PROBE = "cefmp4:doctor"
+_PROBE_MS = 10_000
 
 
 async def examine_redis(url: str) -> list[Diagnosis]:
-    link = connect(url)
+    link = None
     try:
-        await link.call("PING")
-        facts: dict[str, Any] = dict(await link.call("INFO"))
+        link = connect(url)
+        await _first_answer(link)
+        refused = await _refused_commands(link)
+        facts = await _facts(link)
         saves = await _snapshots(link)
     except CefError as error:
         return [fail_of("Redis", error, "check REDIS_URL and that the server runs")]
     finally:
-        await link.close()
+        if link is not None:
+            await link.close()
+    if facts is None:
+        detail = "it answers, but does not tell about itself"
+        return [
+            *refused,
+            warn("Redis", detail, "allow +info to have its memory and disk looked at"),
+        ]
     return [
         judge_version(facts),
+        *refused,
         judge_role(facts),
         judge_persistence(facts, saves),
         judge_memory(facts),
     ]
+
+
+async def _first_answer(link: RedisLink) -> None:
+    try:
+        await link.call("PING")
+    except AccessDeniedError as error:
+        if error.is_stranger:
+            raise
+        # this user may not say PING; what it may is tried one by one
+
+
+async def _refused_commands(link: RedisLink) -> list[Diagnosis]:
+    """One command of each kind that checkpoints and jobs need, on a key of its own."""
+    key, stream = f"{_PROBE}:{secrets.token_hex(4)}", f"{_PROBE}:{secrets.token_hex(4)}"
+    found = []
+    for words in (
+        ("SET", key, "1", "PX", _PROBE_MS),
+        ("GET", key),
+        ("EVAL", "return redis.call('PEXPIRE', KEYS[1], ARGV[1])", 1, key, _PROBE_MS),
+        ("HSET", key, "field", "1"),
+        ("HSCAN", key, 0),
+        ("XADD", stream, "MAXLEN", 1, "*", "field", "1"),
+        ("XRANGE", stream, "-", "+"),
+        ("ZADD", key, 1, "member"),
+        ("PUBLISH", _PROBE, ""),
+        ("DEL", key, stream),
+    ):
+        try:
+            await link.call(*words)
+        except AccessDeniedError as error:
+            advice = "allow it to the user in REDIS_URL: +@all on all keys and channels"
+            found.append(fail(f"Redis {words[0]}", error.args[0], advice))
+        except ServerUnreachableError:
+            raise
+        except CefError:
+            pass  # it was allowed, and of no use: the key holds something else, or it is a replica
+    return found
+
+
+async def _facts(link: RedisLink) -> dict[str, Any] | None:
+    try:
+        return dict(await link.call("INFO"))
+    except AccessDeniedError:
+        return None
 
 
 async def _snapshots(link: RedisLink) -> bool | None:

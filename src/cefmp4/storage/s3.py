@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -34,7 +35,7 @@ from cefmp4.storage.part_transfer import BodyTransfer
 from cefmp4.storage.s3_calls import S3Calls
 from cefmp4.storage.s3_connect import S3Config, connect
 from cefmp4.storage.s3_errors import KeyMissingError, RangeMissingError
-from cefmp4.storage.s3_probe import probe_store
+from cefmp4.storage.s3_probe import PROBE_PREFIX, probe_store
 from cefmp4.storage.s3_readback import Finding, ReadBack
 
 __all__ = ["S3Config", "S3Store", "open_s3_store"]
@@ -128,6 +129,13 @@ class S3Store:
         reply = await self._calls.once("CreateMultipartUpload", **params)
         self._unanswered.discard(key)
         return str(reply["UploadId"])
+
+    async def try_writing(self) -> None:
+        """Raises AccessDeniedError where nothing may be stored."""
+        key = PROBE_PREFIX + secrets.token_hex(8)
+        reply = await self._calls.call("CreateMultipartUpload", Key=key)
+        with suppress(CefError):  # the next probe of the server looks for leftovers
+            await self.abort_upload(key, reply["UploadId"])
 
     async def put_part(
         self, key: str, upload_id: str, number: int, body: FileRange, *, crc64: int

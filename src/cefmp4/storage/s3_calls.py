@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from botocore import xform_name
 
-from cefmp4 import metrics
-from cefmp4.errors import CefError, TransientError
+from cefmp4 import metrics, refusals
+from cefmp4.errors import AccessDeniedError, CefError, TransientError
 from cefmp4.reachability import S3
 from cefmp4.retry import bounded
 from cefmp4.storage.s3_errors import FOREIGN_ERRORS, translate
@@ -14,6 +14,8 @@ from cefmp4.storage.s3_errors import FOREIGN_ERRORS, translate
 T = TypeVar("T")
 
 _STORING = {"CreateMultipartUpload", "UploadPart", "UploadPartCopy", "PutObject"}
+# Without these nothing is stored. What else may be refused, we can do without for a while.
+_WRITES = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"}
 
 
 class S3Calls:
@@ -67,10 +69,13 @@ class S3Calls:
         except TransientError as error:
             S3.failed(error)
             raise
-        except CefError:
+        except CefError as error:
             S3.answered()  # a refusal is an answer
+            if isinstance(error, AccessDeniedError) and operation in _WRITES:
+                refusals.S3.refused(operation, error)
             raise
         S3.answered()
+        refusals.S3.allowed(operation)
         if operation in _STORING:
             metrics.note_room("s3")
         return result

@@ -3,6 +3,7 @@ secrets never get into a message."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from socket import gaierror
 from typing import Any
 from xml.etree import ElementTree
 
@@ -122,8 +123,9 @@ def _refusal_from_client(operation: str, error: ClientError) -> Refusal:
     return Refusal(
         operation=operation,
         status=reply.get("HTTPStatusCode", 0),
-        code=str(response.get("Error", {}).get("Code", "")),
-        message=str(response.get("Error", {}).get("Message", "")),
+        # A reply without a body has None there.
+        code=str(response.get("Error", {}).get("Code") or ""),
+        message=str(response.get("Error", {}).get("Message") or ""),
         retry_after_s=_seconds(reply.get("HTTPHeaders", {}).get("retry-after", "")),
     )
 
@@ -141,7 +143,9 @@ def translate(operation: str, error: Exception) -> CefError:
         return to_error(_refusal_from_client(operation, error))
     if isinstance(error, NoCredentialsError):
         return AccessDeniedError(
-            "no S3 credentials found", hint="set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
+            "no S3 credentials found",
+            hint="set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
+            is_stranger=True,
         )
     if isinstance(error, _NO_ANSWER):
         return ServerUnreachableError(f"S3 did not answer {operation}: {_reason(error)}")
@@ -157,9 +161,11 @@ def _reason(error: BaseException) -> str:
     cause: Any = error
     if isinstance(error, BotoCoreError):
         cause = getattr(error, "kwargs", {}).get("error") or error
+    host = getattr(cause, "host", None)
     cause = getattr(cause, "os_error", cause)  # what aiohttp's connector errors carry
     words = getattr(cause, "strerror", None) or ""
-    return ": ".join(filter(None, (type(cause).__name__, redact(str(words)))))
+    subject = host if host and isinstance(cause, gaierror) else type(cause).__name__
+    return ": ".join(filter(None, (subject, redact(str(words)))))
 
 
 def to_error(refusal: Refusal) -> CefError:
@@ -173,7 +179,7 @@ def to_error(refusal: Refusal) -> CefError:
 def _by_code(refusal: Refusal) -> CefError | None:
     code, text = refusal.code, str(refusal)
     if code in _ACCESS_HINTS:
-        return AccessDeniedError(text, hint=_ACCESS_HINTS[code])
+        return AccessDeniedError(text, hint=_ACCESS_HINTS[code], is_stranger=True)
     if code in _THROTTLED:
         return ThrottledError(text, retry_after_s=refusal.retry_after_s)
     if code == "NoSuchBucket":

@@ -1,5 +1,9 @@
+import socket
+from typing import Any
+
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
@@ -62,6 +66,8 @@ from cefmp4.storage.s3_errors import (
 def test_each_refusal_is_one_error(status: int, code: str, expected: type[CefError]) -> None:
     error = to_error(Refusal(operation="UploadPart", status=status, code=code))
     assert type(error) is expected
+    if isinstance(error, AccessDeniedError):
+        assert error.is_stranger is (code not in {"AccessDenied", ""})
 
 
 @pytest.mark.parametrize(
@@ -134,3 +140,22 @@ def test_a_signed_url_never_shows() -> None:
     assert "abcdef" not in text
     assert "AK" not in text
     assert "S3_SECRET_ACCESS_KEY" in text  # the hint
+
+
+def test_a_reply_without_a_body_says_nothing_of_none() -> None:
+    reply = {"Error": {"Code": None, "Message": None}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    error = translate("HeadObject", ClientError(reply, "HeadObject"))  # type: ignore[arg-type]
+    assert error.args[0] == "S3 HeadObject failed, status 403"
+
+
+def test_a_name_that_leads_nowhere_is_told() -> None:
+    lost = socket.gaierror(-2, "Name or service not known")
+    key: Any = ConnectionKey("store.example", 9000, True, True, None, None, None)
+    for foreign in (
+        aiohttp.ClientConnectorDNSError(key, lost),
+        EndpointConnectionError(
+            endpoint_url="http://h", error=aiohttp.ClientConnectorDNSError(key, lost)
+        ),
+    ):
+        said = str(translate("HeadObject", foreign))
+        assert said.endswith("HeadObject: store.example: Name or service not known")
