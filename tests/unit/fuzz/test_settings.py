@@ -2,9 +2,12 @@
 shows a secret."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +57,41 @@ def test_any_environment_is_taken_or_refused_in_one_line(given_values: dict[str,
     assert taken.chunk_size_bytes >= 5 * 1024 * 1024
     assert taken.settle_seconds >= 0
     assert 0 <= taken.prom_port <= 65535
+
+
+HOSTILE = (
+    *("-1", "0", "1e308", "nan", "inf", "9" * 5000, "0x10", "\u0663", "true", "None", "null"),
+    *("[", "[]", "{}", '["a"', "a,b", ",", "'", '"', "\\", "\n", "\x1b[31m", "\u202e", "x" * 5000),
+    *("http://", "http://[", "http://h:x", "redis://h:x", "redis://[", "move:", "move:x", "~"),
+    *("%s", "{}", "{stem!x}", "$(x)", "${x}", "*", "/dev/null", "tcp://10.0.0.1:1", "SELECT 1;--"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_setting_takes_or_refuses_what_is_hostile_by_its_name(name: str) -> None:
+    for value in HOSTILE:
+        taken, refusal = _load({name: value})
+        if taken is None:
+            assert name in refusal, value
+            assert refusal.isprintable(), value
+            assert len(refusal) < 300, value
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+@example(b"S3_BUCKET_NAME=\xff")
+@example(b"WATCH_DIR=a\x00b")
+@example(b'WATCH_FILTER_GLOBS="["*.mp4"]"')
+def test_any_file_is_read_or_refused(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder, _environment({}):
+        file = Path(folder, ".env")
+        file.write_bytes(b"LOG_LEVEL=debug\n" + content)
+        refusal = ""
+        try:
+            load_settings(file)
+        except SettingsError as error:
+            refusal = str(error)
+        assert refusal.isprintable()
 
 
 @settings(max_examples=60, deadline=None)
