@@ -48,7 +48,7 @@ class FakeCheckpointStore:
 
     def wipe(self) -> None:
         """FLUSHALL."""
-        self._is_used = False
+        self._used: set[str] = set()
         self._paths: dict[tuple[str, str], str] = {}  # folder and path -> id
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, dict[int, Part]] = {}
@@ -56,14 +56,15 @@ class FakeCheckpointStore:
         self._leases: dict[str, tuple[str, int, float]] = {}
         self._memos: dict[str, str] = {}
         self._views: list[StreamView] = []
+        self._note = ""
 
-    async def is_fresh(self) -> bool:
+    async def is_fresh(self, folder: str = "") -> bool:
         async with self._step("is_fresh"):
-            return not self._is_used
+            return folder not in self._used
 
-    async def mark_used(self) -> None:
+    async def mark_used(self, folder: str = "") -> None:
         async with self._step("mark_used"):
-            self._is_used = True
+            self._used.add(folder)
 
     async def load_streams(self, folder: str | None = None) -> list[Stream]:
         async with self._step("load_streams"):
@@ -190,13 +191,17 @@ class FakeCheckpointStore:
         async with self._step("recall"):
             return self._memos.get(name)
 
-    async def publish_views(self, views: list[StreamView]) -> None:
+    async def publish_views(self, views: list[StreamView], note: str = "") -> None:
         async with self._step("publish_views"):
-            self._views = list(views)
+            self._views, self._note = list(views), note
 
     async def load_views(self) -> list[StreamView]:
         async with self._step("load_views"):
             return list(self._views)
+
+    async def load_notes(self) -> dict[str, str]:
+        async with self._step("load_notes"):
+            return {"fake": self._note} if self._note else {}
 
     def _step(self, operation: str) -> "_Step":
         return _Step(self, operation)

@@ -18,11 +18,12 @@ import structlog
 from cefmp4 import metrics, refusals
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
-from cefmp4.errors import SettingsError
+from cefmp4.ingest.adoption import Adoption
 from cefmp4.ingest.aftermath import Aftermath, check_after_upload
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
+from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.identity import Identity
@@ -38,6 +39,7 @@ from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.service import IngestService
+from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.ingest.startup import Startup
@@ -88,7 +90,13 @@ class Clients:
 
 
 def build_ingest(
-    settings: Settings, clients: Clients, tripwires: Tripwires, hashing: Executor
+    settings: Settings,
+    clients: Clients,
+    tripwires: Tripwires,
+    hashing: Executor,
+    *,
+    finder: FolderFinder,
+    found: Found,
 ) -> IngestService:
     """From the inside out, in the order in which a byte meets them backwards."""
     store, checkpoints = clients.store, clients.checkpoints
@@ -120,12 +128,14 @@ def build_ingest(
         prefix=prefix,
         hashing=hashing,
         plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
+        folder=found.folder,
     )
     intake = Intake(
         root=root,
         naming=Naming(
             owner=owner_id(settings.host),
             host=settings.host,
+            folder=found.folder.id,
             part_base=settings.chunk_size_bytes,
             part_sizing=settings.part_sizing,
         ),
@@ -137,6 +147,7 @@ def build_ingest(
         survey=survey,
         identity=identity,
         wall_clock=CLOCKS.wall,
+        place=found.place,
     )
     patience = Patience(
         settle=settings.settle_seconds,
@@ -203,10 +214,14 @@ def build_ingest(
             intake=intake,
             uploader=uploader,
             conclusion=conclusion,
+            folder=found.folder.id,
+            adoption=Adoption(
+                root=root, folder=found.folder, checkpoints=checkpoints, intake=intake
+            ),
         ),
         router=router,
         watcher=watcher,
-        reconciler=Reconciler(watcher, interval_s=settings.reconcile_seconds),
+        reconciler=Reconciler(watcher, interval_s=settings.reconcile_seconds, place=found.place),
         pulse=Pulse(
             root=root,
             router=router,
@@ -220,14 +235,18 @@ def build_ingest(
             on_lost=router.fence_off,
             on_memory_lost=memory_lost.set,
             lease_seconds=settings.lease_seconds,
+            folder=found.folder.id,
         ),
         orphans=OrphanSweeper(
             store=store,
             checkpoints=checkpoints,
             prefix=prefix,
             grace_s=settings.orphan_grace_seconds,
+            folder=found.folder,
         ),
         memory_lost=memory_lost,
+        finder=finder,
+        found=found,
         drain_timeout_s=settings.shutdown_timeout_seconds,
     )
 
@@ -244,8 +263,6 @@ def _room_for_files() -> int:
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
-    if not settings.watch_dir.is_dir():
-        raise SettingsError(f"WATCH_DIR={settings.watch_dir}: there is no such folder")
     check_after_upload(settings.after_upload, settings.watch_dir)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
@@ -261,12 +278,23 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         ledger = await stack.enter_async_context(
             open_ledger(settings.redis_address or "", lease_seconds=settings.lease_seconds)
         )
-        service = build_ingest(settings, Clients(checkpoints, store, jobs), tripwires, hashing)
+        finder = FolderFinder(
+            root=str(settings.watch_dir.resolve()),
+            named=settings.watch_dir_id,
+            host=settings.host,
+            checkpoints=checkpoints,
+        )
+        clients = Clients(checkpoints, store, jobs)
+
+        def build(found: Found) -> IngestService:
+            return build_ingest(settings, clients, tripwires, hashing, finder=finder, found=found)
+
+        sessions = IngestSessions(finder, build)
         job_api = _job_api(settings, ledger, jobs)
-        await stack.enter_async_context(_http_server(settings, service, checkpoints, job_api))
+        await stack.enter_async_context(_http_server(settings, sessions, checkpoints, job_api))
         gc.collect()
         gc.freeze()  # what was imported and built stays: the collector need not visit it again
-        await service.run(stop)
+        await sessions.run(stop)
 
 
 def _job_api(settings: Settings, ledger: RedisLedger, jobs: JobsOnDemand) -> JobApi:
@@ -284,15 +312,15 @@ def _job_api(settings: Settings, ledger: RedisLedger, jobs: JobsOnDemand) -> Job
 
 def _http_server(
     settings: Settings,
-    service: IngestService,
+    sessions: IngestSessions,
     checkpoints: RedisCheckpointStore,
     job_api: JobApi,
 ) -> HttpServer:
     return HttpServer(
         settings.http_host,
         settings.prom_port,
-        views=service.views,
-        health=lambda: _health(service),
+        views=sessions.views,
+        health=lambda: _health(sessions),
         actions=Actions(
             find=partial(find_view, checkpoints),
             retry=partial(retry_stream, checkpoints),
@@ -304,14 +332,12 @@ def _http_server(
     )
 
 
-def _health(service: IngestService) -> Health:
-    standing = CLOCKS.monotonic() - service.pulse.last_step_at
-    waiting = servers_away()
-    if not service.is_ready:
-        waiting.append("the start is not finished")
+def _health(sessions: IngestSessions) -> Health:
+    beat = sessions.last_step_at
+    is_stalled = beat is not None and CLOCKS.monotonic() - beat > STALLED_S
     return Health(
-        stalled=("the pulse",) if service.is_ready and standing > STALLED_S else (),
-        waiting_for=tuple(waiting),
+        stalled=("the pulse",) if is_stalled else (),
+        waiting_for=tuple(filter(None, [*servers_away(), sessions.waiting_for])),
     )
 
 

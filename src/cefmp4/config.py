@@ -63,6 +63,7 @@ class GpuUse(StrEnum):
 # What the type and the limits do not say; each raises ValueError or returns what is meant.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "log_level": values.log_level,
+    "watch_dir_id": values.folder_id,
     "watch_filter_globs": values.globs,
     "after_upload": values.after_upload,
     "s3_endpoint_url": values.endpoint,
@@ -98,6 +99,10 @@ class Settings(BaseModel):
     )  # fmt: skip
 
     watch_dir: Path = setting(Path("local_watch_dir"), "the folder to watch, with all below it")
+    watch_dir_id: str = setting(
+        "", "name of the watched folder that no other has, alike for all instances that share it; "
+        "empty: a mark that is left in the folder; needed where the folder can only be read",
+    )  # fmt: skip
     watch_filter_globs: tuple[str, ...] = setting(
         DEFAULT_GLOBS,
         "patterns of file names (or paths) to upload, with commas between them or as a JSON list",

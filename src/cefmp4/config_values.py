@@ -7,6 +7,7 @@ import re
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from cefmp4.model.folder import is_folder_id
 from cefmp4.model.names import check_key_template
 from cefmp4.model.rendition import HIGHEST_RUNG, LOWEST_RUNG
 
@@ -105,6 +106,12 @@ def rungs(given: tuple[int, ...]) -> tuple[int, ...]:
 def key_template(text: str) -> str:
     check_key_template(text)
     return text
+
+
+def folder_id(name: str) -> str:
+    if name and not is_folder_id(name):
+        raise ValueError("it must be at most 64 letters, digits, dots, dashes or underscores")
+    return name
 
 
 def bucket(name: str) -> str:

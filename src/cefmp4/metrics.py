@@ -139,7 +139,7 @@ key_conflicts = _born(
     ),
     KEY_OUTCOMES,
 )
-STALE_OUTCOMES = ("finalize", "resume", "truncated", "missing")
+STALE_OUTCOMES = ("finalize", "resume", "truncated", "missing", "overwritten")
 stale_outcomes = _born(
     Counter(
         "cefmp4_stale_streams_total",
@@ -148,6 +148,9 @@ stale_outcomes = _born(
         registry=REGISTRY,
     ),
     STALE_OUTCOMES,
+)
+watch_folder_up = Gauge(
+    "cefmp4_watch_folder_up", "1 while the watched folder is there, else 0", registry=REGISTRY
 )
 leases_lost = Counter(
     "cefmp4_leases_lost_total", "Streams another instance took over", registry=REGISTRY

@@ -95,11 +95,12 @@ class CheckpointStore(Protocol):
     Raises ServerUnreachableError while Redis cannot be used (gone, loading, read-only, full), and
     LeaseLostError from every call that takes a lease which is no longer ours."""
 
-    async def is_fresh(self) -> bool:
-        """True where nothing was ever remembered: a first start, or Redis was emptied."""
+    async def is_fresh(self, folder: str = "") -> bool:
+        """True where nothing of that folder was ever remembered: a first start, or Redis was
+        emptied."""
         ...
 
-    async def mark_used(self) -> None: ...
+    async def mark_used(self, folder: str = "") -> None: ...
 
     async def load_streams(self, folder: str | None = None) -> list[Stream]:
         """Every stream that is the latest of its path, in any state: those of one watched folder
@@ -180,12 +181,17 @@ class CheckpointStore(Protocol):
 
     async def recall(self, name: str) -> str | None: ...
 
-    async def publish_views(self, views: list[StreamView]) -> None:
-        """Shows the commands what this instance works on; fades within seconds."""
+    async def publish_views(self, views: list[StreamView], note: str = "") -> None:
+        """Shows the commands what this instance works on, and why it cannot work, if so; fades
+        within seconds."""
         ...
 
     async def load_views(self) -> list[StreamView]:
         """What all living instances work on."""
+        ...
+
+    async def load_notes(self) -> dict[str, str]:
+        """Why living instances cannot work, by their names."""
         ...
 
 

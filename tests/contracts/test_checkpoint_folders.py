@@ -21,6 +21,12 @@ async def test_folders_have_the_same_paths_side_by_side(store: CheckpointStore) 
     assert {found.id for found in await store.load_streams()} == {"s1", "s2", "s3"}
 
 
+async def test_each_folder_is_fresh_until_it_is_used(store: CheckpointStore) -> None:
+    await store.mark_used(HERE)
+    assert not await store.is_fresh(HERE)
+    assert await store.is_fresh(THERE)
+
+
 async def test_a_rename_and_forget_leave_the_other_folder_alone(store: CheckpointStore) -> None:
     mine, theirs = stream("s1", folder=HERE), stream("s2", folder=THERE)
     lease = await claimed(store, mine)

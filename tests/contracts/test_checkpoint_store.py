@@ -177,3 +177,10 @@ async def test_views_are_shown_to_others(store: CheckpointStore) -> None:
     views = [view_of_record(stream(path=path)) for path in HOSTILE_PATHS]
     await store.publish_views(views)
     assert await store.load_views() == views
+
+
+async def test_an_instance_says_why_it_cannot_work(store: CheckpointStore) -> None:
+    await store.publish_views([], note="waiting for \N{SNOWMAN}")
+    assert list((await store.load_notes()).values()) == ["waiting for \N{SNOWMAN}"]
+    await store.publish_views([])
+    assert await store.load_notes() == {}

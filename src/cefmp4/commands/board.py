@@ -28,6 +28,10 @@ class Board:
             views[view.id] = _newer(view, views.get(view.id))
         return list(views.values())
 
+    async def notes(self) -> dict[str, str]:
+        """Why living instances cannot work, by their names."""
+        return await self._checkpoints.load_notes()
+
     def _are_records_due(self) -> bool:
         if self._read_at is None or len(self._records) <= FEW_RECORDS:
             return True

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group
@@ -55,16 +55,21 @@ class Picture:
     views: list[StreamView]
     jobs: list[Job]
     job_counts: dict[JobState, int]
+    notes: dict[str, str] = field(default_factory=dict)  # of instances that cannot work
 
     def fields(self, limit: int) -> dict[str, Any]:
         return {
             "streams": [view.to_fields() for view in most_telling(self.views, limit)],
             "jobs": [job.to_fields() | {"error": redact(job.error)} for job in self.jobs],
             "totals": _totals(self.views) | {"jobs": self.job_counts},
+            "notes": self.notes,
         }
 
     def parts(self, limit: int) -> list[Table | Text]:
-        parts: list[Table | Text] = [table_of(self.views, limit), summary_of(self.views)]
+        parts: list[Table | Text] = [
+            plain(f"{instance}: {note}", style="bold red") for instance, note in self.notes.items()
+        ]
+        parts += [table_of(self.views, limit), summary_of(self.views)]
         if self.jobs:
             parts += [job_table_of(self.jobs), job_summary_of(self.job_counts)]
         return parts
@@ -90,7 +95,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _look(board: Board, ledger: RedisLedger, limit: int) -> Picture:
     jobs = await ledger.latest(MOST_TELLING_FIRST, limit)
-    return Picture(await board.views(), jobs, await ledger.counts())
+    return Picture(await board.views(), jobs, await ledger.counts(), await board.notes())
 
 
 async def _print_json(board: Board, ledger: RedisLedger, limit: int, *, again: bool) -> None:

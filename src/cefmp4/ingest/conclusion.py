@@ -58,9 +58,7 @@ class Conclusion:
         await record.release()
         if processor.end is End.TRUNCATED:
             return True
-        if processor.end is End.STORED:
-            return await self._has_changed(processor)
-        return (await asyncio.to_thread(source.look)).is_replaced
+        return await self._has_changed(processor)
 
     async def finish(
         self, record: StreamRecord, source: SourceFile | None, proven: FileStamp | None = None
@@ -89,10 +87,15 @@ class Conclusion:
 
     @staticmethod
     async def _has_changed(processor: StreamProcessor) -> bool:
-        look = await asyncio.to_thread(processor.source.look)
+        """Also where it cannot be seen: whoever takes the path up again waits until it can."""
+        try:
+            look = await asyncio.to_thread(processor.source.look)
+        except (SourceError, OSError):
+            return True
         stamp = processor.record.stream.stamp
         is_same = stamp is not None and stamp.is_unchanged(look.stamp)
-        return look.is_replaced or (look.in_place and not is_same)
+        is_ended_well = processor.end in (End.STORED, End.UNCHANGED)
+        return look.is_replaced or (is_ended_well and look.in_place and not is_same)
 
     async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
         """Only the dates of the file changed: the former generation goes on, with the new dates."""

@@ -41,7 +41,8 @@ class Admitted:
 
 
 class ForeignStreamError(Exception):
-    """Another instance works on it, or Redis was emptied just now; ask again later."""
+    """Another instance works on it, Redis was emptied just now, or it lies in another folder; ask
+    again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class Intake:
         survey: Survey,
         identity: Identity,
         wall_clock: Callable[[], float],
+        place: tuple[int, int] | None = None,
     ) -> None:
         self.root = root
         self._naming = naming
@@ -80,6 +82,7 @@ class Intake:
         self._survey = survey
         self._identity = identity
         self._wall_clock = wall_clock
+        self._place = place  # device and inode of the folder that was identified
         self.holdings: Holdings | None = None  # set while Redis has forgotten what S3 knows
 
     async def admit(self, relpath: str) -> Admitted | None:
@@ -89,6 +92,9 @@ class Intake:
             source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
         except FileNotFoundError:
             return None
+        if self._place not in (None, source.home.root):
+            source.close()
+            raise ForeignStreamError  # of another folder, mounted there just now
         if await asyncio.to_thread(is_being_downloaded, source.path):
             source.close()
             return None  # the end of its control file is an event
@@ -112,7 +118,7 @@ class Intake:
         if known is None and self.holdings is not None:
             return await self._recognise(source, stamp, self.holdings)
         if known is None:
-            if await patiently(self._checkpoints.is_fresh, what="stream lookup"):
+            if await self._is_fresh():
                 raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
             return await self._begin(source, stamp)
         if not known.is_final and not known.is_proven:
@@ -149,6 +155,10 @@ class Intake:
         self._index.add(stream)
         log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
         return True
+
+    async def _is_fresh(self) -> bool:
+        folder = self._naming.folder
+        return await patiently(lambda: self._checkpoints.is_fresh(folder), what="stream lookup")
 
     async def stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
         """None where the file of that name is not the one of the stream, which may not be proven

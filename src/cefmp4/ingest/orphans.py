@@ -1,4 +1,4 @@
-"""Open uploads under our prefix that no stream claims: counted, and aborted after a grace."""
+"""Open uploads of our folder that no stream claims: counted, and aborted after a grace."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import CefError
 from cefmp4.model import names
+from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.object import OpenUpload
 from cefmp4.ports import CheckpointStore, ObjectStore
 
@@ -27,15 +28,21 @@ class OrphanSweeper:
         checkpoints: CheckpointStore,
         prefix: str,
         grace_s: float,
+        folder: WatchedFolder | None = None,
     ) -> None:
         self._store = store
         self._checkpoints = checkpoints
         self._prefix = prefix
         self._grace_s = grace_s
+        self._folder = folder
 
     async def find(self) -> list[Orphan]:
         """Costs as much as there are open uploads, however many streams are known."""
-        uploads = await self._store.list_uploads(self._prefix)
+        uploads = [
+            upload
+            for upload in await self._store.list_uploads(self._prefix)
+            if self._folder is None or self._folder.may_own(upload.key)
+        ]
         # Asked after the listing, so that an upload begun in between is known by then.
         keys = list({upload.key for upload in uploads})
         known = await self._checkpoints.load_streams_of_keys(keys) if keys else []
@@ -56,7 +63,7 @@ class OrphanSweeper:
         """Returns the orphans that stay for now."""
         orphans = await self.find()
         old = [one for one in orphans if one.is_ours and self.is_old(one, now)]
-        if old and await self._checkpoints.is_fresh():
+        if old and await self._checkpoints.is_fresh(self._folder.id if self._folder else ""):
             old = []  # Redis was emptied: until it knows again what S3 knows, every upload is one
         for orphan in old:
             await self._abort(orphan.upload)

@@ -26,12 +26,14 @@ class Ownership:
         on_lost: Callable[[StreamRecord], None],
         on_memory_lost: Callable[[], None],
         lease_seconds: float,
+        folder: str = "",
     ) -> None:
         self._checkpoints = checkpoints
         self._records = records
         self._on_lost = on_lost
         self._on_memory_lost = on_memory_lost
         self._interval_s = lease_seconds / 3
+        self._folder = folder
         self._memory_lost = False
 
     async def run(self) -> None:
@@ -58,7 +60,7 @@ class Ownership:
             self._on_lost(record)
 
     async def _watch_memory(self) -> None:
-        is_lost = await self._checkpoints.is_fresh()
+        is_lost = await self._checkpoints.is_fresh(self._folder)
         if is_lost and not self._memory_lost:
             log.warning("Redis was emptied: writing everything again from what we know")
             self._on_memory_lost()

@@ -19,8 +19,18 @@ from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome, Proof
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.observation import Clocks, Observation
+from cefmp4.ingest.overwritten import is_overwritten
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.rules import Facts, Move, Patience, Writer, full_parts, judge_stale, next_move
+from cefmp4.ingest.rules import (
+    Facts,
+    Move,
+    Patience,
+    StaleOutcome,
+    Writer,
+    full_parts,
+    judge_stale,
+    next_move,
+)
 from cefmp4.ingest.source import Look, SourceFile
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
@@ -84,6 +94,7 @@ class StreamProcessor:
         self._disturbed = 0
         self._proof_failures = 0
         self._next_part_at = 0
+        self._is_unseen = False  # the last look at the file, or reading of it, failed
         self.end: End | None = None
         self.proven: FileStamp | None = None  # of this open file, when all of it had been read
 
@@ -147,7 +158,11 @@ class StreamProcessor:
     async def _guarded_step(self) -> float:
         """One step, with what may go wrong in it turned into the stream's next state."""
         try:
-            return await self.step()
+            pause = await self.step()
+            if self._is_unseen:
+                self._is_unseen = False
+                log.info("the file can be read again", file_path=self.record.stream.relpath)
+            return pause
         except LeaseLostError as error:
             log.warning("stream was taken over by another instance", reason=str(error))
             self.end = End.FENCED
@@ -158,23 +173,29 @@ class StreamProcessor:
         except ProofFailedError as error:
             return await self._distrust_store(error)
         except (SourceError, OSError) as error:
-            log.warning("cannot read the file, trying again", reason=str(error))
-            metrics.count_failure("read", self.record.stream.id)
-            await self._sleep(TROUBLE_PAUSE_S)
-            self.observe(await asyncio.to_thread(self.source.look))
+            return self._wait_for_sight(error)
         except KeyTakenError as error:
             await self._leave_key(error)
         except PermanentError as error:
             await self._fail(str(error))
         return 0.0
 
+    def _wait_for_sight(self, error: Exception) -> float:
+        """What cannot be looked at now is neither changed nor gone: the next step looks again."""
+        if not self._is_unseen:
+            self._is_unseen = True
+            path = self.record.stream.relpath
+            log.warning("cannot read the file, waiting for it", file_path=path, reason=str(error))
+            metrics.count_failure("read", self.record.stream.id)
+        self._wake.clear()
+        return TROUBLE_PAUSE_S
+
     async def step(self) -> float:
         """Does the next thing; returns the seconds after which to look again."""
         self._wake.clear()
-        if self._file.stamp is None or self._close_reported or self._file.is_gone:
-            close_reported, self._close_reported = self._close_reported, False
-            self.observe(await asyncio.to_thread(self.source.look))
-            self._file.saw_close = self._file.saw_close or close_reported
+        is_news = self._close_reported or self._is_unseen
+        if self._file.stamp is None or is_news or self._file.is_gone:
+            await self._look()
         facts = self._facts()
         if self._idle_reported:
             self._idle_reported = False
@@ -186,14 +207,42 @@ class StreamProcessor:
             await self._fail("the file is bigger than any S3 object may be")
             return 0.0
         if move is Move.TRUNCATED:
-            await self._fail(
-                f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
-                End.TRUNCATED,
-            )
+            await self._deal_with_less(facts)
             return 0.0
         if move in (Move.PROVE, Move.FINALIZE):
             return await self._finalize()
         return await self._send(facts)
+
+    async def _look(self) -> None:
+        close_reported, self._close_reported = self._close_reported, False
+        try:
+            self.observe(await asyncio.to_thread(self.source.look))
+        except (SourceError, OSError):
+            self._close_reported = self._close_reported or close_reported
+            raise
+        self._file.saw_close = self._file.saw_close or close_reported
+
+    async def _deal_with_less(self, facts: Facts) -> None:
+        record, stream = self.record, self.record.stream
+        if not await is_overwritten(record, self.source, self._former):
+            await self._fail(
+                f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
+                End.TRUNCATED,
+            )
+            return
+        log.info("overwritten by a shorter recording", sent=facts.sent_high, on_disk=facts.size)
+        metrics.stale_outcomes.labels(StaleOutcome.OVERWRITTEN).inc()
+        await self._drop_beyond(facts.size)
+        stream.sent_high = max(
+            (_end(stream.plan, part) for part in record.parts.values()), default=0
+        )
+        await record.save()
+
+    async def _drop_beyond(self, size: int) -> None:
+        plan, parts = self.record.stream.plan, self.record.parts
+        await self.record.drop_parts(
+            [number for number, part in parts.items() if _end(plan, part) > size]
+        )
 
     async def _call_stale(self, facts: Facts) -> None:
         outcome = judge_stale(facts, self.record.stored_bytes)
@@ -230,9 +279,7 @@ class StreamProcessor:
     async def _send(self, facts: Facts) -> float:
         stream, record = self.record.stream, self.record
         if facts.size < stream.sent_high:
-            await record.drop_parts(
-                [n for n, part in record.parts.items() if _end(stream.plan, part) > facts.size]
-            )
+            await self._drop_beyond(facts.size)
         if self._habits.waits_for_close(stream.relpath):
             return self._next_look(facts)
         if stream.state in (StreamState.STALE, StreamState.FINALIZING):
@@ -322,7 +369,9 @@ class StreamProcessor:
             await self._uploader.abandon(self.record)
             await self._drop("replaced: another file took its name")
         elif self.record.stream.upload_id:
-            await self._fail("missing: the file is gone from the watched folder")
+            metrics.stale_outcomes.labels(StaleOutcome.MISSING).inc()
+            reason = "missing: the file is gone from the watched folder"
+            await self._fail(reason, counted_as="missing")
         else:
             await self._drop("gone before anything was sent")
         return 0.0
@@ -331,12 +380,14 @@ class StreamProcessor:
         await self.record.move_to(StreamState.DROPPED, reason)
         self.end = End.DROPPED
 
-    async def _fail(self, reason: str, end: End = End.FAILED) -> None:
+    async def _fail(
+        self, reason: str, end: End = End.FAILED, *, counted_as: str | None = None
+    ) -> None:
         await self._uploader.abandon(self.record)
         await self.record.move_to(StreamState.FAILED, reason)
         log.error("stream failed", reason=reason, file_path=self.record.stream.relpath)
         metrics.streams_failed.inc()
-        metrics.count_failure(end.value, self.record.stream.id)
+        metrics.count_failure(counted_as or end.value, self.record.stream.id)
         self.end = end
 
     # Trouble with the store.

@@ -6,6 +6,7 @@ import os
 import structlog
 
 from cefmp4 import metrics
+from cefmp4.errors import SourceError
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter
@@ -107,5 +108,5 @@ class Pulse:
 def _look(processor: StreamProcessor) -> Look | None:
     try:
         return processor.source.look()
-    except OSError:
+    except (SourceError, OSError):
         return None  # closed meanwhile, or a file system in trouble: the next beat looks again

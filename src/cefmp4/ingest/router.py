@@ -141,8 +141,9 @@ class StreamRouter:
         except SymbolicLinkError as error:
             self._tell_of_link(work.relpath, error)
         except SourceError as error:
-            log.error("cannot read a file", file_path=work.relpath, reason=str(error))  # noqa: TRY400
-            metrics.count_failure("read")
+            if work.relpath not in self._comebacks:  # said and counted once
+                log.error("cannot read a file", file_path=work.relpath, reason=str(error))  # noqa: TRY400
+                metrics.count_failure("read")
             self._come_back(work)
         except CefError as error:
             log.error("stream stopped", file_path=work.relpath, reason=str(error))  # noqa: TRY400

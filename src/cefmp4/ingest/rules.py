@@ -90,6 +90,7 @@ class StaleOutcome(StrEnum):
     RESUME = "resume"  # less was sent than there is
     TRUNCATED = "truncated"  # more was sent than there is
     MISSING = "missing"
+    OVERWRITTEN = "overwritten"  # by other bytes, and fewer
 
 
 def judge_stale(facts: Facts, stored_bytes: int) -> StaleOutcome:

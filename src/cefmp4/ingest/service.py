@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic, time
 
 import structlog
 
 from cefmp4.errors import CefError, first_error
+from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Intake
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 ORPHAN_INTERVAL_S = 60.0
 PUBLISH_INTERVAL_S = 1.0
+FOLDER_INTERVAL_S = 0.5
+AWAY_LOOKS = 2  # a folder that is exchanged for another is away for a moment
 FAREWELL_S = 1.0  # a Redis that is away must not hold up the end
 
 
@@ -46,13 +49,19 @@ class IngestService:
     ownership: Ownership
     orphans: OrphanSweeper
     memory_lost: asyncio.Event
+    finder: FolderFinder
+    found: Found
     drain_timeout_s: float
     is_ready: bool = False
+    folder_lost: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`: intake ends first, then parts on the wire arrive, then all loops end."""
+        """Until `stop`: intake ends first, then parts on the wire arrive, then all loops end. Or
+        until the folder is no longer the one it was: then everything stops where it is, to go on in
+        a service that is built anew when the folder is back."""
         self.habits.load_json(await self.checkpoints.recall("habits") or "{}")
         unfinished = await self.startup.load()
+        self.reconciler.expect_mounts(self.found.mounts)
         self.reconciler.remember({path: known.stamp for path, known in self.index.entries()})
         async with self.watcher:
             with first_error():
@@ -78,17 +87,18 @@ class IngestService:
             self._follow_requests,
             self._publish,
             self._restore_memory,
+            self._watch_folder,
         )
         await self._catch_up(unfinished)
         intake = start(self._follow_events, self._reconcile)
         running += start(self._sweep_orphans)
         self.is_ready = True
         log.info("ready", finished=len(self.index), streams=len(self.router.processors))
-        await stop.wait()
+        await _first_of(stop, self.folder_lost)
         self.is_ready = False
         log.info("stopping", streams=len(self.router.processors))
         await cancel_all(intake)
-        await self.router.drain(self.drain_timeout_s)
+        await self.router.drain(0 if self.folder_lost.is_set() else self.drain_timeout_s)
         await cancel_all(running)
         await self._take_down_views()
 
@@ -96,9 +106,21 @@ class IngestService:
         """The first look at the folder, compared with what was remembered."""
         events = await self.reconciler.step(monotonic())
         found = self.reconciler.entries
-        for relpath in await self.startup.place(unfinished, found):
+        for relpath in await self.startup.place(unfinished, found, self.reconciler.is_gone):
             self.router.start(relpath)
         self.router.handle(events)
+        await self._remember_mounts()
+
+    async def _remember_mounts(self) -> None:
+        await self.finder.remember_mounts(self.reconciler.mounts - {""})
+
+    async def _watch_folder(self) -> None:
+        away = 0
+        while away < AWAY_LOOKS:
+            await asyncio.sleep(FOLDER_INTERVAL_S)
+            away = away + 1 if await self.finder.is_away(self.found) else 0
+        log.error("the watched folder is gone, unmounted, or another one", folder=self.finder.root)
+        self.folder_lost.set()
 
     async def _follow_events(self) -> None:
         while True:
@@ -106,7 +128,12 @@ class IngestService:
 
     async def _reconcile(self) -> None:
         async def deliver(events: list[StreamEvent]) -> None:
-            self.router.handle(events)
+            reconciler = self.reconciler
+            seen = await self.startup.place_hidden(reconciler.entries, reconciler.is_gone)
+            self.router.handle(
+                [StreamEvent(kind=EventKind.CREATE, relpath=path) for path in seen] + events
+            )
+            await self._remember_mounts()
 
         await self.reconciler.run(deliver)
 
@@ -114,7 +141,7 @@ class IngestService:
         while True:
             with _healing("orphan sweep"):
                 await self.orphans.step(time())
-                if self.is_ready:
+                if self.is_ready and self.reconciler.sees_all:
                     await self._end_displaced()
             await asyncio.sleep(ORPHAN_INTERVAL_S)
 
@@ -164,6 +191,14 @@ class IngestService:
             for relpath, stamp in self.reconciler.entries.items()
             if not self.index.has(relpath, stamp)
         ]
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait(), name="end") for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel_all(waits)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -35,15 +36,24 @@ class SymbolicLinkError(SourceError):
     """a symbolic link: not followed"""
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a file was opened: device and inode of the watched folder, device of its own folder."""
+
+    root: tuple[int, int]
+    device: int
+
+
 class SourceFile:
     """Every method blocks on the disk and belongs into a thread, except where a caller knows that
     the file system is local and the call is a plain fstat."""
 
-    def __init__(self, root: str, relpath: str, fd: int, birth_ns: int) -> None:
+    def __init__(self, root: str, relpath: str, fd: int, birth_ns: int, home: "Home") -> None:
         self.root = root
         self.relpath = relpath
         self.fd = fd
         self.birth_ns = birth_ns
+        self.home = home
 
     def __repr__(self) -> str:
         return f"<SourceFile {self.relpath!r} fd={self.fd}>"
@@ -54,8 +64,9 @@ class SourceFile:
         file or may not be read. No component of the path may be a symbolic link."""
         folder, _, name = relpath.rpartition("/")
         try:
-            folder_fd = _open_folder(root, folder)
+            folder_fd, root_place = _open_folder(root, folder)
             try:
+                home = Home(root_place, os.fstat(folder_fd).st_dev)
                 fd = os.open(name, _OPEN_FLAGS, dir_fd=folder_fd)
             finally:
                 os.close(folder_fd)
@@ -69,7 +80,7 @@ class SourceFile:
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             raise SourceError("it is not a regular file")
-        return cls(root, relpath, fd, birth_ns(fd))
+        return cls(root, relpath, fd, birth_ns(fd), home)
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -99,9 +110,25 @@ class SourceFile:
         try:
             named = os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
+            self._require_home()
             return Look(stamp_of(mine, self.birth_ns), in_place=False)
         in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+        if not in_place:
+            self._require_home()
         return Look(stamp_of(mine, self.birth_ns), in_place, is_replaced=not in_place)
+
+    def _require_home(self) -> None:
+        """A file that is not at its name is only gone where its file system is still there."""
+        root = os.stat(self.root)
+        if (root.st_dev, root.st_ino) != self.home.root:
+            raise SourceError("the watched folder is not mounted, or another one is")
+        folder = self.path
+        while len(folder) > len(self.root):
+            folder = folder.rpartition("/")[0]
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if os.stat(folder).st_dev != self.home.device:
+                    raise SourceError("the file system of its folder is not mounted")
+                return
 
     def is_found_at(self, relpath: str) -> bool:
         """Whether this file left its name and has that one now. While it is open, no other file can
@@ -109,7 +136,7 @@ class SourceFile:
         try:
             there = os.lstat(f"{self.root}/{relpath}")
             return os.path.samestat(there, os.fstat(self.fd)) and not self.look().in_place
-        except OSError:
+        except (SourceError, OSError):
             return False
 
     def range(self, start: int, end: int) -> FileRange:
@@ -124,8 +151,10 @@ class SourceFile:
             return False
 
 
-def _open_folder(root: str, folder: str) -> int:
+def _open_folder(root: str, folder: str) -> tuple[int, tuple[int, int]]:
+    """The folder, and where its root is."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    facts = os.fstat(fd)
     for name in folder.split("/") if folder else ():
         parent = fd
         try:
@@ -134,7 +163,7 @@ def _open_folder(root: str, folder: str) -> int:
             )
         finally:
             os.close(parent)
-    return fd
+    return fd, (facts.st_dev, facts.st_ino)
 
 
 class ShortFileError(Exception):

@@ -7,6 +7,7 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError
+from cefmp4.ingest.adoption import Adoption
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import ForeignStreamError, Intake
@@ -32,6 +33,8 @@ class Startup:
         intake: Intake,
         uploader: Uploader,
         conclusion: Conclusion,
+        folder: str = "",
+        adoption: Adoption | None = None,
     ) -> None:
         self._checkpoints = checkpoints
         self._survey = survey
@@ -39,17 +42,26 @@ class Startup:
         self._intake = intake
         self._uploader = uploader
         self._conclusion = conclusion
+        self._folder = folder
+        self._adoption = adoption
+        self._hidden: list[Stream] = []  # unfinished, and their files cannot be seen now
 
     async def load(self) -> list[Stream]:
         """Fills the index; returns the streams that were not at their end."""
-        streams = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
+        streams = await patiently(
+            lambda: self._checkpoints.load_streams(self._folder), what="loading of checkpoints"
+        )
+        if self._adoption is not None:
+            streams += await self._adoption.take_over()
         unfinished = []
         for stream in sorted(streams, key=lambda stream: stream.updated_at):
             if stream.is_final:
                 self._index.add(stream)
             else:
                 unfinished.append(stream)
-        if await patiently(self._checkpoints.is_fresh, what="loading of checkpoints"):
+        if await patiently(
+            lambda: self._checkpoints.is_fresh(self._folder), what="loading of checkpoints"
+        ):
             await self._survey_store()
         log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
         return unfinished
@@ -60,30 +72,58 @@ class Startup:
         known = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
         holdings.leave_to([*known, *at_work()])
         if holdings.is_empty:
-            await patiently(self._checkpoints.mark_used, what="checkpoint")
+            await self._mark_used()
         else:
             self._intake.holdings = holdings
+
+    async def _mark_used(self) -> None:
+        await patiently(lambda: self._checkpoints.mark_used(self._folder), what="checkpoint")
 
     async def finish_survey(self) -> None:
         """Once every file of the folder was looked up, Redis knows as much as S3."""
         if self._intake.holdings is not None:
             self._intake.holdings = None
-            await patiently(self._checkpoints.mark_used, what="checkpoint")
+            await self._mark_used()
 
-    async def place(self, unfinished: list[Stream], found: Mapping[str, FileStamp]) -> list[str]:
+    async def place(
+        self,
+        unfinished: list[Stream],
+        found: Mapping[str, FileStamp],
+        is_gone: Callable[[str], bool] = lambda _: True,
+    ) -> list[str]:
         """Returns the paths to go on with. A stream whose file was renamed while we were away is
-        led to its new name; one whose file is gone is ended."""
+        led to its new name; one whose file is surely gone is ended. One whose file may be out of
+        sight only, in a folder that is not mounted or may not be read, waits."""
+        paths = await self._place(unfinished, found, is_gone)
+        return paths if self._hidden else paths + await self.end_displaced(found)
+
+    async def _place(
+        self,
+        unfinished: list[Stream],
+        found: Mapping[str, FileStamp],
+        is_gone: Callable[[str], bool],
+    ) -> list[str]:
         by_inode = {stamp.inode: relpath for relpath, stamp in found.items()}
-        paths = []
+        paths: list[str] = []
+        hidden: list[Stream] = []
         for stream in unfinished:
             there = found.get(stream.relpath)
             is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
             has_moved = not is_in_place and await self._lead_to_new_name(stream, by_inode)
             if has_moved or there is not None:  # another file in its place may be a new copy of it
                 paths.append(stream.relpath)
-            else:
+            elif is_gone(stream.relpath):
                 await self._end_missing(stream)
-        return paths + await self.end_displaced(found)
+            else:
+                hidden.append(stream)
+        if len(hidden) > len(self._hidden):
+            log.warning(
+                "files of unfinished streams cannot be seen now: they wait",
+                streams=len(hidden),
+                first=hidden[0].relpath,
+            )
+        self._hidden = hidden
+        return paths
 
     async def end_displaced(
         self, found: Mapping[str, FileStamp], at_work: Container[str] = ()
@@ -114,6 +154,11 @@ class Startup:
         stream.relpath, stream.stamp = new_path, stamp
         await self._intake.write_finished(stream)
         return True
+
+    async def place_hidden(
+        self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
+    ) -> list[str]:
+        return await self._place(self._hidden, found, is_gone) if self._hidden else []
 
     async def _end_missing(self, stream: Stream) -> None:
         try:

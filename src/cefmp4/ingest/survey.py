@@ -16,6 +16,7 @@ from cefmp4.ingest.recovery import expected_etag
 from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
 from cefmp4.metadata.document import DocumentFacts, parse_document, path_text
 from cefmp4.model import names
+from cefmp4.model.folder import NAMELESS, WatchedFolder
 from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartRange, PartSizing
 from cefmp4.model.stream import FileStamp, Stream, StreamState
@@ -72,25 +73,34 @@ class Found:
 
 
 class Survey:
-    """`plan`: how files are cut today; they may have been cut otherwise before."""
+    """`plan`: how files are cut today; they may have been cut otherwise before. What is of another
+    `folder` is never taken for ours, though it has the same names and bytes."""
 
     def __init__(
-        self, *, store: ObjectStore, prefix: str, hashing: Executor, plan: PartPlan
+        self,
+        *,
+        store: ObjectStore,
+        prefix: str,
+        hashing: Executor,
+        plan: PartPlan,
+        folder: WatchedFolder = NAMELESS,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._hashing = hashing
         self._plan = plan
+        self._folder = folder
 
     async def take(self) -> Holdings:
         holdings = Holdings()
         async for stored in self._store.list_objects(self._prefix):
             holdings.keys.add(stored.key)
-            if not names.is_own_key(stored.key):
+            if not names.is_own_key(stored.key) and self._folder.may_own(stored.key):
                 holdings.objects[stored.size].append(stored)
-        holdings.uploads = await patiently(
+        uploads = await patiently(
             lambda: self._store.list_uploads(self._prefix), what="upload listing"
         )
+        holdings.uploads = [upload for upload in uploads if self._folder.may_own(upload.key)]
         log.info(
             "Redis remembers nothing: looking for our objects in S3",
             objects=len(holdings.keys),
@@ -127,13 +137,15 @@ class Survey:
         if document_key in holdings.keys:
             facts = parse_document(await self._read(document_key))
         if facts is not None and facts.etag == stored.etag:
-            if facts.crc64 != local_crc:
+            if facts.crc64 != local_crc or not self._folder.is_called(facts.folder):
                 return None
             if await asyncio.to_thread(_is_of_another_file, facts, source):
                 return None
             return self._described(stored, source.relpath, stamp, facts)
         head = await patiently(lambda: self._store.head(stored.key), what="object check")
-        if head is None or not await self._is_same(head, source, stamp, local_crc):
+        if head is None or not self._folder.is_called(head.metadata.get(names.META_FOLDER, "")):
+            return None
+        if not await self._is_same(head, source, stamp, local_crc):
             return None
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
         if not stream_id and self._store.proof.keeps_metadata:

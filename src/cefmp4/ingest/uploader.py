@@ -205,6 +205,7 @@ async def together(steps: Sequence[Coroutine[None, None, T]]) -> list[T]:
 def object_metadata(stream: Stream, crc64: int | None = None) -> dict[str, str]:
     metadata = {
         names.META_STREAM_ID: stream.id,
+        **({names.META_FOLDER: stream.folder} if stream.folder else {}),
         names.META_PART_BASE: str(stream.part_base),
         names.META_PART_SIZING: stream.part_sizing.value,
     }

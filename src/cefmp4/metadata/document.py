@@ -34,6 +34,7 @@ def build_document(
         "previous_stream_id": stream.previous_id,
         "original_file_path": path_text(f"{watch_dir.rstrip('/')}/{stream.relpath}"),
         "relative_path": path_text(stream.relpath),
+        "watch_folder_id": stream.folder or None,
         "s3_bucket": bucket,
         "s3_key": stream.key,
         "s3_key_prefix": stream.key[: stream.key.rfind("/") + 1],
@@ -78,6 +79,7 @@ class DocumentFacts:
     generation: int
     previous_stream_id: str | None
     path: str  # relative to the watched folder, as `path_text` spells it
+    folder: str  # empty in documents of older versions
     key: str
     etag: str
     size: int
@@ -115,6 +117,7 @@ def _facts(found: dict[str, Any]) -> DocumentFacts:
         generation=_natural(found["generation"]),
         previous_stream_id=None if previous is None else _text(previous),
         path=_text(found["relative_path"]),
+        folder=_text(found.get("watch_folder_id") or ""),
         key=_text(found["s3_key"]),
         etag=_text(found["etag"]),
         size=size,

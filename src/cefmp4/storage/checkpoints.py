@@ -1,6 +1,6 @@
 """What Redis remembers, under these keys:
 
-cefmp4:epoch          set at first use: missing means a first start, or that Redis was emptied
+cefmp4:epoch:<folder> set at first use: missing means a first start, or that Redis was emptied
 cefmp4:folders        set of the identities of watched folders
 cefmp4:paths:<folder> hash path -> id of the latest stream there
 cefmp4:paths          the same, of records that an older version wrote
@@ -12,6 +12,7 @@ cefmp4:lease:<id>     owner|fence, expires
 cefmp4:fence          counter
 cefmp4:memo:<name>    small facts
 cefmp4:live:<name>    views of one instance, expires; cefmp4:instances has their names
+cefmp4:note:<name>    why one instance cannot work now, expires
 cefmp4:requests       channel
 """
 
@@ -74,17 +75,17 @@ class RedisCheckpointStore:
     def __repr__(self) -> str:
         return f"<RedisCheckpointStore {self._instance} lease={self._lease_ms}ms>"
 
-    async def is_fresh(self) -> bool:
-        return not await self._link.call("EXISTS", "cefmp4:epoch")
+    async def is_fresh(self, folder: str = "") -> bool:
+        return not await self._link.call("EXISTS", _key_of("epoch", folder))
 
-    async def mark_used(self) -> None:
-        await self._link.call("SET", "cefmp4:epoch", "1", "NX")
+    async def mark_used(self, folder: str = "") -> None:
+        await self._link.call("SET", _key_of("epoch", folder), "1", "NX")
 
     async def load_streams(self, folder: str | None = None) -> list[Stream]:
         folders = [folder] if folder is not None else ["", *await self._folders()]
         ids: set[bytes] = set()
         for name in folders:
-            cursor, key = 0, _paths_key(name)
+            cursor, key = 0, _key_of("paths", name)
             while True:
                 cursor, paths = await self._link.call("HSCAN", key, cursor, "COUNT", PAGE)
                 ids.update(paths.values())
@@ -108,7 +109,7 @@ class RedisCheckpointStore:
         return sorted(map(to_text, await self._link.call("SMEMBERS", "cefmp4:folders")))
 
     async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
-        stream_id = await self._link.call("HGET", _paths_key(folder), to_bytes(relpath))
+        stream_id = await self._link.call("HGET", _key_of("paths", folder), to_bytes(relpath))
         return None if stream_id is None else await self.load_stream(to_text(stream_id))
 
     async def load_streams_of_keys(self, keys: Sequence[str]) -> list[Stream]:
@@ -239,19 +240,28 @@ class RedisCheckpointStore:
         value = await self._link.call("GET", f"cefmp4:memo:{name}")
         return None if value is None else to_text(value)
 
-    async def publish_views(self, views: list[StreamView]) -> None:
+    async def publish_views(self, views: list[StreamView], note: str = "") -> None:
         shown = most_telling(views, MAX_LIVE_VIEWS)
         await self._link.run(
-            scripts.PUBLISH_VIEWS, words=[self._instance, encode_views(shown), LIVE_VIEWS_MS]
+            scripts.PUBLISH_VIEWS,
+            words=[self._instance, encode_views(shown), LIVE_VIEWS_MS, to_bytes(note)],
         )
 
     async def load_views(self) -> list[StreamView]:
+        told = await self._told_by_instances("live")
+        return [view for raw in told.values() for view in decode_views(raw)]
+
+    async def load_notes(self) -> dict[str, str]:
+        told = await self._told_by_instances("note")
+        return {instance: to_text(raw) for instance, raw in told.items()}
+
+    async def _told_by_instances(self, what: str) -> dict[str, bytes]:
         instances = await self._link.call("ZRANGE", "cefmp4:instances", 0, -1)
         if not instances:
-            return []
-        keys = [b"cefmp4:live:" + instance for instance in instances]
-        living = [raw for raw in await self._link.call("MGET", *keys) if raw is not None]
-        return [view for raw in living for view in decode_views(raw)]
+            return {}
+        keys = [f"cefmp4:{what}:".encode() + instance for instance in instances]
+        told = zip(instances, await self._link.call("MGET", *keys), strict=True)
+        return {to_text(instance): raw for instance, raw in told if raw is not None}
 
     def _held_by_dead(self, lease: str) -> bool:
         return bool(lease) and self._is_dead(_owner_of(lease))
@@ -271,8 +281,8 @@ async def open_checkpoints(
         await link.close()
 
 
-def _paths_key(folder: str) -> str:
-    return f"cefmp4:paths:{folder}" if folder else "cefmp4:paths"
+def _key_of(what: str, folder: str) -> str:
+    return f"cefmp4:{what}:{folder}" if folder else f"cefmp4:{what}"
 
 
 def _lease_key(stream_id: str) -> str:

@@ -257,12 +257,17 @@ return taken
 """
 )
 
-# ARGV: instance, views, ms they are good for.
+# ARGV: instance, views, ms they are good for, note.
 PUBLISH_VIEWS = Script("""
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', 'cefmp4:instances', '-inf', ms)
 redis.call('ZADD', 'cefmp4:instances', ms + ARGV[3], ARGV[1])
 redis.call('SET', 'cefmp4:live:' .. ARGV[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] == '' then
+  redis.call('DEL', 'cefmp4:note:' .. ARGV[1])
+else
+  redis.call('SET', 'cefmp4:note:' .. ARGV[1], ARGV[4], 'PX', ARGV[3])
+end
 return 1
 """)

@@ -67,6 +67,20 @@ def parse_mounts(mountinfo: str) -> dict[int, str]:
     return types
 
 
+def mount_source_of_fd(fd: int) -> str:
+    """What is mounted, and which folder of it: "server:/export /"; empty where nobody tells."""
+    mount_id = _mount_id(fd)
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return UNKNOWN
+    for line in lines:
+        mount, found, file_system = line.partition(" - ")
+        if found and int(mount.split()[0]) == mount_id:
+            return f"{file_system.split()[1]} {mount.split()[3]}"
+    return UNKNOWN
+
+
 def _mount_id(fd: int) -> int:
     try:
         info = Path(f"/proc/self/fdinfo/{fd}").read_text("ascii")

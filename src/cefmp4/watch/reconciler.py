@@ -55,15 +55,22 @@ class Coverage(Protocol):
 
 class Reconciler:
     def __init__(
-        self, watcher: Coverage, *, interval_s: float, min_pause_s: float = MIN_PAUSE_S
+        self,
+        watcher: Coverage,
+        *,
+        interval_s: float,
+        min_pause_s: float = MIN_PAUSE_S,
+        place: tuple[int, int] | None = None,
     ) -> None:
         self._watcher = watcher
         self._interval_s = interval_s
         self._min_pause_s = min_pause_s
+        self._place = place
         self._known: dict[str, FileStamp] = {}
         self._told: set[str] = set()  # by events only, and not seen by a look yet
         self._missed_once: dict[str, FileStamp] = {}
         self._mounts: frozenset[str] = frozenset()
+        self._latest: ScanResult | None = None
         self._unreadable: list[str] = []
         self._was_missing = False
         self._cost_s = 0.0
@@ -87,6 +94,26 @@ class Reconciler:
             return max(self._min_pause_s, POLLING_COST * self._cost_s)
         return max(self._interval_s, EVENTS_COST * self._cost_s)
 
+    @property
+    def mounts(self) -> frozenset[str]:
+        """The folders that were mount points at any time."""
+        return self._mounts
+
+    def is_gone(self, relpath: str) -> bool:
+        """Whether the last look showed for sure that there is no such file."""
+        latest = self._latest
+        return latest is not None and latest.is_whole and latest.lacks(relpath)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether no part of the folder was out of sight at the last look."""
+        latest = self._latest
+        return latest is not None and latest.is_whole and not latest.unreadable
+
+    def expect_mounts(self, mounts: frozenset[str]) -> None:
+        """Those of before the start."""
+        self._mounts = mounts
+
     def remember(self, stamps: Mapping[str, FileStamp]) -> None:
         """What is known from before the start, so that the first look reports only differences."""
         self._known = dict(stamps)
@@ -95,8 +122,7 @@ class Reconciler:
         while True:
             await self._pause()
             events = await self.step(time.monotonic())
-            if events:
-                await deliver(events)
+            await deliver(events)
 
     async def step(self, now: float) -> list[StreamEvent]:
         """One look, and what changed since the one before."""
@@ -105,7 +131,7 @@ class Reconciler:
         metrics.rescans.labels(RescanCause.START if is_first else cause).inc()
         told = self._told | self._watcher.take_told()
         result, events = await self._look()
-        self._last_at = now
+        self._last_at, self._latest = now, result
         self._report_trouble(result)
         await self._watcher.check(result)
         if not result.is_whole:
@@ -133,7 +159,13 @@ class Reconciler:
     ) -> tuple[ScanResult, list[StreamEvent], float]:
         began = time.thread_time()
         watcher = self._watcher
-        result = scan(watcher.root, watcher.selection, stop.is_set, expected_mounts=self._mounts)
+        result = scan(
+            watcher.root,
+            watcher.selection,
+            stop.is_set,
+            expected_mounts=self._mounts,
+            place=self._place,
+        )
         events = compare(self._known, result)
         return result, events, time.thread_time() - began
 

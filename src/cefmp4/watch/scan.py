@@ -80,6 +80,11 @@ class _Look:
             facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
         )
 
+    def note_lost_mounts(self) -> None:
+        """Some mount points are removed with what was mounted there."""
+        seen = self.folders | self.mounts | {*self.unreadable, ""}
+        self.unreadable.extend(self.expected_mounts - seen)
+
     def is_mounted(self, relpath: str, device: int, parent_device: int) -> bool:
         """A mount point without its file system is an empty folder that says nothing about the
         files we knew in it."""
@@ -94,20 +99,25 @@ def scan(
     stop: Callable[[], bool] = lambda: False,
     *,
     expected_mounts: frozenset[str] = frozenset(),
+    place: tuple[int, int] | None = None,
 ) -> ScanResult:
     """Blocking: run it in a thread. Follows no symlinks and sees regular files only.
 
-    `expected_mounts`: folders that were mount points in an earlier look."""
+    `expected_mounts`: folders that were mount points in an earlier look. `place`: device and inode
+    of the root, where any other is not the one that is meant."""
     top = os.fsdecode(root)
     try:
         before = os.stat(top)
         parent_device = os.stat(os.path.join(top, os.pardir)).st_dev
     except OSError:
         return ScanResult(root_missing=True)
+    if place not in (None, (before.st_dev, before.st_ino)):
+        return ScanResult(root_missing=True)
     look = _Look(selection, expected_mounts)
     if not look.is_mounted("", before.st_dev, parent_device):
         return ScanResult(root_missing=True)
     was_stopped = not _walk(look, top, parent_device, stop)
+    look.note_lost_mounts()
     return ScanResult(
         entries=look.entries,
         folder_paths=frozenset(look.folders),

@@ -134,6 +134,7 @@ def test_what_was_written_is_read_back() -> None:
         generation=2,
         previous_stream_id="20261121T090000Z-0a1b2c3d",
         path="cam1/a.mp4",
+        folder="",
         key="streams/20261121T100000Z-0a1b2c3d/a.mp4",
         etag="whole-2",
         size=10 * MIB + 3,

@@ -1,0 +1,44 @@
+"""One service after another: each serves one folder, for as long as that is the one it was."""
+
+import asyncio
+from collections.abc import Callable
+
+from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.service import IngestService
+from cefmp4.model.view import StreamView
+
+
+class IngestSessions:
+    def __init__(self, finder: FolderFinder, build: Callable[[Found], IngestService]) -> None:
+        self._finder = finder
+        self._build = build
+        self.service: IngestService | None = None
+
+    def __repr__(self) -> str:
+        return f"<IngestSessions {self.service or self._finder.waiting_for}>"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while (found := await self._finder.find(stop)) is not None:
+            self.service = self._build(found)
+            await self.service.run(stop)
+            if not self.service.folder_lost.is_set():
+                return
+            self.service = None
+
+    def views(self) -> list[StreamView]:
+        return self.service.views() if self.service else []
+
+    @property
+    def is_ready(self) -> bool:
+        return self.service is not None and self.service.is_ready
+
+    @property
+    def last_step_at(self) -> float | None:
+        """When the beat of a service that is ready was felt last."""
+        return self.service.pulse.last_step_at if self.service and self.is_ready else None
+
+    @property
+    def waiting_for(self) -> str:
+        if self._finder.waiting_for:
+            return self._finder.waiting_for
+        return "" if self.is_ready else "the start is not finished"

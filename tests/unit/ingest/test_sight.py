@@ -1,0 +1,98 @@
+"""A file that cannot be looked at is neither changed nor gone."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+
+from cefmp4 import metrics
+from cefmp4.errors import SourceError
+from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.source import Look, SourceFile
+from cefmp4.model.stream import StreamState
+
+__all__ = ["hashing", "world"]  # fixtures
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    counted: list[str] = []
+    monkeypatch.setattr(metrics, "count_failure", lambda what, *_: counted.append(what))
+    return counted
+
+
+async def go_on(world: World, processor: StreamProcessor, steps: int = 5) -> None:
+    for _ in range(steps):
+        world.clock.pass_by(3.0)
+        await processor._guarded_step()
+
+
+async def test_a_folder_that_may_not_be_read_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, failures: list[str]
+) -> None:
+    data = bytes_of(5 * PART)
+    processor = await open_growing(world, data)
+
+    def refuse(_: SourceFile) -> Look:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SourceFile, "look", refuse)
+        processor._close_reported = True
+        await go_on(world, processor)
+        assert processor.end is None
+        assert processor.record.stream.state is StreamState.UPLOADING
+    assert failures == ["read"]
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_an_exchanged_folder_does_not_make_its_files_gone(world: World) -> None:
+    data = bytes_of(5 * PART)
+    processor = await open_growing(world, data)
+    root = world.folder
+    away = root.with_name("away")
+    root.rename(away)
+    root.mkdir()
+    with pytest.raises(SourceError, match="not mounted"):
+        processor.source.look()
+    (root / "r.mp4").write_bytes(b"of another disk")
+    with pytest.raises(SourceError, match="not mounted"):
+        processor.source.look()
+    processor._close_reported = True
+    await go_on(world, processor)
+    assert processor.end is None
+    assert len(world.store.open_uploads) == 1
+    shutil.rmtree(root)
+    away.rename(root)
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_a_removed_folder_in_it_makes_its_files_gone(tmp_path: Path) -> None:
+    (tmp_path / "cam" / "day").mkdir(parents=True)
+    path = tmp_path / "cam" / "day" / "a.mp4"
+    path.write_bytes(b"x")
+    with SourceFile.open(str(tmp_path), "cam/day/a.mp4") as source:
+        assert source.look().in_place
+        shutil.rmtree(tmp_path / "cam")
+        assert not source.look().in_place
+
+
+async def test_a_folder_on_another_device_now_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount point that a file system left behind."""
+    (tmp_path / "nas").mkdir()
+    (tmp_path / "nas" / "a.mp4").write_bytes(b"x")
+    with SourceFile.open(str(tmp_path), "nas/a.mp4") as source:
+        home = source.home
+        source.home = type(home)(home.root, home.device + 1)
+        os.unlink(tmp_path / "nas" / "a.mp4")
+        with pytest.raises(SourceError, match="not mounted"):
+            source.look()
+        (tmp_path / "nas").rmdir()
+        with pytest.raises(SourceError, match="not mounted"):
+            source.look()
