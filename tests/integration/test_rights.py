@@ -4,6 +4,7 @@ and that nothing is "ready" which may not write."""
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from cefmp4.storage.doctor_s3 import examine_s3
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
+STORAGE_FORMAT = Path(__file__).parents[2] / "docs/storage-format.md"
 READER, READER_SECRET = "cefmp4:reader", "reader-secret"
 # The same server, with one more user, whom nothing is allowed but what a bucket allows it.
 WITH_READER = f"""
@@ -242,13 +244,17 @@ async def test_the_older_spelling_is_named(place: Place, tmp_path: Path) -> None
 async def test_users_of_redis_with_fewer_rights(
     place: Place, redis_server: ValkeyServer, tmp_path: Path
 ) -> None:
+    (documented,) = re.findall(
+        r"`ACL SETUSER cefmp4 on >PASSWORD (.*?)`", STORAGE_FORMAT.read_text()
+    )
     users = {
+        "whole": ["on", ">pw", *documented.split()],
         "reader": ["on", ">pw", "~*", "&*", "+@all", "-@write"],
         "blind": ["on", ">pw", "~*", "&*", "+@all", "-info", "-config", "-ping"],
     }
-    async with Redis.from_url(redis_server.url) as client:
-        for name, rules in users.items():
-            await client.execute_command("ACL", "SETUSER", name, *rules)  # type: ignore[no-untyped-call]
+    await let_in(redis_server, users)
+    whole = f"redis://whole:pw@127.0.0.1:{redis_server.port}/0"
+    assert {entry.level for entry in await examine_redis(whole)} == {Level.OK}
     url = f"redis://reader:pw@127.0.0.1:{redis_server.port}/0"
     found = await examine_redis(url)
     failed = {entry.subject for entry in found if entry.level is Level.FAIL}
@@ -260,6 +266,12 @@ async def test_users_of_redis_with_fewer_rights(
     found = await examine_redis(url.replace("reader", "blind"))
     assert [entry.level for entry in found] == [Level.WARN]
     assert "+info" in found[0].advice
+
+
+async def let_in(redis_server: ValkeyServer, users: dict[str, list[str]]) -> None:
+    async with Redis.from_url(redis_server.url) as client:
+        for name, rules in users.items():
+            await client.execute_command("ACL", "SETUSER", name, *rules)  # type: ignore[no-untyped-call]
 
 
 async def test_what_may_not_write_is_not_ready(

@@ -113,7 +113,8 @@ def translated_error(error: Exception) -> CefError:
     text = redact(str(error)) or type(error).__name__
     if isinstance(error, NoPermissionError):
         return AccessDeniedError(
-            f"Redis refused us: {text}", hint="the user in REDIS_URL needs the rights +@all ~*"
+            f"Redis refused us: {text}",
+            hint="give the user in REDIS_URL the rights ~* &* +@all -@dangerous",
         )
     if isinstance(error, AuthenticationError | AuthorizationError):
         return AccessDeniedError(

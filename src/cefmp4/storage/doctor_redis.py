@@ -73,7 +73,7 @@ async def _refused_commands(link: RedisLink) -> list[Diagnosis]:
         try:
             await link.call(*words)
         except AccessDeniedError as error:
-            advice = "allow it to the user in REDIS_URL: +@all on all keys and channels"
+            advice = "give the user in REDIS_URL the rights ~* &* +@all -@dangerous +info"
             found.append(fail(f"Redis {words[0]}", error.args[0], advice))
         except ServerUnreachableError:
             raise
