@@ -73,7 +73,9 @@ def test_an_alert_fires_for_its_cause_alone(tmp_path: Path, alert: str) -> None:
     check_alerts(tmp_path, scrapes_of(code).lasting(LASTING.get(alert, 600)), {alert})
 
 
-@pytest.mark.parametrize("alert", ["CefMP4StreamFailed", "CefMP4ProofFailed", "CefMP4UploadGone"])
+@pytest.mark.parametrize(
+    "alert", ["CefMP4StreamFailed", "CefMP4ProofFailed", "CefMP4UploadGone", "CefMP4JobFailed"]
+)
 def test_what_failed_before_the_first_scrape_counts(tmp_path: Path, alert: str) -> None:
     check_alerts(tmp_path, scrapes_of(f"{CAUSES[alert]}; scrape()").lasting(60), {alert})
 
