@@ -161,11 +161,12 @@ class JobRunner:
     async def _reconcile(self) -> None:
         while not self._is_stopping:
             try:
-                await self._queue.ledger.announce(self._owner, self._procedures)
                 await self._reconciler.step()
                 await asyncio.to_thread(self._workplace.sweep_others)
             except CefError as error:
                 log.debug("reconcile failed", reason=str(error))
+            with suppress(CefError):  # it is away; the next turn tells it
+                await self._queue.ledger.announce(self._owner, self._procedures)
             self.last_step_at = time.monotonic()
             await asyncio.sleep(self._reconcile_s)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from cefmp4.commands import status
+from cefmp4.commands import display, status
 from cefmp4.config import Settings
 from cefmp4.jobs.ledger import open_ledger
 from cefmp4.model.job import FailReason, JobInput, JobKind, JobProgress, JobSpec, Lane
@@ -51,6 +51,20 @@ async def said(
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setattr(display, "is_for_people", lambda: True)
+
+
+async def test_into_a_pipe(
+    redis_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line for each stream and job, however narrow a window would be."""
+    monkeypatch.setattr(display, "is_for_people", lambda: False)
+    monkeypatch.setenv("COLUMNS", "40")
+    await fill(redis_url)
+    lines = (await said(redis_url, capsys)).splitlines()
+    assert len(lines) == 2 + 1 + 3 + 1  # two headers but no stream, two summaries, three jobs
+    (row,) = [line for line in lines if "s3://b/a.mp4" in line]
+    assert " ".join(row.split()) == "s3://b/a.mp4 in progress - 42 %, 2.5x, 2 min left 1/3"
 
 
 async def test_for_people(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
