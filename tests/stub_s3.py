@@ -30,6 +30,7 @@ class Traits:
     minds_absent: bool = True  # If-None-Match at Complete; else it is not heard
     replaces_parts: bool = True  # else "not implemented"
     keeps_first_part: bool = False  # although it takes another
+    ends_upload_at_bad_part: bool = False
     keeps_metadata: bool = True
 
 
@@ -116,6 +117,8 @@ class StubS3:
                 return self._begin(request)
             case "UploadPart" | "PutObject":
                 refused = self._check(request, body) or self._check_absent(request, key)
+                if refused is not None and self.traits.ends_upload_at_bad_part:
+                    self.uploads.pop(upload_id, None)
                 return refused or self._put(request, key, upload_id, body)
             case "CompleteMultipartUpload":
                 return self._complete(request, key, upload_id, body)

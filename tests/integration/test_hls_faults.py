@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from aiohttp import web
+from awscrt.checksums import crc64nvme
 from tests.fakes import FakeObjectStore
 from tests.hls_media import (
     H264,
@@ -28,6 +29,7 @@ from cefmp4.encode.result import EncodeCancelledError, NeedsEncoderError, Tier
 from cefmp4.encode.source import HlsSource
 from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
+from cefmp4.model.names import META_PART_BASE, META_STREAM_ID
 from cefmp4.retry import no_waiting
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
@@ -251,6 +253,22 @@ async def test_an_attempt_is_discarded_without_touching_another() -> None:
         await sink_of(store, attempt).put(f"hevc-180p.{attempt}/seg_00000.m4s", b"x")
     assert await discard(store, stream_id="s1", attempt="1") == 1
     assert store.keys == ["hls/s1/hevc-180p.12/seg_00000.m4s", "hls/s1/hevc-180p.2/seg_00000.m4s"]
+
+
+async def test_what_does_not_say_that_it_is_ours_is_never_removed() -> None:
+    """A folder of a user's may be called like one of an attempt."""
+    store = FakeObjectStore()
+    recording_s = {META_STREAM_ID: "s1", META_PART_BASE: "5242880"}
+    theirs = {"theirs.1/a.mp4": recording_s, "theirs.1/b.mp4": {}, "theirs.2/c.mp4": recording_s}
+    for name, metadata in theirs.items():
+        await store.put_object(
+            f"hls/s1/{name}", b"x", content_type="", metadata=metadata, crc64=crc64nvme(b"x")
+        )
+    await sink_of(store, "1").put("hevc-180p.1/seg_00000.m4s", b"x")
+    await sink_of(store, "2").put("attempt.2/master.m3u8", b"x")
+    assert await discard(store, stream_id="s1", attempt="1") == 1
+    await publish(store, stream_id="s1", attempt="2")
+    assert {f"hls/s1/{name}" for name in theirs} <= set(store.keys)
 
 
 async def test_what_could_not_be_removed_is_told_and_removed_the_next_time() -> None:

@@ -8,7 +8,7 @@ import structlog
 from awscrt.checksums import crc64nvme
 
 from cefmp4.errors import CefError, PermanentError, TransientError
-from cefmp4.model.names import HLS_ROOT, META_STREAM_ID, content_type_of
+from cefmp4.model.names import HLS_ROOT, META_PART_BASE, META_STREAM_ID, content_type_of
 from cefmp4.ports import ObjectStore
 
 log = structlog.get_logger()
@@ -39,7 +39,8 @@ async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
         metadata={META_STREAM_ID: stream_id},
         crc64=crc64nvme(data),
     )
-    removed = await remove(store, [key async for key in _others(store, prefix, attempt)])
+    others = [key async for key in _others(store, prefix, attempt)]
+    removed = await remove(store, await _ours(store, others, stream_id))
     if removed:
         log.info("leftovers of other attempts removed", objects=removed)
 
@@ -55,7 +56,8 @@ async def discard(store: ObjectStore, *, stream_id: str, attempt: str) -> int:
     """Removes what one attempt wrote, wherever it ran. Returns how many objects; TransientError
     where some are left."""
     prefix = hls_prefix(stream_id)
-    own = [key async for key in _keys(store, prefix, lambda found: found == attempt)]
+    found = [key async for key in _keys(store, prefix, lambda found: found == attempt)]
+    own = await _ours(store, found, stream_id)
     removed = await remove(store, own)
     if removed < len(own):
         raise TransientError(f"{len(own) - removed} objects of attempt {attempt} are left")
@@ -79,6 +81,22 @@ async def remove(store: ObjectStore, keys: list[str]) -> int:
         for key in keys:
             group.create_task(delete(key), name="delete")
     return removed
+
+
+async def _ours(store: ObjectStore, keys: list[str], stream_id: str) -> list[str]:
+    """Those of which the object itself says that it was made of this stream, and is no recording:
+    versions before this one stored recordings under the names that they had."""
+    if not store.proof.keeps_metadata:
+        return keys
+    ours = []
+    for key in keys:
+        stored = await store.head(key)
+        told = stored.metadata if stored is not None else {}
+        if told.get(META_STREAM_ID) == stream_id and META_PART_BASE not in told:
+            ours.append(key)
+        elif stored is not None:
+            log.warning("not ours, so it stays", key=key)
+    return ours
 
 
 def _others(store: ObjectStore, prefix: str, attempt: str) -> AsyncIterator[str]:

@@ -18,6 +18,7 @@ from cefmp4.errors import (
     PermanentError,
     ProofFailedError,
     TransientError,
+    UploadGoneError,
 )
 from cefmp4.model.names import META_STREAM_ID, PROBE_ROOT, is_probe_key
 from cefmp4.model.object import PartProof, StoreProof
@@ -60,6 +61,11 @@ class _Probe:
         declares_crc = await self._begin()
         try:
             return await self._look(declares_crc)
+        except UploadGoneError as gone:
+            raise PermanentError(
+                f"the S3 server threw an upload away because of one refused part: {gone}",
+                hint=_WHY_REPLACE,
+            ) from None
         finally:
             await self._remove()
 

@@ -72,12 +72,18 @@ async def test_a_store_that_proves_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "traits", [Traits(replaces_parts=False), Traits(keeps_first_part=True)], ids=str
+    "traits",
+    [
+        Traits(replaces_parts=False),
+        Traits(keeps_first_part=True),
+        Traits(ends_upload_at_bad_part=True),
+    ],
+    ids=str,
 )
 async def test_a_store_that_cannot_replace_a_part_is_refused(traits: Traits) -> None:
     """Else it would show with the first recorder that goes back, as a stream that fails."""
     async with StubS3(traits).running() as stub:
-        with pytest.raises(PermanentError, match=r"of a part|replace"):
+        with pytest.raises(PermanentError, match=r"of a part|replace|one refused part"):
             async with probed(stub):
                 pass
         assert not stub.uploads
