@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.faults import (
     scenarios_files,
+    scenarios_identity,
     scenarios_kills,
     scenarios_limits,
     scenarios_media,
@@ -35,6 +36,7 @@ _MODULES = (
     scenarios_process,
     scenarios_kills,
     scenarios_files,
+    scenarios_identity,
     scenarios_names,
     scenarios_limits,
     scenarios_media,

@@ -26,7 +26,9 @@ from cefmp4.watch.selection import is_being_downloaded
 
 log = structlog.get_logger()
 
-BACKLOG_AGE_S = 10.0  # a file that was quiet for so long when first seen is no recording any more
+# A file that was quiet for so long when first seen is no recording any more, most likely. Where
+# clocks were set and it is one, its parts are bigger than need be, and nothing else.
+BACKLOG_AGE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

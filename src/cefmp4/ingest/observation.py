@@ -1,29 +1,48 @@
 """What is known of one local file over time: when it last changed, whether it is still there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cefmp4.ingest.source import Look
 from cefmp4.model.stream import FileStamp
 
+# A file whose change time lies so far back was at rest before we came. Clocks are set by seconds
+# while a machine runs; a younger file is watched for as long as any other.
+AT_REST_S = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
+    """Durations are measured on the monotonic clock. The wall clock may be set at any time, and is
+    asked for moments that are written down, and for the age of a file that is seen first."""
+
     monotonic: Callable[[], float]
     wall: Callable[[], float]
+    _apart: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_apart", self.wall() - self.monotonic())
+
+    def age_of(self, stamp: FileStamp) -> float:
+        """Seconds since the file changed, at least: what the wall clock was set forward since we
+        run counts for nothing. What it was set before that, nobody can tell."""
+        set_forward = self.wall() - self.monotonic() - self._apart
+        return self.wall() - stamp.ctime_ns / 1e9 - max(0.0, set_forward)
 
 
 class Observation:
-    """Fed with looks at the disk; decides nothing."""
+    """Fed with looks at the disk; decides nothing. How long a file is quiet is what we have seen
+    ourselves of it, whatever its change time says: that comes from a clock which may be set, or is
+    another machine's."""
 
     def __init__(self, *, clocks: Clocks, trusts_ctime: bool) -> None:
         self._clocks = clocks
         self._trusts_ctime = trusts_ctime
         self._changed_at = 0.0
-        self._observed_at = 0.0
         self._gone_since: float | None = None
         self._unsent_since: float | None = None
         self.stamp: FileStamp | None = None
+        self.was_at_rest = False  # long before it was first seen, and it has not changed since
         self.saw_close = False  # since the last change
         self.is_replaced = False
 
@@ -33,7 +52,6 @@ class Observation:
     def take(self, look: Look) -> bool:
         """Whether anything is new."""
         now = self._clocks.monotonic()
-        since_last, self._observed_at = now - self._observed_at, now
         self.is_replaced = look.is_replaced
         was_gone = self.is_gone
         if look.in_place:
@@ -42,20 +60,14 @@ class Observation:
             self._gone_since = now
         if look.stamp == self.stamp:
             return self.is_gone != was_gone
-        age = self._age_of(look.stamp)
-        self._changed_at = now - (age if self.stamp is None else min(age, since_last))
+        is_first = self.stamp is None and self._trusts_ctime
+        self.was_at_rest = is_first and self._clocks.age_of(look.stamp) >= AT_REST_S
+        self._changed_at = now
         self.stamp = look.stamp
         self.saw_close = False
         if self._unsent_since is None:
             self._unsent_since = now
         return True
-
-    def _age_of(self, stamp: FileStamp) -> float:
-        """How long ago the change was. The change time cannot be set by anybody, but on a network
-        file system it is another machine's clock."""
-        if not self._trusts_ctime:
-            return 0.0
-        return max(0.0, self._clocks.wall() - stamp.ctime_ns / 1e9)
 
     def renamed(self) -> None:
         self._gone_since = None

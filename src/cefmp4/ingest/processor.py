@@ -106,7 +106,8 @@ class StreamProcessor:
     def notify(self, kind: EventKind) -> None:
         if kind is EventKind.CLOSE:
             self._close_reported = True
-            self.record.stream.closed_at = self._clocks.wall()
+            if self.end is None and not self.record.stream.is_proven:
+                self.record.stream.closed_at = self._clocks.wall()
         elif kind is EventKind.IDLE:
             self._idle_reported = True
         self._wake.set()
@@ -253,7 +254,7 @@ class StreamProcessor:
 
     def _facts(self) -> Facts:
         quiet = self.quiet_s
-        may_be_done = quiet >= self._patience.before_proof
+        may_be_done = quiet >= self._patience.before_proof or self._file.was_at_rest
         return Facts(
             size=self.record.stream.size,
             sent_high=self.record.stream.sent_high,
@@ -261,6 +262,7 @@ class StreamProcessor:
             in_place=not self._file.is_gone,
             writer=self._writer() if may_be_done else Writer.PRESENT,
             saw_close=self._file.saw_close,
+            was_at_rest=self._file.was_at_rest,
             may_speculate=self._disturbed == 0,
         )
 
@@ -329,7 +331,8 @@ class StreamProcessor:
 
     async def _settled(self, disturbance: Disturbance) -> bool:
         """Waits for the rest of the settle time; False when a writer came back meanwhile."""
-        while (left := self._patience.settle - self.quiet_s) > 0:
+        needed = 0.0 if self._file.was_at_rest else self._patience.settle
+        while (left := needed - self.quiet_s) > 0:
             self._wake.clear()
             await self._sleep(left)
             if disturbance.has_happened() or self._file.is_gone:

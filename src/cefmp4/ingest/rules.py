@@ -45,10 +45,11 @@ class Patience:
 class Facts:
     size: int
     sent_high: int
-    quiet_s: float  # since the last change
+    quiet_s: float  # since we saw the last change, or saw it first
     in_place: bool
     writer: Writer
     saw_close: bool  # a writer closed it since the last change
+    was_at_rest: bool = False  # for long before we saw it first, as its change time says
     may_speculate: bool = True  # no proof of it was disturbed so far
 
 
@@ -64,12 +65,14 @@ def next_move(facts: Facts, patience: Patience) -> Move:
 
 def _is_finished(facts: Facts, patience: Patience) -> bool:
     if facts.writer is Writer.NONE:
-        return facts.quiet_s >= patience.settle
+        return facts.quiet_s >= patience.settle or facts.was_at_rest
     if facts.writer is Writer.PRESENT:
         # A recorder that hangs with its file open must not hide the recording for ever; but an
         # empty file with a writer is one that has not begun.
         return facts.quiet_s >= patience.idle and facts.size > 0
-    needed = patience.unknown_writer if facts.saw_close else patience.idle
+    # Clocks may be set: where nobody vouches for it, a change time alone finishes no file.
+    is_closed = facts.saw_close or facts.was_at_rest
+    needed = patience.unknown_writer if is_closed else patience.idle
     return facts.quiet_s >= max(needed, patience.settle)
 
 

@@ -287,6 +287,17 @@ async def test_a_rename_keeps_the_stream(world: World) -> None:
     assert (await world.checkpoints.load_stream_at("", "r.mp4")) is None
 
 
+async def test_a_close_after_the_proof_is_not_the_one_of_this_generation(world: World) -> None:
+    world.write(bytes_of(2 * PART))
+    processor = await world.admit()
+    assert processor is not None
+    processor.notify(EventKind.CLOSE)
+    closed_at = world.clock.now
+    assert await world.finish(processor) is End.STORED
+    processor.notify(EventKind.CLOSE)
+    assert processor.record.stream.closed_at == closed_at
+
+
 async def test_a_finished_file_is_not_taken_again(world: World) -> None:
     world.write(bytes_of(PART))
     await world.stored()
