@@ -120,6 +120,7 @@ async def clock_is_set_while_files_grow(world: World) -> None:
     world.settings["SETTLE_SECONDS"] = str(SETTLE_S)
     clock = SteppedClock(world)
     await world.ingest(command=clock.command)
+    clock.set_ahead(world.random.uniform(2 * SETTLE_S, 20))
     async with asyncio.TaskGroup() as writers:
         for number in range(2):
             steps = [world.random.uniform(-20, 20) for _ in range(PIECES)]
