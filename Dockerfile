@@ -1,8 +1,15 @@
 # syntax=docker/dockerfile:1
 
+# hls.js for the page's player: from npm, and only with the hash that is pinned there.
+FROM node:22-bookworm-slim AS player
+WORKDIR /build
+COPY scripts/player scripts/log.sh scripts/npm.sh scripts/
+RUN mkdir -p src/cefmp4/web/assets && scripts/player --must
+
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
 COPY . .
+COPY --from=player /build/src/cefmp4/web/assets/ src/cefmp4/web/assets/
 RUN pip wheel --no-cache-dir --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm

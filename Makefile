@@ -25,6 +25,7 @@ setup: ## the virtual environment and the programs that the tests use
 	@scripts/programs ffmpeg rsync curl
 	@scripts/programs --go-on gcc chromium promtool
 	@scripts/venv embedded,dev
+	@scripts/player
 	@scripts/hls_tools
 
 check: ## format, lint, types, import rules, unit tests

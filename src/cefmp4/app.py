@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
+from aiohttp.web import AbstractRouteDef
 
 from cefmp4 import metrics, refusals
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
@@ -63,7 +64,9 @@ from cefmp4.watch.tripwire import Tripwires
 from cefmp4.watch.watcher import Watcher
 from cefmp4.web.health import Health
 from cefmp4.web.jobs import JobApi
+from cefmp4.web.media import Media
 from cefmp4.web.server import Actions, HttpServer
+from cefmp4.web.watch import Watch
 from cefmp4.web.webhook import Webhook
 
 log = structlog.get_logger()
@@ -291,7 +294,14 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
 
         sessions = IngestSessions(finder, build)
         job_api = _job_api(settings, ledger, jobs)
-        await stack.enter_async_context(_http_server(settings, sessions, checkpoints, job_api))
+        find = partial(find_view, checkpoints)
+        watch = Watch(store, ledger, views=sessions.views, find=find)
+        routes = [*job_api.routes(), *watch.routes(), *Media(store, find).routes()]
+        server = await stack.enter_async_context(
+            _http_server(settings, sessions, checkpoints, routes, job_api.measure)
+        )
+        if not settings.prom_port:
+            log.info("page, API and metrics", host=settings.http_host, port=server.port)
         gc.collect()
         gc.freeze()  # what was imported and built stays: the collector need not visit it again
         await sessions.run(stop)
@@ -314,7 +324,8 @@ def _http_server(
     settings: Settings,
     sessions: IngestSessions,
     checkpoints: RedisCheckpointStore,
-    job_api: JobApi,
+    routes: list[AbstractRouteDef],
+    measure: Callable[[], Awaitable[None]],
 ) -> HttpServer:
     return HttpServer(
         settings.http_host,
@@ -327,8 +338,8 @@ def _http_server(
             forget=partial(forget_stream, checkpoints),
         ),
         token=settings.api_token.get_secret_value() if settings.api_token else None,
-        routes=job_api.routes(),
-        measure=job_api.measure,
+        routes=routes,
+        measure=measure,
     )
 
 

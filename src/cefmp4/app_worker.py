@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import structlog
@@ -23,7 +23,7 @@ from cefmp4.jobs.queue import open_jobs
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
-from cefmp4.model.job import JobKind, SlotKind
+from cefmp4.model.job import Job, JobKind, SlotKind
 from cefmp4.reachability import tell_of_outages
 from cefmp4.storage.owner import is_dead, owner_id
 from cefmp4.web.health import Health
@@ -43,9 +43,10 @@ async def work(
     slots: Mapping[SlotKind, int],
     stop: asyncio.Event,
     port: int | None = None,
+    on_complete: Callable[[Job], None] = lambda _job: None,
 ) -> None:
     """Takes jobs until `stop`. Metrics and health are on `port`; None: this process has them
-    elsewhere."""
+    elsewhere. `on_complete` is told of every job that is complete here."""
     metrics.disk_folders.update(state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(open_redis(settings))
@@ -74,6 +75,7 @@ async def work(
             owner=owner_id(settings.instance_id or socket.gethostname()),
             is_dead=is_dead,
             drain_s=settings.worker_drain_seconds,
+            on_complete=on_complete,
         )
         if port is not None:
             listener = await stack.enter_async_context(_listener(settings, port, runner))

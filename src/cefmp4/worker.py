@@ -50,6 +50,7 @@ class JobRunner:
         heartbeat_s: float = HEARTBEAT_S,
         reconcile_s: float = RECONCILE_S,
         backoff: Backoff = RETRY_BACKOFF,
+        on_complete: Callable[[Job], None] = lambda _job: None,
     ) -> None:
         self._queue = queue
         self._procedures = procedures
@@ -60,6 +61,7 @@ class JobRunner:
         self._heartbeat_s = heartbeat_s
         self._reconcile_s = reconcile_s
         self._backoff = backoff
+        self._on_complete = on_complete
         self._reconciler = Reconciler(
             queue,
             kinds=list(procedures),
@@ -147,6 +149,8 @@ class JobRunner:
             try:
                 outcome = await attempt.run()
                 log.log(_level_of(outcome), "job ended", kind=job.kind, outcome=outcome)
+                if outcome == "complete":
+                    self._on_complete(job)
             except CefError as error:
                 log.warning("how the attempt ended is not recorded", reason=str(error))
             finally:

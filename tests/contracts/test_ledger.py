@@ -412,3 +412,13 @@ async def test_a_worker_that_falls_silent_counts_no_more(
         return await ledger.workers(HLS) == 0
 
     await until(is_gone)
+
+
+async def test_the_states_of_those_that_are_known(ledger: RedisLedger) -> None:
+    await queued(ledger, "a", "b")
+    job = await begin(ledger)
+    assert await ledger.states(["b-hls", "nobody", job.id]) == {
+        "b-hls": JobState.QUEUED,
+        job.id: JobState.IN_PROGRESS,
+    }
+    assert await ledger.states([]) == {}

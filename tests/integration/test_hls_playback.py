@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,15 +14,15 @@ from tests.hls_media import AAC, H264, PICTURE, Encoded, encode, ffmpeg, recordi
 
 from cefmp4.encode.result import Tier
 from cefmp4.model.rendition import CodecChoice
+from cefmp4.web.page import HLS_JS
 
-_HLS_JS = Path(sys.prefix) / "node_modules/hls.js/dist/hls.min.js"
 _CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg"),
     pytest.mark.skipif(not _CHROMIUM, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.skipif(not _HLS_JS.exists(), reason="needs hls.js: scripts/hls_tools"),
+    pytest.mark.skipif(not HLS_JS.exists(), reason="needs hls.js: scripts/player"),
 ]
 
 _PAGE = """<!doctype html><video id=v muted width=320></video><script src=/hls.js></script><script>
@@ -60,7 +59,7 @@ async def site(encoded: Encoded, seek_s: float) -> AsyncIterator[tuple[str, asyn
         return web.Response(text=_PAGE.replace("SEEK", str(seek_s)), content_type="text/html")
 
     async def script(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(_HLS_JS)
+        return web.FileResponse(HLS_JS)
 
     async def stored(request: web.Request) -> web.Response:
         key = request.path.removeprefix("/")

@@ -11,6 +11,7 @@ from rich.text import Text
 from cefmp4.clients import input_of_object
 from cefmp4.commands.board import redis_address
 from cefmp4.commands.display import job_state_text, plain, progress_text, show, time_text
+from cefmp4.commands.watching import watch_url_of
 from cefmp4.config import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
@@ -72,7 +73,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.action == "ls":
             await _list(ledger, args)
         elif args.action == "show":
-            await _show(ledger, args)
+            await _show(ledger, args, settings)
         else:
             before = await ledger.cancel(args.id)
             done = "is cancelled" if before is JobState.QUEUED else "is told to stop"
@@ -107,9 +108,9 @@ def _table_of(jobs: list[Job]) -> Table:
     return table
 
 
-async def _show(ledger: RedisLedger, args: argparse.Namespace) -> None:
+async def _show(ledger: RedisLedger, args: argparse.Namespace, settings: Settings) -> None:
     job = await ledger.get(args.id)
-    facts = job.to_fields()
+    facts = job.to_fields() | {"watch_url": watch_url_of(settings, job)}
     if args.json:
         print(json.dumps(facts | {"fences": job.fences, "params": job.spec.params}))
         return

@@ -12,8 +12,11 @@ from rich.text import Text
 from cefmp4.commands.board import Board, redis_address
 from cefmp4.commands.display import plain, show, size_text, state_text, time_text
 from cefmp4.commands.orphans import list_orphans
+from cefmp4.commands.watching import watch_url_of
 from cefmp4.config import Settings
+from cefmp4.jobs.ledger import open_ledger
 from cefmp4.log import printable
+from cefmp4.model.job import JobKind, job_id_of
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, most_telling
@@ -55,7 +58,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.action == "ls":
             await _list(checkpoints, args)
         elif args.action == "show":
-            await _show(checkpoints, args)
+            await _show(checkpoints, args, settings)
         else:
             await _change(checkpoints, args)
     return 0
@@ -89,19 +92,27 @@ def _table_of(views: list[StreamView]) -> Table:
     return table
 
 
-async def _show(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
+async def _show(checkpoints: CheckpointStore, args: argparse.Namespace, settings: Settings) -> None:
     stream = await find_stream(checkpoints, args.id)
     parts = await checkpoints.load_parts(stream.id)
     owner = await checkpoints.holder(stream.id)
     held_by = host_of(owner) if owner else None
+    watch_url = await _watch_url(settings, stream)
     if args.json:
-        known = asdict(stream) | {"held_by": held_by}
+        known = asdict(stream) | {"held_by": held_by, "watch_url": watch_url}
         print(json.dumps(known | {"parts": [asdict(part) for part in parts.values()]}))
         return
-    for name, value in _facts(stream, held_by).items():
+    facts = _facts(stream, held_by) | {"watch_url": watch_url or "-"}
+    for name, value in facts.items():
         print(f"{name:14} {printable(value)}")
     for part in parts.values():
         print(_line_of(part))
+
+
+async def _watch_url(settings: Settings, stream: Stream) -> str | None:
+    lease_s = settings.lease_seconds
+    async with open_ledger(redis_address(settings), lease_seconds=lease_s) as ledger:
+        return watch_url_of(settings, await ledger.find(job_id_of(stream.id, JobKind.HLS)))
 
 
 def _facts(stream: Stream, held_by: str | None) -> dict[str, str]:

@@ -3,14 +3,20 @@
 import argparse
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePath
 
 import structlog
 
 from cefmp4.app import ingest, until_signal
 from cefmp4.app_worker import slots_of, work
+from cefmp4.commands.watching import watch_url_of
 from cefmp4.config import AppEnv, Settings
 from cefmp4.embedded.supervisor import EmbeddedServers
-from cefmp4.model.job import JobKind
+from cefmp4.log import printable
+from cefmp4.model.job import Job, JobKind, JobState
+from cefmp4.web.address import page_url
 
 log = structlog.get_logger()
 Service = Coroutine[None, None, None]
@@ -46,7 +52,11 @@ def _services(settings: Settings, stop: asyncio.Event) -> dict[str, Service]:
     services: dict[str, Service] = {"ingest": ingest(settings, stop=stop)}
     if settings.handover_jobs:
         services["worker"] = work(
-            settings, kinds=(JobKind.HLS,), slots=slots_of(settings), stop=stop
+            settings,
+            kinds=(JobKind.HLS,),
+            slots=slots_of(settings),
+            stop=stop,
+            on_complete=partial(_tell_where, settings),
         )
     return services
 
@@ -67,6 +77,16 @@ async def _run_together(services: dict[str, Service], stop: asyncio.Event) -> No
             raise error
 
 
+def _tell_where(settings: Settings, job: Job) -> None:
+    """Of each recording that can be watched from now on."""
+    if url := watch_url_of(settings, replace(job, state=JobState.COMPLETE)):
+        name = PurePath(job.spec.input.path or job.spec.input.key).name
+        if settings.app_env is AppEnv.PRODUCTION:
+            log.info("a recording can be watched", url=url, file_path=name)
+        else:
+            print(f"  watch      {url}  {printable(name)}", flush=True)
+
+
 def _announce(settings: Settings) -> None:
     """For people who start it in a terminal: where things go, and where to look."""
     if settings.app_env is AppEnv.PRODUCTION:
@@ -74,12 +94,13 @@ def _announce(settings: Settings) -> None:
             "everything on this machine",
             watching=str(settings.watch_dir.resolve()),
             storing=f"s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}",
-            page=f"http://{settings.http_host}:{settings.prom_port}/",
+            page=page_url(settings.http_host, settings.prom_port),
         )
         return
     print(f"  watching   {settings.watch_dir.resolve()}")
     print(f"  storing    s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}")
-    print(f"  page       http://{settings.http_host}:{settings.prom_port}/")
+    if settings.prom_port:
+        print(f"  page       {page_url(settings.http_host, settings.prom_port)}")
     print(
         "  Drop a recording into the folder. Ctrl-C stops everything; start again to go on.",
         flush=True,  # also where it is no terminal: a log must not wait for the end

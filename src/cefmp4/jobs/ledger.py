@@ -12,7 +12,7 @@ cefmp4:job:workers:<kind>  sorted set of the workers, by when they count as gone
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -178,6 +178,15 @@ class RedisLedger:
         if job is None:
             raise UnknownJobError(f"there is no job {job_id!a}")
         return job
+
+    async def states(self, job_ids: Sequence[str]) -> dict[str, JobState]:
+        """Of those that are known."""
+        answer = await self._link.run(scripts.STATES, words=list(job_ids)) if job_ids else []
+        return {
+            job_id: JobState(to_text(state))
+            for job_id, state in zip(job_ids, answer, strict=True)
+            if state
+        }
 
     async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
         """The latest changes first, in the order of `states`."""

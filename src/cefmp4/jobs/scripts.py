@@ -224,6 +224,16 @@ return {state, queue(id, 0)}
 """
 )
 
+# ARGV: ids. Answers their states, '' for those that are not known.
+STATES = Script(
+    _SHARED
+    + """
+local answer = {}
+for place, id in ipairs(ARGV) do answer[place] = get(id, 'state') or '' end
+return answer
+"""
+)
+
 # Answers id, fence and owner of each running job, and whether its lease is over.
 RUNNING = Script(
     _SHARED

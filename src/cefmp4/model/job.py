@@ -154,7 +154,11 @@ class JobSpec:
     @property
     def id(self) -> str:
         """Derived, so that submitting the same again is harmless."""
-        return f"{self.subject}-{self.kind}"
+        return job_id_of(self.subject, self.kind)
+
+
+def job_id_of(subject: str, kind: JobKind) -> str:
+    return f"{subject}-{kind}"
 
 
 def subject_of(source: JobInput) -> str:

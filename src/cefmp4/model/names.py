@@ -40,6 +40,7 @@ META_PART_SIZING = "cefmp4-part-sizing"
 _STREAM_ID = re.compile(r"\d{8}T\d{6}Z-(?:([0-9a-f]{4})(?=[0-9a-f]{8}(?![0-9a-f])))?[0-9a-f]{8}")
 _OWN_OUTPUT = re.compile(f"({HLS_ROOT}|{ANALYSIS_ROOT})/{_STREAM_ID.pattern}/")
 _PROBE_KEY = re.compile(rf"{re.escape(PROBE_ROOT)}/[0-9a-f]{{16}}(-parts)?$")
+_SUBJECT = re.compile(rf"(?:{_STREAM_ID.pattern})|[wx][0-9a-f]{{20}}", re.ASCII)
 
 _MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -57,6 +58,7 @@ _MEDIA_TYPES = {
     ".3gp": "video/3gpp",  # the standard table says audio, and so do many systems
     ".3g2": "video/3gpp2",
     ".mxf": "application/mxf",
+    ".vtt": "text/vtt",
     ".flac": "audio/flac",
     ".wav": "audio/wav",
 }
@@ -101,6 +103,12 @@ def folder_tag_in(key: str) -> str:
     """Empty where the key has no stream id, or one of an older version."""
     found = _STREAM_ID.search(key)
     return (found[1] or "") if found else ""
+
+
+def is_subject(text: str) -> bool:
+    """Whether it can be the id of a stream, or of what a job was made of otherwise: the names under
+    which outputs lie."""
+    return _SUBJECT.fullmatch(text) is not None
 
 
 def is_temporary(name: str) -> bool:

@@ -8,6 +8,8 @@ from typing import Self
 from aiohttp import web
 
 from cefmp4.errors import (
+    AccessDeniedError,
+    BucketMissingError,
     CefError,
     RefusedError,
     SettingsError,
@@ -97,6 +99,8 @@ _STATUS_OF: tuple[tuple[type[CefError], int], ...] = (
     (UnknownJobError, 404),
     (RefusedError, 409),
     (TransientError, 503),
+    (AccessDeniedError, 503),  # an operator can heal it
+    (BucketMissingError, 503),
     (CefError, 500),
 )
 
@@ -116,7 +120,8 @@ async def _add_headers_and_explain(
             if name in error.headers:
                 response.headers[name] = error.headers[name]
     if not response.prepared:
-        response.headers.update(SECURITY_HEADERS)
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
     return response
 
 

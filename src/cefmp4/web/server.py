@@ -12,10 +12,10 @@ from cefmp4 import __version__
 from cefmp4.errors import UnknownStreamError
 from cefmp4.model.stream import StreamState
 from cefmp4.model.view import StreamView, most_telling
+from cefmp4.web import page
 from cefmp4.web.feed import ViewFeed
 from cefmp4.web.health import Health
 from cefmp4.web.listener import Listener
-from cefmp4.web.page import serve_page
 from cefmp4.web.probes import Probes, nothing_to_measure
 from cefmp4.web.questions import asked_limit, asked_state
 
@@ -91,7 +91,7 @@ class HttpServer:
 
     def _own_routes(self, feed: ViewFeed) -> list[web.AbstractRouteDef]:
         return [
-            web.get("/", serve_page),
+            *page.routes(),
             *Probes(self._health, self._measure).routes(),
             web.get("/stats", self._stats),
             web.get("/api/streams", self._list_streams),

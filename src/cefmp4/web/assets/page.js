@@ -1,86 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>CefMP4</title>
-<link rel="icon" href="data:,">
-<style>
-:root {
-  --back: #f6f7f9; --card: #fff; --text: #1b1f24; --dim: #626b76; --line: #e1e5ea;
-  --blue: #2563eb; --green: #15803d; --amber: #b45309; --red: #b91c1c;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --back: #101418; --card: #181d23; --text: #e6e9ed; --dim: #96a0ac; --line: #2a313a;
-    --blue: #6ea8fe; --green: #4ade80; --amber: #fbbf24; --red: #f87171;
-  }
-}
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body { margin: 0; background: var(--back); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
-header, main { max-width: 76rem; margin: 0 auto; padding: 1rem; }
-header { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: baseline; }
-h1 { font-size: 1.15rem; margin: 0; }
-#link { color: var(--dim); margin-left: auto; font-size: .85rem; }
-#link::before { content: "●"; color: var(--red); margin-right: .4em; }
-#link.up::before { color: var(--green); }
-#totals { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: 0; }
-#totals div { display: flex; gap: .4em; align-items: baseline; }
-#totals dt { color: var(--dim); font-size: .85rem; }
-#totals dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
-table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; }
-th, td { text-align: right; padding: .55rem .75rem; border-top: 1px solid var(--line); font-variant-numeric: tabular-nums; white-space: nowrap; }
-thead th { border-top: 0; color: var(--dim); font-size: .8rem; font-weight: 500; }
-th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; width: 40%; }
-th:nth-child(2), td:nth-child(2) { text-align: left; }
-.name { unicode-bidi: isolate; }
-.note { color: var(--dim); font-size: .8rem; overflow-wrap: anywhere; white-space: normal; }
-.state { font-size: .8rem; font-weight: 600; color: var(--dim); }
-.uploading, .discovered, .queued { color: var(--blue); }
-.finalizing, .stale, .in_progress { color: var(--amber); }
-.stored, .described, .handed_over, .complete { color: var(--green); }
-.failed { color: var(--red); }
-progress { width: 7rem; height: .5rem; accent-color: var(--blue); vertical-align: middle; }
-h2 { font-size: .95rem; margin: 1.5rem 0 .5rem; }
-button { font: inherit; font-size: .8rem; color: var(--blue); background: none; border: 1px solid var(--line); border-radius: .3rem; padding: .1rem .6rem; cursor: pointer; }
-#none { color: var(--dim); text-align: center; padding: 3rem 1rem; }
-@media (max-width: 46rem) {
-  table, tbody, tr, td { display: block; width: 100%; }
-  thead { display: none; }
-  table { border: 0; background: none; }
-  tr { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; margin-bottom: .6rem; padding: .5rem .75rem; }
-  td, td:first-child { border: 0; padding: .15rem 0; width: 100%; display: flex; justify-content: space-between; gap: 1rem; }
-  td:first-child { display: block; font-weight: 600; }
-  td::before { content: attr(data-label); color: var(--dim); font-size: .8rem; }
-  td:first-child::before { content: none; }
-  .note { font-weight: 400; }
-}
-</style>
-</head>
-<body>
-<header>
-  <h1>CefMP4</h1>
-  <dl id="totals"></dl>
-  <span id="link" role="status">connecting</span>
-</header>
-<main>
-  <table id="streams" hidden>
-    <thead><tr><th>File</th><th>State</th><th>Uploaded</th><th>Size</th><th>Behind</th><th>Speed</th></tr></thead>
-    <tbody></tbody>
-  </table>
-  <p id="none">No streams yet. A file appears here as soon as it is written to the watched folder.</p>
-  <section id="jobs" hidden>
-    <h2>Jobs</h2>
-    <table>
-      <thead><tr><th>Input</th><th>State</th><th>Done</th><th>Speed</th><th>Left</th><th>Tries</th></tr></thead>
-      <tbody></tbody>
-    </table>
-    <p id="more" class="note"></p>
-  </section>
-</main>
-<script>
 "use strict";
 const FINAL = new Set(["described", "handed_over", "failed", "dropped"]);
 const LABELS = ["", "State", "Uploaded", "Size", "Behind", "Speed"];
@@ -88,6 +5,7 @@ const JOB_LABELS = ["", "State", "Done", "Speed", "Left", "Tries"];
 const JOBS_MS = 2000;
 const views = new Map();
 const rows = new Map();
+let playable = new Set();
 const body = document.querySelector("#streams tbody");
 const link = document.getElementById("link");
 
@@ -123,6 +41,13 @@ function makeButton(text, parent, path) {
   button.addEventListener("click", () => act(path));
   return button;
 }
+function makePlay(id, parent) {
+  const link = make("a", "play", parent);
+  link.textContent = "Play";
+  link.href = "/watch/" + encodeURIComponent(id);
+  link.hidden = true;
+  return link;
+}
 function newRow(id) {
   const row = make("tr");
   const cells = makeCells(row, LABELS);
@@ -131,6 +56,7 @@ function newRow(id) {
     state: make("span", "", cells[1]), uploaded: make("span"), bar: make("progress"),
     size: cells[3], behind: cells[4], speed: cells[5],
   };
+  parts.play = makePlay(id, cells[0]);
   parts.retry = makeButton("Retry", cells[0], "/api/streams/" + encodeURIComponent(id) + "/retry");
   const both = make("span", "", cells[2]);
   both.append(parts.bar, " ", parts.uploaded);
@@ -143,6 +69,7 @@ function fill(parts, view) {
   parts.note.textContent = shown(notes.filter(Boolean).join(" · "));
   parts.state.textContent = view.state.replace("_", " ");
   parts.state.className = "state " + view.state;
+  parts.play.hidden = !playable.has(view.id);
   parts.retry.hidden = view.state !== "failed";
   parts.bar.max = Math.max(view.size, 1);
   parts.bar.value = view.size ? view.uploaded : Number(ended);
@@ -222,13 +149,14 @@ function connect() {
 }
 const jobRows = new Map();
 const jobBody = document.querySelector("#jobs tbody");
-function newJobRow(id) {
+function newJobRow(job) {
   const row = make("tr");
   const cells = makeCells(row, JOB_LABELS);
-  const path = "/api/jobs/" + encodeURIComponent(id);
+  const path = "/api/jobs/" + encodeURIComponent(job.id);
   const parts = {
     row, name: make("div", "name", cells[0]), note: make("div", "note", cells[0]),
     state: make("span", "", cells[1]), bar: make("progress"), done: make("span"),
+    play: job.kind === "hls" ? makePlay(job.subject, cells[0]) : null,
     speed: cells[3], left: cells[4], tries: cells[5],
     retry: makeButton("Retry", cells[0], path + "/retry"),
     cancel: makeButton("Cancel", cells[0], path + "/cancel"),
@@ -250,6 +178,7 @@ function fillJob(parts, job) {
   parts.speed.textContent = progress && progress.speed ? progress.speed.toFixed(1) + "x" : "–";
   parts.left.textContent = progress && progress.eta_seconds !== null ? seconds(progress.eta_seconds) : "–";
   parts.tries.textContent = job.attempts + "/" + job.max_attempts;
+  if (parts.play) parts.play.hidden = job.state !== "complete";
   parts.retry.hidden = job.state !== "failed";
   parts.cancel.hidden = job.cancel_requested || !["queued", "in_progress"].includes(job.state);
 }
@@ -259,7 +188,7 @@ function applyJobs(answer) {
     if (!present.has(id)) { parts.row.remove(); jobRows.delete(id); }
   }
   answer.jobs.forEach((job, place) => {
-    if (!jobRows.has(job.id)) jobRows.set(job.id, newJobRow(job.id));
+    if (!jobRows.has(job.id)) jobRows.set(job.id, newJobRow(job));
     const parts = jobRows.get(job.id);
     fillJob(parts, job);
     if (jobBody.children[place] !== parts.row) jobBody.insertBefore(parts.row, jobBody.children[place] || null);
@@ -268,11 +197,19 @@ function applyJobs(answer) {
   const more = answer.total - answer.jobs.length;
   document.getElementById("more").textContent = more > 0 ? "and " + more + " more" : "";
 }
+function applyPlayable(answer) {
+  playable = new Set(answer.ready);
+  for (const [id, parts] of rows) parts.play.hidden = !playable.has(id);
+}
+async function load(path, apply) {
+  const answer = await fetch(path);
+  if (answer.ok) apply(await answer.json());
+}
 async function followJobs() {
   try {
     if (!document.hidden) {
-      const answer = await fetch("/api/jobs?limit=50");
-      if (answer.ok) applyJobs(await answer.json());
+      await load("/api/jobs?limit=50", applyJobs);
+      await load("/api/watch", applyPlayable);
     }
   } catch { /* the line at the top tells of a lost connection */ }
   setTimeout(followJobs, JOBS_MS);
@@ -280,6 +217,3 @@ async function followJobs() {
 summarize();
 connect();
 followJobs();
-</script>
-</body>
-</html>

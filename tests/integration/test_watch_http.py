@@ -1,0 +1,161 @@
+"""Whether a recording can be watched, as the player's page asks: on a real ledger."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from awscrt.checksums import crc64nvme
+from tests.fakes import FakeObjectStore
+from tests.servers import ValkeyServer, redis_server, redis_url
+
+from cefmp4.errors import ServerUnreachableError
+from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.model.job import FailReason, JobInput, JobKind, JobProgress, JobSpec, Lane
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.web.listener import Listener
+from cefmp4.web.watch import Watch
+
+__all__ = ["redis_server", "redis_url"]
+
+pytestmark = pytest.mark.integration
+
+ID = "20260101T000000Z-0badcafe"
+HOSTILE = "<img src=x onerror=alert(1)>\n\udcff.mp4"
+
+
+@dataclass
+class Site:
+    ledger: RedisLedger
+    store: FakeObjectStore = field(default_factory=FakeObjectStore)
+    views: list[StreamView] = field(default_factory=list)
+    forgotten: list[StreamView] = field(default_factory=list)
+
+    async def find(self, stream_id: str) -> StreamView | None:
+        return next((view for view in self.forgotten if view.id == stream_id), None)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[aiohttp.ClientSession]:
+        watch = Watch(self.store, self.ledger, views=lambda: self.views, find=self.find)
+        async with (
+            Listener("127.0.0.1", 0, watch.routes()) as listener,
+            aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session,
+        ):
+            yield session
+
+    async def told(self, stream_id: str = ID) -> tuple[int, Any]:
+        async with self.serving() as session, session.get(f"/api/watch/{stream_id}") as response:
+            return response.status, await response.json()
+
+    async def submit(self, stream_id: str = ID) -> None:
+        await self.ledger.submit(
+            JobSpec(subject=stream_id, kind=JobKind.HLS, input=JobInput(bucket="b", key="a.mp4"))
+        )
+
+    async def put(self, key: str, data: bytes = b"#EXTM3U") -> None:
+        await self.store.put_object(
+            key, data, content_type="x/y", metadata={}, crc64=crc64nvme(data)
+        )
+
+
+@pytest_asyncio.fixture
+async def site(redis_url: str) -> AsyncIterator[Site]:
+    async with open_ledger(redis_url, lease_seconds=5) as ledger:
+        yield Site(ledger)
+
+
+def view(state: StreamState = StreamState.HANDED_OVER, stream_id: str = ID) -> StreamView:
+    return view_of_record(
+        Stream(id=stream_id, relpath=HOSTILE, state=state, part_base=1, key="streams/a.mp4")
+    )
+
+
+async def test_from_the_upload_to_the_screen(site: Site) -> None:
+    site.views = [view(StreamState.UPLOADING)]
+    status, told = await site.told()
+    assert (status, told["state"], told["name"]) == (200, "waiting", HOSTILE)
+    assert (told["master"], told["recording"]) == (None, None)
+    site.views = [view()]
+    await site.submit()
+    assert (await site.told())[1]["message"] == "The HLS waits for a worker."
+    job = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
+    assert job is not None
+    await site.ledger.heartbeat(job.id, job.fence, JobProgress(percent=43.0))
+    _, told = await site.told()
+    assert (told["state"], told["percent"]) == ("waiting", 43.0)
+    assert told["message"] == "The HLS is being made: 43 %."
+    assert told["recording"] == f"/media/{ID}/file"
+    poster = f"hls/{ID}/images.a1/poster.jpg"
+    await site.ledger.accept(job.id, job.fence, {"poster_key": poster})
+    await site.put(f"hls/{ID}/master.m3u8")
+    await site.ledger.commit(job.id, job.fence)
+    _, told = await site.told()
+    assert (told["state"], told["message"]) == ("ready", "")
+    assert told["master"] == f"/media/{ID}/master.m3u8"
+    assert told["poster"] == f"/media/{ID}/images.a1/poster.jpg"
+
+
+async def test_a_recording_that_cannot_be_played_says_why(site: Site) -> None:
+    site.forgotten = [replace(view(StreamState.DESCRIBED), playable=False)]
+    document = json.dumps({"playable_reason": "it is encrypted"}).encode()
+    await site.put("streams/a.mp4.metadata.json", document)
+    _, told = await site.told()
+    assert told["state"] == "never"
+    assert told["message"] == "This recording cannot be played: it is encrypted."
+    await site.put("streams/a.mp4.metadata.json", b"no document")
+    assert (await site.told())[1]["state"] == "never"
+
+
+async def test_an_error_that_names_a_signed_address_does_not_show_it(site: Site) -> None:
+    await site.submit()
+    job = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
+    assert job is not None
+    error = "http://s3/a?X-Amz-Signature=0123456789abcdef is refused"
+    await site.ledger.fail(job.id, job.fence, FailReason.ERROR, error)
+    _, told = await site.told()
+    assert told["state"] == "never"
+    assert "0123456789abcdef" not in told["message"]
+
+
+@pytest.mark.parametrize("stream_id", ["20260101T000000Z-00000000", "s1", "%2e%2e", "a%0ab"])
+async def test_what_nobody_knows(site: Site, stream_id: str) -> None:
+    assert (await site.told(stream_id))[0] == 404
+
+
+async def test_a_store_that_is_away(site: Site) -> None:
+    site.views = [view()]
+    site.store.fail("head", ServerUnreachableError("S3 does not answer"))
+    assert await site.told() == (503, {"error": "S3 does not answer"})
+
+
+async def test_what_is_published_is_watched_while_redis_is_away(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path / "redis")  # that never ran
+    async with open_ledger(server.url, lease_seconds=5) as ledger:
+        site = Site(ledger, views=[view()])
+        assert (await site.told())[0] == 503
+        await site.put(f"hls/{ID}/master.m3u8")
+        status, told = await site.told()
+        assert (status, told["state"], told["name"]) == (200, "ready", ID)
+
+
+async def test_the_list_names_what_can_be_watched(site: Site) -> None:
+    ids = [f"20260101T000000Z-0000000{number}" for number in range(4)]
+    site.views = [view(stream_id=stream_id) for stream_id in ids[:3]]
+    site.views.append(view(StreamState.UPLOADING, ids[3]))
+    for stream_id in ids[:2]:
+        await site.submit(stream_id)
+    done = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
+    assert done is not None
+    await site.ledger.accept(done.id, done.fence, {})
+    await site.ledger.commit(done.id, done.fence)
+    async with site.serving() as session, session.get("/api/watch") as response:
+        assert await response.json() == {"ready": [done.spec.subject]}
+    site.views = []
+    async with site.serving() as session, session.get("/api/watch") as response:
+        assert await response.json() == {"ready": []}
