@@ -16,6 +16,7 @@ PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 NEEDS_CHROMIUM = pytest.mark.skipif(not PROGRAM, reason="needs Chromium: apt-get install chromium")
 PATIENCE_S = 60.0
 _POLL_S = 0.1
+_KEY_CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 _OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -70,29 +71,37 @@ class Page:
         await self.call("Page.navigate", url=url)
 
     async def value(self, expression: str) -> Any:
-        told = await self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        told = await self._evaluated(expression)
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
+    async def _evaluated(self, expression: str) -> dict[str, Any]:
+        return await self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+
     async def until(self, expression: str, timeout_s: float = PATIENCE_S) -> Any:
-        """Waits until the expression is true, and returns its value."""
+        """Waits until the expression is true, and returns its value. What a page that is still
+        being loaded does not know is not true yet."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while not (found := await self.value(expression)):
+        while True:
+            told = await self._evaluated(expression)
+            if "exceptionDetails" not in told and (found := told["result"].get("value")):
+                return found
             now = asyncio.get_running_loop().time()
             assert now < deadline, f"never: {expression}\n{await self.text()}\n{self.complaints}"
             await asyncio.sleep(_POLL_S)
-        return found
 
     async def text(self) -> str:
         return str(await self.value("document.body.innerText"))
 
     async def press(self, key: str) -> None:
         """A key with a name such as ArrowLeft, or one character."""
+        code = _KEY_CODES.get(key) or ord(key.upper())
         text = {"text": key} if len(key) == 1 else {}
-        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
-        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        known: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": code}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", **known, **text)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **known)
 
     async def look_like(self, *, width: int, height: int, is_dark: bool) -> None:
         await self.call(

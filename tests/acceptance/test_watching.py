@@ -76,18 +76,21 @@ async def watch(page: Page, home: str, url: str) -> None:
     await page.until("location.pathname.startsWith('/watch/')")
     await page.until("video.readyState >= 2 && document.title.startsWith('clip.mp4')")
     assert await page.value("document.activeElement === video")
-    await page.press(" ")
+    await page.press(" ")  # the browser's own: the player has the focus
     await page.until("video.currentTime > 0.3 && !video.paused")
     await page.press("k")
     await page.until("video.paused")
+    await page.press("ArrowDown")
+    assert await page.value("video.volume") == pytest.approx(0.9)
     before = await page.value("video.currentTime")
     await page.press("ArrowRight")
     await page.until(f"video.currentTime > {before} + 1")
+    await page.value("video.blur()")
     await page.press("ArrowLeft")
     await page.until("video.currentTime < 1")
     await page.press("m")
     assert await page.value("video.muted")
-    await page.press(" ")
+    await page.press(" ")  # ours: the player has lost the focus
     await page.until("video.ended")
     assert await page.value("video.duration") == pytest.approx(SECONDS, abs=0.2)
     assert await page.value("video.getVideoPlaybackQuality().totalVideoFrames") > 60

@@ -62,12 +62,15 @@ function newRow(id) {
   both.append(parts.bar, " ", parts.uploaded);
   return parts;
 }
+function stateOf(view) {
+  return playable.has(view.id) ? "can be watched" : view.state.replace("_", " ");
+}
 function fill(parts, view) {
   const ended = FINAL.has(view.state);
   parts.name.textContent = shown(view.relpath);
   const notes = [view.reason, view.playable === false ? "not playable" : "", view.host];
   parts.note.textContent = shown(notes.filter(Boolean).join(" · "));
-  parts.state.textContent = view.state.replace("_", " ");
+  parts.state.textContent = stateOf(view);
   parts.state.className = "state " + view.state;
   parts.play.hidden = !playable.has(view.id);
   parts.retry.hidden = view.state !== "failed";
@@ -199,7 +202,7 @@ function applyJobs(answer) {
 }
 function applyPlayable(answer) {
   playable = new Set(answer.ready);
-  for (const [id, parts] of rows) parts.play.hidden = !playable.has(id);
+  for (const [id, parts] of rows) fill(parts, views.get(id));
 }
 async function load(path, apply) {
   const answer = await fetch(path);

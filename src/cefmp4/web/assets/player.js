@@ -1,7 +1,11 @@
 "use strict";
 const ASK_MS = 2000;
 const STEP_S = 5;
-const FRAME_KEYS = { " ": toggle, k: toggle, m: mute, f: fill, ArrowLeft: () => seek(-STEP_S), ArrowRight: () => seek(STEP_S), ArrowUp: () => louder(0.1), ArrowDown: () => louder(-0.1) };
+const KEYS = {
+  " ": toggle, k: toggle, m: mute, f: fill,
+  ArrowLeft: () => seek(-STEP_S), ArrowRight: () => seek(STEP_S),
+  ArrowUp: () => louder(0.1), ArrowDown: () => louder(-0.1),
+};
 const id = decodeURIComponent(location.pathname.split("/").pop());
 const part = name => document.getElementById(name);
 const video = part("video");
@@ -42,7 +46,7 @@ async function ask() {
       if (told.state === "ready") play(told);
     } else {
       again = answer.status !== 404;
-      const trouble = again ? "It cannot be watched at this moment: " : "";
+      const trouble = "It cannot be watched" + (again ? " at this moment: " : ": ");
       say(trouble + (told.error || answer.statusText) + (again ? ". Trying again …" : "."));
     }
   } catch {
@@ -88,9 +92,13 @@ video.addEventListener("error", () => {
   if (!window.Hls) say("This browser cannot play this recording (" + (video.error?.message || "no reason given") + ").");
 });
 document.addEventListener("keydown", event => {
-  const act = FRAME_KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act || video.hidden || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("a, button")) return;
-  event.preventDefault(); // the browser's own keys of the player would do it a second time
+  if (video.hidden || event.ctrlKey || event.altKey || event.metaKey) return;
+  // What has the focus, which may be a button of the browser's own controls, is pressed by it.
+  if (event.key === " " && event.target.closest("video, a, button")) return;
+  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!act) return;
+  event.preventDefault();
   act();
-});
+  event.stopPropagation(); // a browser that has this key, too, would do it again, or undo it
+}, { capture: true });
 ask();
