@@ -148,3 +148,23 @@ def test_temporary_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["r.mp4", "sediment.mp4", "-r.mp4", "tmp.mp4", "party.mp4"])
 def test_names_that_only_look_temporary(name: str) -> None:
     assert not names.is_temporary(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (names.new_stream_id(0), True),
+        ("20260101T000000Z-0badcafe", True),
+        ("20260101T000000Z-12340badcafe", True),
+        ("x" + "0" * 20, True),
+        ("w" + "f" * 20, True),
+        ("20260101T000000Z-0badcafe/", False),
+        ("20260101T000000Z-0badcafe\n", False),
+        ("20260101T000000Z-0badcafe.", False),
+        ("２0260101T000000Z-0badcafe", False),  # noqa: RUF001  # a digit that is none of ours
+        ("..", False),
+        ("", False),
+    ],
+)
+def test_what_outputs_can_lie_under(text: str, is_one: bool) -> None:
+    assert names.is_subject(text) is is_one
