@@ -83,7 +83,9 @@ async def test_from_the_upload_to_the_screen(site: Site) -> None:
     assert (told["master"], told["recording"]) == (None, None)
     site.views = [view()]
     await site.submit()
-    assert (await site.told())[1]["message"] == "The HLS waits for a worker."
+    assert "no worker is running" in (await site.told())[1]["message"]
+    await site.ledger.announce("one", [JobKind.HLS])
+    assert (await site.told())[1]["message"] == "The HLS waits for its turn."
     job = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
     assert job is not None
     await site.ledger.heartbeat(job.id, job.fence, JobProgress(percent=43.0))

@@ -7,8 +7,6 @@ from cefmp4.model.job import FailReason, Job
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView
 
-LONG_WAIT_S = 15.0  # a ticket needs seconds
-
 
 class ShowState(StrEnum):
     READY = "ready"
@@ -24,12 +22,12 @@ class Showing:
 
 
 def showing_of(
-    view: StreamView | None, job: Job | None, *, running: int, why_unplayable: str, now: float
+    view: StreamView | None, job: Job | None, *, workers: int, why_unplayable: str, now: float
 ) -> Showing:
-    """Of a recording whose HLS is not there. One of `view` and `job` is known; `running`: how many
-    jobs are worked on anywhere."""
+    """Of a recording whose HLS is not there. One of `view` and `job` is known; `workers`: how many
+    live that could do the job."""
     if job is not None:
-        return _of_job(job, running, now)
+        return _of_job(job, workers, now)
     assert view is not None
     if view.playable is False:
         return _never(f"This recording cannot be played: {_clause(why_unplayable)}.")
@@ -49,13 +47,13 @@ def showing_of(
     return _waiting("The recording is still being stored; its HLS is made after that.")
 
 
-def _of_job(job: Job, running: int, now: float) -> Showing:
+def _of_job(job: Job, workers: int, now: float) -> Showing:
     if job.is_running:
         if job.progress is None:
             return _waiting("The HLS is being made.")
         return _waiting(f"The HLS is being made: {job.progress.percent:.0f} %.", job)
     if job.is_queued:
-        return _waiting(_why_queued(job, running, now))
+        return _waiting(_why_queued(job, workers, now))
     if job.is_complete:
         return _never("The HLS was made, but it is not in the bucket any more.")
     if job.reason is FailReason.CANCELLED:
@@ -63,20 +61,16 @@ def _of_job(job: Job, running: int, now: float) -> Showing:
     return _never(f"This recording cannot be played: {_clause(job.error)}.")
 
 
-def _why_queued(job: Job, running: int, now: float) -> str:
-    waits_s = now - job.due_at
-    if waits_s < 0 and job.error:
+def _why_queued(job: Job, workers: int, now: float) -> str:
+    if not workers:
         return (
-            f"The HLS is tried again in {-waits_s:.0f} s. The last try ended: {_clause(job.error)}."
+            "The HLS waits for a worker, and no worker is running. "
+            "“cefmp4 worker” starts one; “cefmp4 up” has its own."
         )
-    if running:
-        return f"The HLS waits for its turn: workers are busy with {running} other."
-    if waits_s > LONG_WAIT_S:
-        return (
-            f"No worker has taken the job for {waits_s:.0f} s. "
-            "Is one running? “cefmp4 worker” starts one; “cefmp4 up” has its own."
-        )
-    return "The HLS waits for a worker."
+    if job.due_at > now and job.error:
+        left_s = job.due_at - now
+        return f"The HLS is tried again in {left_s:.0f} s. The last try: {_clause(job.error)}."
+    return "The HLS waits for its turn."
 
 
 def _clause(error: str) -> str:

@@ -81,10 +81,10 @@ class Watch:
             raise
 
     async def _why_not(self, view: StreamView | None, job: Job | None) -> Showing:
-        running = (await self._ledger.counts())[JobState.IN_PROGRESS] if job else 0
+        workers = await self._ledger.workers(JobKind.HLS) if job else 0
         is_unplayable = view is not None and view.playable is False and job is None
         reason = await self._unplayable(view) if view and is_unplayable else ""
-        return showing_of(view, job, running=running, why_unplayable=reason, now=time.time())
+        return showing_of(view, job, workers=workers, why_unplayable=reason, now=time.time())
 
     async def _unplayable(self, view: StreamView) -> str:
         """The document beside the recording says why."""

@@ -7,7 +7,7 @@ import pytest
 from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobProgress, JobSpec, JobState
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import view_of_record
-from cefmp4.web.showing import LONG_WAIT_S, ShowState, showing_of
+from cefmp4.web.showing import ShowState, showing_of
 
 NOW = 1000.0
 VIEW = view_of_record(Stream(id="s1", relpath="a.mp4", state=StreamState.STORED, part_base=1))
@@ -23,10 +23,9 @@ RUNNING = replace(QUEUED, state=JobState.IN_PROGRESS)
 @pytest.mark.parametrize(
     ("job", "state", "message"),
     [
-        (QUEUED, ShowState.WAITING, "The HLS waits for a worker."),
-        (replace(QUEUED, due_at=NOW - LONG_WAIT_S - 1), ShowState.WAITING, "Is one running?"),
+        (QUEUED, ShowState.WAITING, "The HLS waits for its turn."),
         (replace(QUEUED, due_at=NOW + 7, error="busy"), ShowState.WAITING, "again in 7 s."),
-        (replace(QUEUED, due_at=NOW + 7, error="busy"), ShowState.WAITING, "ended: busy."),
+        (replace(QUEUED, due_at=NOW + 7, error="busy"), ShowState.WAITING, "The last try: busy."),
         (RUNNING, ShowState.WAITING, "The HLS is being made."),
         (replace(RUNNING, progress=JobProgress(percent=43.2)), ShowState.WAITING, "made: 43 %."),
         (FAILED, ShowState.NEVER, "This recording cannot be played: no video in it."),
@@ -36,22 +35,22 @@ RUNNING = replace(QUEUED, state=JobState.IN_PROGRESS)
     ],
 )
 def test_a_job(job: Job, state: ShowState, message: str) -> None:
-    found = showing_of(VIEW, job, running=0, why_unplayable="", now=NOW)
+    found = showing_of(VIEW, job, workers=1, why_unplayable="", now=NOW)
     assert found.state is state
     assert message in found.message
     assert found.percent == (job.progress.percent if job.progress else None)
 
 
-def test_while_workers_are_busy_nobody_is_blamed() -> None:
-    waiting = replace(QUEUED, due_at=NOW - 1000)
-    found = showing_of(None, waiting, running=3, why_unplayable="", now=NOW)
-    assert found.message == "The HLS waits for its turn: workers are busy with 3 other."
+def test_nobody_is_there_to_do_it() -> None:
+    found = showing_of(None, QUEUED, workers=0, why_unplayable="", now=NOW)
+    assert found.state is ShowState.WAITING
+    assert "no worker is running" in found.message
 
 
 @pytest.mark.parametrize("stream_state", StreamState)
 def test_a_stream_without_a_job(stream_state: StreamState) -> None:
     view = replace(VIEW, state=stream_state, reason="truncated" if stream_state == "failed" else "")
-    found = showing_of(view, None, running=0, why_unplayable="", now=NOW)
+    found = showing_of(view, None, workers=1, why_unplayable="", now=NOW)
     ends = view.is_ended
     assert found.state is (ShowState.NEVER if ends else ShowState.WAITING)
     assert found.message.endswith(".")
@@ -60,6 +59,6 @@ def test_a_stream_without_a_job(stream_state: StreamState) -> None:
 
 def test_what_no_player_plays() -> None:
     view = replace(VIEW, state=StreamState.DESCRIBED, playable=False)
-    found = showing_of(view, None, running=0, why_unplayable="it is encrypted", now=NOW)
+    found = showing_of(view, None, workers=1, why_unplayable="it is encrypted", now=NOW)
     assert found.state is ShowState.NEVER
     assert found.message == "This recording cannot be played: it is encrypted."
