@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from cefmp4.encode.answers import count, number, ratio, rows, table, text
-from cefmp4.encode.colors import Colors, meant
+from cefmp4.encode.colors import BT709, Colors, is_rgb, meant
 from cefmp4.encode.source import UnusableSourceError
 from cefmp4.model.rendition import Picture, shown_size, snap_frame_rate
 
@@ -60,6 +60,8 @@ class VideoTrack:
 
     @property
     def meant_colors(self) -> Colors:
+        if is_rgb(self.pix_fmt) and not self.picture.hdr:
+            return BT709  # it becomes that
         return meant(
             self.color,
             width=self.width,

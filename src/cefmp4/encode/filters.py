@@ -15,6 +15,7 @@ _TO_SDR = (
     "zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
 )
 _AS_JPEG = "out_color_matrix=bt601"  # whatever the size
+_FROM_RGB = "yuv444p|yuv444p10le|yuv444p12le"
 _FAR_LARGER = 1.5
 _WAVE_SIZE, _WAVE_COLOR = "1280x360", "0x4FA3FF"
 _WAVE_RATE, _WAVE_RATE_OF_SHORT, _LONG_SOUND_S = 1000, 8000, 600.0
@@ -101,7 +102,7 @@ def _looks(source: Input, videos: Sequence[VideoOut]) -> dict[str, list[int]]:
         if rendition := video.rendition:
             to_sdr = "" if rendition.hdr else _sdr(source.hdr)
             look = (
-                f"{_scale(rendition, source)},setsar=1,"
+                f"{_scale(rendition)},setsar=1,"
                 f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}"
             )
             looks.setdefault(look, []).append(position)
@@ -117,26 +118,25 @@ def _head(source: Input, top: Rendition) -> str:
     if source.held_s:
         steps.append(f"tpad=stop_mode=clone:stop_duration={source.held_s:.6f}")
     if source.pixels > _FAR_LARGER * top.width * top.height:
-        steps.append(_scale(top, source))
+        steps.append(_scale(top))
     return ",".join(steps)
 
 
-def _scale(rendition: Rendition, source: Input) -> str:
-    scale = f"scale={rendition.width}:{rendition.height}:flags=bicubic"
-    if not source.is_rgb:
-        return scale
-    matrix = "bt2020" if source.hdr else "bt709"
-    return f"{scale}:out_color_matrix={matrix},setparams=colorspace={source.colors[2]}"
+def _scale(rendition: Rendition) -> str:
+    return f"scale={rendition.width}:{rendition.height}:flags=bicubic"
 
 
 def _meaning(source: Input) -> str:
     """What the container says, or what pictures of that size mean: decoders say nothing, or, that
-    of VP8, always the same. Pictures of red, green and blue have no matrix yet."""
+    of VP8, always the same. Red, green and blue become what is meant here, at once."""
     primaries, transfer, matrix = source.colors
-    told = f"setparams=color_primaries={primaries}:color_trc={transfer}"
-    if source.is_full_range is not None:
-        told += f":range={'pc' if source.is_full_range else 'tv'}"
-    return told if source.is_rgb else f"{told}:colorspace={matrix}"
+    told = f"setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}"
+    if source.is_rgb:
+        to = "bt2020" if source.hdr else "bt709"
+        return f"scale=out_color_matrix={to}:out_range=tv,format={_FROM_RGB},{told}:range=tv"
+    if source.is_full_range is None:
+        return told
+    return f"{told}:range={'pc' if source.is_full_range else 'tv'}"
 
 
 def _sdr(hdr: str | None) -> str:

@@ -100,7 +100,8 @@ class Maker:
         if excess_s > remux.DURATION_TOLERANCE_S:
             raise CopyRefusedError(f"it has {excess_s:.2f} s more than it shows: an edit list")
         tracks, notes = await self._checked(job, examined, fit, pumps, 1)
-        return Made(tier=Tier.COPY, tracks=tracks, errors=ended.complaints.errors, notes=notes)
+        errors = ended.complaints.errors + watch.damaged
+        return Made(tier=Tier.COPY, tracks=tracks, errors=errors, notes=notes)
 
     async def encode(
         self,

@@ -29,6 +29,7 @@ _WANTED = {
 _PIXELS = frozenset({"yuv420p", "yuvj420p"})
 _IDR = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
 _PARAMETERS = {"h264": 7, "hevc": 33}
+_FORBIDDEN, _ZEROS, _ESCAPED_ZEROS = 0x80, b"\0\0\0", b"\0\0\3" * 4
 _SLICES = {"h264": frozenset({1, 5}), "hevc": frozenset(range(32))}
 
 
@@ -103,6 +104,7 @@ class CopyWatch:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
+        self.damaged = 0  # pictures that no decoder can take as they were made
 
     def check(self, fragment: Fragment, init: Init) -> None:
         """An init segment has one set of parameters; players look at no other."""
@@ -112,6 +114,7 @@ class CopyWatch:
         length_s = fragment.duration / header.timescale
         if length_s > MAX_KEY_FRAME_GAP_S:
             raise CopyRefusedError(f"its key frames are {length_s:.1f} s apart")
+        self.damaged += damaged_pictures(fragment, header.nal_length)
         first = fragment.samples[0]
         at = 0
         for sample in fragment.samples:
@@ -124,6 +127,32 @@ class CopyWatch:
         for unit_kind, unit in _units(fragment.first_sample, header.nal_length, self._codec):
             if unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in init.data:
                 raise CopyRefusedError("its size or its parameters change in the middle")
+
+
+def damaged_pictures(fragment: Fragment, nal_length: int) -> int:
+    """What a disk or a network has damaged shows without decoding where it left zeros, which never
+    follow each other within a NAL unit. Raises CopyRefusedError where the units are none: players
+    stop at such a picture, and encoding it conceals it."""
+    damaged = 0
+    for sample in fragment.samples:
+        at, end, is_damaged = sample.offset, sample.offset + sample.size, False
+        while at < end:
+            start = at + nal_length
+            at = start + int.from_bytes(fragment.data[at:start], "big")
+            if at > end or at == start:
+                raise CopyRefusedError("pictures of it are damaged")
+            is_damaged |= bool(fragment.data[start] & _FORBIDDEN)
+            is_damaged |= _has_zeros(fragment.data, start, at)
+        damaged += is_damaged
+    return damaged
+
+
+def _has_zeros(data: bytes, start: int, end: int) -> bool:
+    """Also as a filter that went over the unit escapes them; at its very end they are padding."""
+    if data.find(_ZEROS, start, end) >= 0:
+        return True
+    at = data.find(_ESCAPED_ZEROS, start, end)
+    return at >= 0 and bool(data[at:end].strip(b"\0\3"))
 
 
 def first_slice(sample: memoryview, nal_length: int, codec: Codec) -> int | None:
