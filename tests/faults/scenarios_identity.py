@@ -15,6 +15,7 @@ SIZE, DATE = 12 * MIB, 1_700_000_000
 GONE_S = 30.0
 SETTLE_S = 3.0
 PIECES = 6
+RATE, IN_FLIGHT_BYTES = 12 * MIB, 15 * MIB
 
 
 async def copy_on_to_card(world: World, relpath: str, inode: int | None = None) -> int:
@@ -138,3 +139,19 @@ async def clock_was_set_before_the_start(world: World) -> None:
         tasks.create_task(write_in_pieces(world, "r.mp4", clock, ahead))
         await asyncio.sleep(SETTLE_S / 2)
         await world.ingest(command=clock.command)
+
+
+@scenario("identity", short=True)
+async def renamed_emptied_and_killed_in_mid_upload(world: World) -> None:
+    """Nothing remembers the upload, and its key has the former name: only its bytes tell it."""
+    size = 40 * MIB
+    world.most_part_bytes = size + IN_FLIGHT_BYTES
+    first = await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.write("a.mp4", size, rate=RATE))
+        await world.s3.seen("UploadPart", 3)
+        await first.kill()
+        os.rename(world.watched / "a.mp4", world.watched / "b.mp4")
+        await world.valkey.flush()
+    world.wanted["b.mp4"] = world.wanted.pop("a.mp4")
+    await world.ingest()

@@ -9,13 +9,14 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, SourceError
+from cefmp4.ingest.holdings import Holdings
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.source import SourceFile
-from cefmp4.ingest.survey import Found, Holdings, Survey
+from cefmp4.ingest.survey import Found, Survey
 from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
 from cefmp4.model.part import Part, PartSizing, plan_for

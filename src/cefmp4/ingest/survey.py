@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,56 +11,20 @@ from pathlib import PurePosixPath
 
 import structlog
 
+from cefmp4.ingest.holdings import Holdings, infer_plan
 from cefmp4.ingest.recovery import expected_etag
 from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
+from cefmp4.ingest.upload_search import UploadSearch
 from cefmp4.metadata.document import DocumentFacts, parse_document, path_text
 from cefmp4.model import names
 from cefmp4.model.folder import NAMELESS, WatchedFolder
-from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
+from cefmp4.model.object import OpenUpload, StoredObject
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartRange, PartSizing
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports import ObjectStore
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
-
-MAX_CANDIDATES = 32  # objects of the same size that are compared with one file
-
-
-@dataclass(slots=True)
-class Holdings:
-    """What lies under our prefix."""
-
-    objects: dict[int, list[StoredObject]] = field(default_factory=lambda: defaultdict(list))
-    uploads: list[OpenUpload] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-    _taken: dict[str, str] = field(default_factory=dict)  # object key -> path of its file
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.objects and not self.uploads
-
-    def leave_to(self, streams: Sequence[Stream]) -> None:
-        """What has a record is nobody else's: a survey that a crash cut off begins again beside
-        the records that it had written."""
-        claimed = {stream.key: stream.relpath for stream in streams if stream.key}
-        self.uploads = [upload for upload in self.uploads if upload.key not in claimed]
-        self._taken |= claimed
-
-    def objects_like(self, filename: str, size: int) -> list[StoredObject]:
-        """Those of the same size, best guess first."""
-        same_size = sorted(
-            self.objects.get(size, ()),
-            key=lambda stored: (not names.bears_name(stored.key, filename), -stored.modified_at),
-        )
-        return same_size[:MAX_CANDIDATES]
-
-    def take_object(self, stored: StoredObject, relpath: str) -> bool:
-        """Whether the object is this file's: files of the same bytes have one each."""
-        return self._taken.setdefault(stored.key, relpath) == relpath
-
-    def uploads_like(self, filename: str) -> list[OpenUpload]:
-        return [upload for upload in self.uploads if names.bears_name(upload.key, filename)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +52,7 @@ class Survey:
         self._prefix = prefix
         self._hashing = hashing
         self._plan = plan
+        self._uploads = UploadSearch(store=store, hashing=hashing, plan=plan)
         self._folder = folder
 
     async def take(self) -> Holdings:
@@ -220,39 +184,8 @@ class Survey:
     async def take_upload(
         self, holdings: Holdings, source: SourceFile
     ) -> tuple[OpenUpload, PartPlan] | None:
-        """Finds one and takes it out of the holdings. Files of one name are looked up side by side:
-        another may have taken it while we compared."""
-        while True:
-            found = await self.find_upload(holdings, source)
-            if found is None:
-                return None
-            if found[0] in holdings.uploads:
-                holdings.uploads.remove(found[0])
-                return found
-
-    async def find_upload(
-        self, holdings: Holdings, source: SourceFile
-    ) -> tuple[OpenUpload, PartPlan] | None:
-        """An open upload whose parts hold this file's bytes."""
-        filename = PurePosixPath(source.relpath).name
-        empty: tuple[OpenUpload, PartPlan] | None = None
-        for upload in holdings.uploads_like(filename):
-            listed = await patiently(
-                lambda upload=upload: self._store.list_parts(upload.key, upload.upload_id),  # type: ignore[misc]
-                what="part listing",
-            )
-            if not listed:
-                if names.stream_id_in(upload.key):  # else it may be of somebody else
-                    empty = (upload, self._plan)
-                continue
-            plan = infer_plan(listed, self._plan)
-            if plan is None:
-                continue
-            for part in {listed[0], listed[len(listed) // 2], listed[-1]}:  # a writer patches one
-                start = plan.range_of(part.number).start
-                if await self._md5(source, start, start + part.size) == part.etag:
-                    return upload, plan
-        return empty
+        """An open upload whose parts hold this file's bytes, taken out of the holdings."""
+        return await self._uploads.take(holdings, source)
 
     async def _md5(self, source: SourceFile, start: int, end: int) -> str:
         digest = hashlib.md5(usedforsecurity=False)
@@ -281,23 +214,6 @@ def _is_of_another_file(facts: DocumentFacts, source: SourceFile) -> bool:
         return os.lstat(f"{source.root}/{facts.path}").st_size == facts.size
     except (OSError, ValueError):
         return False
-
-
-def infer_plan(found: Sequence[ListedPart | Part], today: PartPlan) -> PartPlan | None:
-    """The plan by which these parts were cut: that of today, or one with another first size. None
-    for an empty file, too, which has no parts."""
-    ordered = sorted(found, key=lambda part: part.number)
-    candidates = [today]
-    first = ordered[0].size if ordered else 0
-    if MIN_PART_BYTES <= first <= MAX_PART_BYTES:
-        other = PartSizing.EQUAL if today.sizing is PartSizing.GROW else PartSizing.GROW
-        candidates += [PartPlan(first, today.sizing), PartPlan(first, other)]
-    for plan in candidates if ordered else ():
-        full = all(plan.range_of(part.number).size == part.size for part in ordered[:-1])
-        last = ordered[-1]
-        if full and last.size <= plan.range_of(last.number).size:
-            return plan
-    return None
 
 
 def _plan_in(metadata: dict[str, str]) -> PartPlan | None:

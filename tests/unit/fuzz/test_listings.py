@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tests.fake_checkpoints import FakeCheckpointStore
 from tests.fakes import FakeObjectStore
 
+from cefmp4.ingest.holdings import infer_plan
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery, expected_etag
 from cefmp4.ingest.source import SourceFile, crc_of
-from cefmp4.ingest.survey import Survey, infer_plan
+from cefmp4.ingest.survey import Survey
 from cefmp4.model.object import FileRange, ListedPart
 from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, Part, PartPlan, PartSizing
 from cefmp4.model.stream import Stream

@@ -1,5 +1,6 @@
 """What an emptied Redis no longer knows is found again in the store."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 from tests.fakes import FakeObjectStore
 
-from cefmp4.ingest.source import SourceFile, crc_of
+from cefmp4.ingest.source import SourceFile, crc_of, hash_range
 from cefmp4.ingest.survey import Survey
 from cefmp4.metadata.document import build_document, to_json
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
+from cefmp4.model.object import FileRange
 from cefmp4.model.part import MIB, Part, PartPlan, PartSizing
 from cefmp4.model.stream import Stream, StreamState
 
@@ -79,3 +81,40 @@ async def test_parts_of_another_size_than_today_s_are_told_by_the_document(
     assert found
     assert found.stream.state is StreamState.DESCRIBED
     assert found.stream.plan.ranges_for(len(content)) == cuts
+
+
+@pytest.mark.parametrize("key", ["streams/20260101T000000Z-0000000a/old.mp4", "old.mp4"])
+async def test_the_upload_of_a_renamed_file_is_found_by_its_bytes(
+    tmp_path: Path, hashing: ThreadPoolExecutor, key: str
+) -> None:
+    """Among others; not one whose key does not show that it is ours."""
+    part = 5 * MIB
+    data = os.urandom(3 * part)
+    path = tmp_path / "new.mp4"
+    path.write_bytes(data)
+    store = FakeObjectStore()
+    mine = await store.begin_upload(key, content_type="", metadata={})
+    await _send(store, key, mine, path, number=2)
+    other = tmp_path / "other.mp4"
+    other.write_bytes(os.urandom(4 * part))
+    for number in range(3):
+        other_key = f"streams/20260101T00000{number}Z-0000000b/gone.mp4"
+        upload = await store.begin_upload(other_key, content_type="", metadata={})
+        await _send(store, other_key, upload, other, number=number + 1)
+    survey = Survey(store=store, prefix="", hashing=hashing, plan=PartPlan(part))
+    holdings = await survey.take()
+    with SourceFile.open(str(tmp_path), "new.mp4") as source:
+        found = await survey.take_upload(holdings, source)
+        again = await survey.take_upload(holdings, source)
+    assert (found[0].upload_id if found else None) == (mine if "/" in key else None)
+    assert again is None
+
+
+async def _send(
+    store: FakeObjectStore, key: str, upload_id: str, path: Path, *, number: int
+) -> None:
+    cut = PartPlan(5 * MIB).range_of(number)
+    with path.open("rb") as file:
+        body = FileRange(file.fileno(), cut.start, cut.size)
+        crc64 = hash_range(file.fileno(), cut.start, cut.end)
+        await store.put_part(key, upload_id, number, body, crc64=crc64)
