@@ -14,6 +14,7 @@ from cefmp4.model.names import new_stream_id, object_key
 from cefmp4.model.part import MIB, Part
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.storage.checkpoints_records import encode_part, encode_stream
+from cefmp4.watch.folder_marks import leave_mark
 from cefmp4.watch.stamps import stamp_of
 
 FILES, SHORT_FILES = 100_000, 10_000
@@ -54,7 +55,8 @@ async def run(options: Options) -> list[Line]:
 
 
 def _make_files(watch: Path, count: int) -> list[Stream]:
-    now = time.time()
+    watch.mkdir(parents=True, exist_ok=True)
+    now, folder_id = time.time(), leave_mark(str(watch), "bench")
     streams = []
     for number in range(count):
         folder = watch / f"camera-{number // FILES_PER_FOLDER:03}"
@@ -63,7 +65,7 @@ def _make_files(watch: Path, count: int) -> list[Stream]:
         path = folder / f"clip-{number:06}.mp4"
         path.write_bytes(b"stored already")
         relpath = str(path.relative_to(watch))
-        stream_id = new_stream_id(now)
+        stream_id = new_stream_id(now, folder_id)
         key = object_key(
             "streams/{stream_id}/{filename}",
             stream_id=stream_id, relpath=relpath, started_at=now, host="bench",
@@ -71,8 +73,9 @@ def _make_files(watch: Path, count: int) -> list[Stream]:
         stamp = stamp_of(path.stat())
         streams.append(
             Stream(
-                id=stream_id, relpath=relpath, state=StreamState.DESCRIBED, key=key,
-                part_base=10 * MIB, sent_high=stamp.size, size=stamp.size, stamp=stamp,
+                id=stream_id, relpath=relpath, folder=folder_id,
+                state=StreamState.DESCRIBED, key=key, part_base=10 * MIB,
+                sent_high=stamp.size, size=stamp.size, stamp=stamp,
                 crc64=number, sha256=f"{number:064x}", etag=f"{number:032x}", playable=True,
                 started_at=now, closed_at=now, completed_at=now, updated_at=now, host="bench",
             )
@@ -83,12 +86,14 @@ def _make_files(watch: Path, count: int) -> list[Stream]:
 async def _remember(url: str, streams: list[Stream]) -> None:
     """What the service would have written, without the hours that it would take."""
     async with Redis.from_url(url) as redis:
-        await redis.set("cefmp4:epoch", "1")
+        folder = streams[0].folder
+        await redis.set(f"cefmp4:epoch:{folder}", "1")
+        await redis.sadd("cefmp4:folders", folder)
         for start in range(0, len(streams), PAGE):
             page = streams[start : start + PAGE]
             async with redis.pipeline(transaction=False) as pipe:
                 pipe.hset("cefmp4:streams", mapping={s.id: encode_stream(s) for s in page})
-                pipe.hset("cefmp4:paths", mapping={s.relpath: s.id for s in page})
+                pipe.hset(f"cefmp4:paths:{folder}", mapping={s.relpath: s.id for s in page})
                 for s in page:
                     part = Part(
                         number=1, size=s.size, crc64=s.crc64, etag=s.etag, uploaded_at=s.updated_at

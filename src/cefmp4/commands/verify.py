@@ -9,6 +9,7 @@ from pathlib import Path
 from cefmp4.clients import open_redis, open_store
 from cefmp4.config import Settings
 from cefmp4.errors import CefError, SourceError
+from cefmp4.ingest.folder import names_of
 from cefmp4.ingest.source import READ_BYTES, ShortFileError, SourceFile, crc_of, hash_range
 from cefmp4.log import printable
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, PartPlan
@@ -40,7 +41,12 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         open_store(settings, checkpoints, will_write=False) as store,
     ):
         wanted = [_relative(path, root) for path in args.paths]
-        streams = {stream.relpath: stream for stream in await checkpoints.load_streams()}
+        names = await asyncio.to_thread(names_of, root, settings.watch_dir_id)
+        streams = {
+            stream.relpath: stream
+            for name in names
+            for stream in await checkpoints.load_streams(name)
+        }
         paths = wanted or sorted(path for path, stream in streams.items() if stream.is_proven)
         different = 0
         for relpath in paths:

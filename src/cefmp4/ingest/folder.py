@@ -181,6 +181,14 @@ class FolderFinder:
         return await asyncio.to_thread(place_of, self.root) != found.place
 
 
+def names_of(root: str, named: str) -> list[str]:
+    """What this folder may be called in records, the present name last; nothing is written.
+    Blocking."""
+    look, _ = _try_to_look(root)
+    known = ["", look.print, *reversed(look.marks)] if look else [""]
+    return [*known, named] if named else known
+
+
 def _memory_of(fields: dict[str, object]) -> Memory:
     mounts = fields.get("mounts", ())
     if not isinstance(mounts, list | tuple):
