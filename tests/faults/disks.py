@@ -30,10 +30,12 @@ class Disk:
         await _must("umount", "-l", str(self.point))
         self.is_plugged_in = False
 
-    async def bind(self, point: Path) -> None:
+    async def bind(self, point: Path, *, read_only: bool = False) -> None:
         """The same file system at another place, as a container sees it."""
         await asyncio.to_thread(point.mkdir, exist_ok=True)
         await _must("mount", "--bind", str(self.point), str(point))
+        if read_only:
+            await _must("mount", "-o", "remount,bind,ro", str(point))
 
 
 @asynccontextmanager
