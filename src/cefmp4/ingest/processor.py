@@ -34,7 +34,7 @@ from cefmp4.ingest.rules import (
 from cefmp4.ingest.source import Look, SourceFile
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
-from cefmp4.model.part import MAX_OBJECT_BYTES, Part, PartPlan
+from cefmp4.model.part import MAX_OBJECT_BYTES
 from cefmp4.model.stream import FileStamp, StreamState
 from cefmp4.watch.tripwire import Tripwires, TripwireState
 
@@ -224,8 +224,7 @@ class StreamProcessor:
         self._file.saw_close = self._file.saw_close or close_reported
 
     async def _deal_with_less(self, facts: Facts) -> None:
-        record, stream = self.record, self.record.stream
-        if not await is_overwritten(record, self.source, self._former):
+        if not await is_overwritten(self.record, self.source, self._former):
             await self._fail(
                 f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
                 End.TRUNCATED,
@@ -233,17 +232,8 @@ class StreamProcessor:
             return
         log.info("overwritten by a shorter recording", sent=facts.sent_high, on_disk=facts.size)
         metrics.stale_outcomes.labels(StaleOutcome.OVERWRITTEN).inc()
-        await self._drop_beyond(facts.size)
-        stream.sent_high = max(
-            (_end(stream.plan, part) for part in record.parts.values()), default=0
-        )
-        await record.save()
-
-    async def _drop_beyond(self, size: int) -> None:
-        plan, parts = self.record.stream.plan, self.record.parts
-        await self.record.drop_parts(
-            [number for number, part in parts.items() if _end(plan, part) > size]
-        )
+        await self.record.drop_beyond(facts.size)
+        await self.record.forget_sent()
 
     async def _call_stale(self, facts: Facts) -> None:
         outcome = judge_stale(facts, self.record.stored_bytes)
@@ -281,7 +271,7 @@ class StreamProcessor:
     async def _send(self, facts: Facts) -> float:
         stream, record = self.record.stream, self.record
         if facts.size < stream.sent_high:
-            await self._drop_beyond(facts.size)
+            await record.drop_beyond(facts.size)
         if self._habits.waits_for_close(stream.relpath):
             return self._next_look(facts)
         if stream.state in (StreamState.STALE, StreamState.FINALIZING):
@@ -425,7 +415,3 @@ class StreamProcessor:
         self.record.stream.sent_high = 0
         self._next_part_at = 0
         await self.record.save()
-
-
-def _end(plan: PartPlan, part: Part) -> int:
-    return plan.range_of(part.number).start + part.size

@@ -60,15 +60,27 @@ class StreamRecord:
     async def add_part(self, part: Part) -> None:
         """The second half of the commit pair: never torn by a cancel."""
         self.parts[part.number] = part
-        self.stream.sent_high = max(
-            self.stream.sent_high, self.stream.plan.range_of(part.number).start + part.size
-        )
+        self.stream.sent_high = max(self.stream.sent_high, self._end_of(part))
         await _finish(self._write(parts=(part,)))
 
     async def drop_parts(self, numbers: Iterable[int]) -> None:
         gone = [number for number in numbers if self.parts.pop(number, None)]
         if gone:
             await _finish(self._write(drop=gone))
+
+    async def drop_beyond(self, size: int) -> None:
+        """For a file that became shorter."""
+        await self.drop_parts(
+            [number for number, part in self.parts.items() if self._end_of(part) > size]
+        )
+
+    async def forget_sent(self) -> None:
+        """What was sent beyond the parts that are left is no loss."""
+        self.stream.sent_high = max(map(self._end_of, self.parts.values()), default=0)
+        await self.save()
+
+    def _end_of(self, part: Part) -> int:
+        return self.stream.plan.range_of(part.number).start + part.size
 
     async def save(self) -> bool:
         """False: written, but another stream holds the key."""
