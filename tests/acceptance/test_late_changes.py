@@ -88,3 +88,25 @@ async def test_one_that_stopped_is_not_shown_at_work(
         (site.folder / "go").touch()
         assert await site.service.stop() == 0
         assert await site.checkpoints.load_views() == []
+
+
+async def test_a_shorter_recording_that_rsync_writes_over_a_longer_one(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """In place, and cut to its length at the end: a new recording, not one that was cut off."""
+    shorter = tmp_path / "shorter.mp4"
+    await asyncio.to_thread(shorter.write_bytes, os.urandom(3_000_000))
+    async with open_site(s3_server, tmp_path) as site:
+        (site.watched / "r.mp4").write_bytes(os.urandom(30_000_000))
+        await site.service.start()
+        assert await site.described(["r.mp4"], PATIENCE_S) == set()
+        rsync = await asyncio.create_subprocess_exec(
+            *("rsync", "--inplace", "--no-whole-file", "--bwlimit=2000"),
+            *(str(shorter), str(site.watched / "r.mp4")),
+        )
+        assert await rsync.wait() == 0
+        assert await site.described(["r.mp4"], PATIENCE_S) == set()
+        assert (await site.held("r.mp4")).faults(site.watched / "r.mp4") == []
+        assert (await site.service.metrics())["streams_failed_total"] == 0
+        assert site.errors() == []
+        assert await site.service.stop() == 0

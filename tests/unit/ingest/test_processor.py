@@ -12,6 +12,7 @@ import pytest_asyncio
 from tests.fake_checkpoints import FakeCheckpointStore
 from tests.fakes import FakeObjectStore
 
+from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
@@ -260,10 +261,15 @@ async def test_what_is_left_of_a_truncated_file_is_stored_as_a_stream_of_its_own
     assert world.store.data(following.record.stream.key) == left
 
 
-async def test_a_missing_file_fails_and_its_upload_is_aborted(world: World) -> None:
+async def test_a_missing_file_fails_and_its_upload_is_aborted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(metrics, "count_failure", lambda what, *_: counted.append(what))
     processor = await open_growing(world, bytes_of(5 * PART))
     (world.folder / "r.mp4").unlink()
     assert await world.finish(processor) is End.FAILED
+    assert counted == ["missing"]
     assert "missing" in processor.record.stream.reason
     assert world.store.open_uploads == {}
 
