@@ -119,7 +119,9 @@ class IngestService:
         while away < AWAY_LOOKS:
             await asyncio.sleep(FOLDER_INTERVAL_S)
             away = away + 1 if await self.finder.is_away(self.found) else 0
-        log.error("the watched folder is gone, unmounted, or another one", folder=self.finder.root)
+        log.warning(
+            "the watched folder is gone, unmounted, or another one", folder=self.finder.root
+        )
         self.folder_lost.set()
 
     async def _follow_events(self) -> None:

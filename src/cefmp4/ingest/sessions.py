@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
+from cefmp4.errors import SettingsError
 from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.service import IngestService
 from cefmp4.model.view import StreamView
+
+log = structlog.get_logger()
 
 
 class IngestSessions:
@@ -19,10 +24,21 @@ class IngestSessions:
 
     async def run(self, stop: asyncio.Event) -> None:
         while (found := await self._finder.find(stop)) is not None:
+            if not await self._serve(found, stop):
+                return
+
+    async def _serve(self, found: Found, stop: asyncio.Event) -> bool:
+        """Whether it ended because the folder is away, also where that made it fail."""
+        try:
             self.service = self._build(found)
             await self.service.run(stop)
-            if not self.service.folder_lost.is_set():
-                return
+            return self.service.folder_lost.is_set()
+        except (OSError, SettingsError) as error:
+            if not await self._finder.is_away(found):
+                raise
+            log.warning("the watched folder went while it was looked at", reason=str(error))
+            return True
+        finally:
             self.service = None
 
     def views(self) -> list[StreamView]:
