@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.faults import (
     scenarios_files,
+    scenarios_fuse,
     scenarios_identity,
     scenarios_kills,
     scenarios_limits,
@@ -39,6 +40,7 @@ _MODULES = (
     scenarios_identity,
     scenarios_names,
     scenarios_limits,
+    scenarios_fuse,
     scenarios_media,
     scenarios_planted,
 )  # importing them fills the registry

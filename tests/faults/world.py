@@ -46,6 +46,7 @@ class World:
     faults: list[str] = field(default_factory=list)  # what a scenario found wrong itself
     most_part_bytes: int = 0  # more must not be sent; 0 is no limit
     secrets: dict[str, str] = field(default_factory=dict)  # what must not be stored, by SHA-256
+    mount: Path | None = None  # where the services see what is written into `watched`
     closing: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class World:
             "S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3.port}",
             "S3_BUCKET_NAME": self.bucket,
             "REDIS_URL": redis_url,
-            "WATCH_DIR": str(self.watched),
+            "WATCH_DIR": str(self.mount or self.watched),
             "PYTHONPATH": os.getcwd(),
             "APP_ENV": "production",
             "PROM_PORT": str(_quiet_port()),
@@ -229,7 +230,7 @@ class World:
             for gauge in ("active_streams_gauge", "cefmp4_open_multipart_uploads"):
                 if values.get(gauge):
                     verdict.leaks.append(f"{instance.name}: {gauge} is {values[gauge]:g}")
-            verdict.leaks += instance.leaks(self.watched)
+            verdict.leaks += instance.leaks(self.mount or self.watched)
         return verdict
 
     async def close(self) -> None:

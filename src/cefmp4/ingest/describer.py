@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import time
+from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import KeyTakenError
+from cefmp4.errors import KeyTakenError, SourceError
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
@@ -96,11 +97,18 @@ class Describer:
             await patiently(lambda: put(False), what="metadata upload")
 
     async def _is_proven_still(self, source: SourceFile, stream: Stream) -> bool:
-        """A rename or a touch changes the stamp, not the bytes; it is rare enough to read them."""
-        stamp = await asyncio.to_thread(source.stamp)
-        if stream.stamp is not None and stream.stamp.is_unchanged(stamp):
-            return True
-        return await self._identity.holds(source, stream)
+        """A rename or a touch changes the stamp, not the bytes; it is rare enough to read them. A
+        file that cannot be read any more is as good as gone."""
+        try:
+            stamp = (await asyncio.to_thread(source.look)).stamp
+            if source.is_lost:
+                return False
+            if stream.stamp is not None and stream.stamp.is_unchanged(stamp):
+                return True
+            return await self._identity.holds(source, stream)
+        except (SourceError, OSError) as error:
+            log.info("the local file cannot be read", reason=str(error))
+            return False
 
     async def _was_described(self, stream: Stream) -> bool:
         """A document that was made from the local file is better than what can be made now."""
@@ -118,8 +126,9 @@ class Describer:
     async def _sha256(self, stream: Stream, source: SourceFile | None) -> str:
         """Of the proven bytes: from the local file if it still has them, else from the object."""
         digest = hashlib.sha256()
-        if source is not None and await self._identity.holds(source, stream, also=(digest,)):
-            return digest.hexdigest()
+        with suppress(SourceError, OSError):
+            if source is not None and await self._identity.holds(source, stream, also=(digest,)):
+                return digest.hexdigest()
         digest = hashlib.sha256()
         for start in range(0, stream.size, READ_BACK_BYTES):
             end = min(start + READ_BACK_BYTES, stream.size)

@@ -18,6 +18,7 @@ from cefmp4.errors import (
 from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome, Proof
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
+from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.observation import Clocks, Observation
 from cefmp4.ingest.overwritten import is_overwritten
 from cefmp4.ingest.record import StreamRecord
@@ -31,7 +32,7 @@ from cefmp4.ingest.rules import (
     judge_stale,
     next_move,
 )
-from cefmp4.ingest.source import Look, SourceFile
+from cefmp4.ingest.source import DescriptorLostError, Look, SourceFile
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 
 PARTS_PER_TURN = 16  # a stream that is far behind lets the others in after that many
 GONE_GRACE_S = 1.0  # a rename reaches us as two halves
+GONE_GRACE_POLLING_S = 10.0  # there it takes the next look at the whole folder, or two
+LOST_PAUSE_S = 0.2
 TROUBLE_PAUSE_S = 2.0
 MAX_PROOF_FAILURES = 3  # with one upload; then it is abandoned for a new one
 
@@ -87,6 +90,7 @@ class StreamProcessor:
         self._patience = patience
         self._clocks = clocks
         self._former = former
+        self._is_polling = not trusts_ctime
         self._file = Observation(clocks=clocks, trusts_ctime=trusts_ctime)
         self._wake = asyncio.Event()
         self._close_reported = False
@@ -173,6 +177,9 @@ class StreamProcessor:
             await self._start_over()
         except ProofFailedError as error:
             return await self._distrust_store(error)
+        except DescriptorLostError as error:
+            log.info("the open file is lost, looking for it by its name", reason=str(error))
+            return LOST_PAUSE_S
         except (SourceError, OSError) as error:
             return self._wait_for_sight(error)
         except KeyTakenError as error:
@@ -194,7 +201,7 @@ class StreamProcessor:
     async def step(self) -> float:
         """Does the next thing; returns the seconds after which to look again."""
         self._wake.clear()
-        is_news = self._close_reported or self._is_unseen
+        is_news = self._close_reported or self._is_unseen or self.source.is_lost
         if self._file.stamp is None or is_news or self._file.is_gone:
             await self._look()
         facts = self._facts()
@@ -221,7 +228,15 @@ class StreamProcessor:
         except (SourceError, OSError):
             self._close_reported = self._close_reported or close_reported
             raise
+        if self._file.is_replaced and self.source.is_lost:
+            await self._take_up_again()
         self._file.saw_close = self._file.saw_close or close_reported
+
+    async def _take_up_again(self) -> None:
+        """Where inode numbers are not kept, the file may be there still, under another number."""
+        path = self.record.stream.relpath
+        if await asyncio.to_thread(take_up, self.source, self.record, path):
+            self.observe(await asyncio.to_thread(self.source.look))
 
     async def _deal_with_less(self, facts: Facts) -> None:
         if not await is_overwritten(self.record, self.source, self._former):
@@ -355,7 +370,9 @@ class StreamProcessor:
         self.end = End.STORED
 
     async def _leave_if_gone(self) -> float:
-        left = GONE_GRACE_S - self._file.gone_s
+        is_late = self._is_polling and not self._file.is_replaced
+        grace_s = GONE_GRACE_POLLING_S if is_late else GONE_GRACE_S
+        left = grace_s - self._file.gone_s
         if left > 0:
             return left
         if self._file.is_replaced:

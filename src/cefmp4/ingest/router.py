@@ -10,6 +10,7 @@ from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
+from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.processor import End, StreamProcessor
 from cefmp4.ingest.record import StreamRecord
@@ -176,7 +177,10 @@ class StreamRouter:
         renamed = await asyncio.to_thread(_find_renamed, self.processors, work.relpath)
         former = self._work.get(renamed.source.relpath) if renamed is not None else None
         if renamed is not None and former is not None and former.processor is renamed:
+            left = former.relpath
             self._go_on_under(work.relpath, former, renamed)
+            if left not in self._work:
+                self.start(left)  # an event of a new file there may have met the former one
             return
         admitted = await self.intake.admit(work.relpath)
         self._comebacks.pop(work.relpath, None)
@@ -247,6 +251,11 @@ def _find_renamed(processors: list[StreamProcessor], relpath: str) -> StreamProc
     """The active stream whose file has this name now: where events do not tell of renames, a
     growing file shows up as a new one. Blocking."""
     for processor in processors:
-        if processor.source.relpath != relpath and processor.source.is_found_at(relpath):
+        source = processor.source
+        if source.relpath != relpath and (
+            source.is_found_at(relpath) or take_up(source, processor.record, relpath)
+        ):
             return processor
+        if source.relpath != relpath and source.may_be_at(relpath):
+            raise ForeignStreamError  # one name or the other is of the past: ask again
     return None

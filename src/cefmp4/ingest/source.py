@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from cefmp4.model.stream import FileStamp
 from cefmp4.watch.stamps import birth_ns, stamp_of
 
 READ_BYTES = 1024 * 1024  # fits the processor's cache, so that hashing re-reads nothing from memory
+
+# What a descriptor answers when its file was renamed or removed where our kernel does not see it:
+# below a FUSE mount, or on a file server; or when the FUSE process itself ended.
+_LOST = {errno.ENOENT, errno.ESTALE, errno.ENOTCONN}
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -44,16 +49,25 @@ class Home:
     device: int
 
 
+class DescriptorLostError(SourceError):
+    """the open file is of no use any more: it was renamed, removed or replaced from outside"""
+
+
 class SourceFile:
     """Every method blocks on the disk and belongs into a thread, except where a caller knows that
     the file system is local and the call is a plain fstat."""
 
-    def __init__(self, root: str, relpath: str, fd: int, birth_ns: int, home: "Home") -> None:
+    def __init__(
+        self, root: str, relpath: str, fd: int, birth_ns: int, home: Home, facts: os.stat_result
+    ) -> None:
         self.root = root
         self.relpath = relpath
         self.fd = fd
         self.birth_ns = birth_ns
         self.home = home
+        self.is_lost = False  # until a look finds it again
+        self._facts = facts  # the latest that are surely of this file
+        self._changing = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<SourceFile {self.relpath!r} fd={self.fd}>"
@@ -80,12 +94,13 @@ class SourceFile:
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             raise SourceError("it is not a regular file")
-        return cls(root, relpath, fd, birth_ns(fd), home)
+        return cls(root, relpath, fd, birth_ns(fd), home, facts)
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        with self._changing:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
 
     def __enter__(self) -> Self:
         return self
@@ -103,16 +118,20 @@ class SourceFile:
         return f"{self.root}/{self.relpath}"
 
     def stamp(self) -> FileStamp:
-        return stamp_of(os.fstat(self.fd), self.birth_ns)
+        """Raises DescriptorLostError."""
+        return stamp_of(self._ask(), self.birth_ns)
 
     def look(self) -> Look:
-        mine = os.fstat(self.fd)
+        try:
+            mine = self._ask()
+        except DescriptorLostError:
+            return self._look_by_name()
         try:
             named = os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             self._require_home()
             return Look(stamp_of(mine, self.birth_ns), in_place=False)
-        in_place = (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
+        in_place = os.path.samestat(named, mine)
         if not in_place:
             self._require_home()
         return Look(stamp_of(mine, self.birth_ns), in_place, is_replaced=not in_place)
@@ -130,14 +149,66 @@ class SourceFile:
                     raise SourceError("the file system of its folder is not mounted")
                 return
 
+    def _ask(self) -> os.stat_result:
+        """What fstat says. Below a FUSE mount that may be of whatever has the former name by now,
+        while reading gives the bytes of the file that was opened: these must never be mixed."""
+        try:
+            facts = os.fstat(self.fd)
+        except OSError as error:
+            if error.errno not in _LOST:
+                raise
+            self.is_lost = True
+            raise DescriptorLostError from error
+        if not os.path.samestat(facts, self._facts):
+            self.is_lost = True
+            raise DescriptorLostError
+        self._facts = facts
+        return facts
+
+    def _look_by_name(self) -> Look:
+        """Goes on with the file if its name still leads to it."""
+        try:
+            there = SourceFile.open(self.root, self.relpath)
+        except FileNotFoundError:
+            self._require_home()
+            return Look(stamp_of(self._facts, self.birth_ns), in_place=False)
+        with there:
+            is_same = there.is_same_inode(self) and self.take_over(there)
+            if not is_same:
+                self._require_home()
+        return Look(stamp_of(self._facts, self.birth_ns), in_place=is_same, is_replaced=not is_same)
+
+    def is_same_inode(self, other: "SourceFile") -> bool:
+        return os.path.samestat(self._facts, other._facts) and self.birth_ns == other.birth_ns
+
+    def take_over(self, other: "SourceFile") -> bool:
+        """From now on this is the file that `other` has open; for whoever reads it right now, too.
+        False when it was closed meanwhile."""
+        with self._changing:
+            if self.fd < 0:
+                return False
+            os.dup2(other.fd, self.fd, inheritable=False)
+            self._facts, self.birth_ns = other._facts, other.birth_ns
+            self.is_lost = False
+        return True
+
     def is_found_at(self, relpath: str) -> bool:
         """Whether this file left its name and has that one now. While it is open, no other file can
         get its inode."""
         try:
             there = os.lstat(f"{self.root}/{relpath}")
-            return os.path.samestat(there, os.fstat(self.fd)) and not self.look().in_place
+            return os.path.samestat(there, self._ask()) and not self.look().in_place
         except (SourceError, OSError):
             return False
+
+    def may_be_at(self, relpath: str) -> bool:
+        """Whether this very file seems to have that name as well as its own, of which it can have
+        but one: a file system that remembers names for a while (FUSE, NFS) has not noticed yet."""
+        try:
+            there = os.lstat(f"{self.root}/{relpath}")
+        except OSError:
+            return False
+        return there.st_nlink == 1 and os.path.samestat(there, self._facts)
 
     def range(self, start: int, end: int) -> FileRange:
         return FileRange(self.fd, start, end - start)

@@ -11,6 +11,7 @@ from aiohttp import ClientConnectionResetError, Payload
 from aiohttp.abc import AbstractStreamWriter
 from awscrt.checksums import crc64nvme
 
+from cefmp4.errors import SourceError
 from cefmp4.model.object import FileRange
 
 READ_WINDOW = 256 * 1024
@@ -34,7 +35,8 @@ class _Descriptor:
 
 class RangePayload(Payload):
     """Sends a range by sendfile over plain HTTP, else by bounded reads. `is_short` tells that the
-    file ended before the range did, `is_sent` that every byte has left."""
+    file ended before the range did, `is_sent` that every byte has left, `failure` that it was the
+    file that failed and not the connection."""
 
     def __init__(self, body: FileRange, *, stall_timeout_s: float = STALL_TIMEOUT_S) -> None:
         super().__init__(body)
@@ -43,6 +45,7 @@ class RangePayload(Payload):
         self._stall_timeout_s = stall_timeout_s
         self._sent = 0
         self.is_short = False
+        self.failure: SourceError | None = None
 
     @property
     def is_sent(self) -> bool:
@@ -69,6 +72,7 @@ class RangePayload(Payload):
                 await self._send_file(transport)
             await self._send_reads(writer)
         except OSError:
+            self.failure = await asyncio.to_thread(_failure_of, self._range)
             # The reply that explains why the server hung up may have arrived: let it be read first.
             await _let_reply_in()
             raise
@@ -114,6 +118,19 @@ class RangePayload(Payload):
         raise OSError("the file became shorter while it was sent")
 
 
+def _failure_of(body: FileRange) -> SourceError | None:
+    """sendfile does not tell which of its two ends failed."""
+    try:
+        os.pread(body.fd, 1, body.offset)
+    except OSError as error:
+        return _unreadable(error)
+    return None
+
+
+def _unreadable(error: OSError) -> SourceError:
+    return SourceError(f"the file cannot be read: {error.strerror}")
+
+
 async def _let_reply_in() -> None:
     # sendfile pauses reading; one turn of the loop registers the reader again, the next one reads
     await asyncio.sleep(0)
@@ -141,6 +158,7 @@ class RangeFile(io.RawIOBase):
         self._range = body
         self._position = 0
         self.sha256 = sha256
+        self.failure: SourceError | None = None
 
     def readable(self) -> bool:
         return True
@@ -164,7 +182,11 @@ class RangeFile(io.RawIOBase):
         count = min(len(view), max(0, self._range.size - self._position))
         if not count:
             return 0
-        count = os.preadv(self._range.fd, [view[:count]], self._range.offset + self._position)
+        try:
+            count = os.preadv(self._range.fd, [view[:count]], self._range.offset + self._position)
+        except OSError as error:
+            self.failure = _unreadable(error)
+            raise
         self._position += count
         return count
 
@@ -178,7 +200,10 @@ def digest_range(body: FileRange, algorithm: str) -> tuple[bytes, int]:
     done = 0
     while done < body.size:
         view = memoryview(buffer)[: min(READ_WINDOW, body.size - done)]
-        count = os.preadv(body.fd, [view], body.offset + done)
+        try:
+            count = os.preadv(body.fd, [view], body.offset + done)
+        except OSError as error:
+            raise _unreadable(error) from error
         if not count:
             break
         digest.update(view[:count])

@@ -145,6 +145,8 @@ class BodyTransfer:
             ) as reply:
                 text = await _bounded_body(reply)
         except FOREIGN_ERRORS:
+            if payload.failure is not None:
+                raise payload.failure from None
             if payload.is_short:
                 raise ProofFailedError("the file became shorter while it was sent") from None
             raise
@@ -163,6 +165,8 @@ class BodyTransfer:
         try:
             reply = await method(Bucket=self._bucket, Body=content, **params)
         except FOREIGN_ERRORS as error:
+            if isinstance(content, RangeFile) and content.failure is not None:
+                raise content.failure from None
             raise translate(operation, error) from None
         return str(reply.get("ETag", "")).strip('"')
 

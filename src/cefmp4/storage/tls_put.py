@@ -19,7 +19,7 @@ from typing import Self
 from multidict import CIMultiDict
 from yarl import URL
 
-from cefmp4.errors import ProofFailedError
+from cefmp4.errors import ProofFailedError, SourceError
 from cefmp4.model.object import FileRange
 from cefmp4.storage.file_body import READ_WINDOW
 from cefmp4.storage.s3_errors import MAX_ERROR_BODY
@@ -213,7 +213,10 @@ class _Attempt:
             if self._is_stopped:
                 raise ConnectionAbortedError("cancelled")
             window = buffer[: min(READ_WINDOW, self._size - sent)]
-            count = os.preadv(self._fd, [window], self._offset + sent)
+            try:
+                count = os.preadv(self._fd, [window], self._offset + sent)
+            except OSError as error:
+                raise SourceError(f"the file cannot be read: {error.strerror}") from error
             if not count:
                 raise ProofFailedError("the file became shorter while it was sent")
             try:

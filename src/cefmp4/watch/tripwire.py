@@ -167,7 +167,11 @@ class Tripwires:
         """With `holds` an armed lease is kept; the token tells who keeps it."""
         if not self._is_listening:
             return TripwireState.BLIND, None
-        fs_type = fs_type_of_fd(fd)
+        try:
+            fs_type = fs_type_of_fd(fd)
+        except OSError as error:  # renamed or removed below the mount
+            log.debug("no tripwire", fd=fd, reason=str(error))
+            return TripwireState.BLIND, None
         has_hidden = has_hidden_writers(fs_type)
         if is_remote(fs_type) and not has_hidden:
             return TripwireState.BLIND, None  # NFS says "busy" whenever it has no delegation
