@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import structlog
@@ -90,8 +90,8 @@ class Keeper:
         if self._socket is None:
             return
         try:
-            self._socket.send(RELEASE + token)
-        except OSError as error:  # it is gone, or its queue is full because it hangs
+            _send(self._socket, RELEASE + token)
+        except OSError as error:
             self._lose(str(error))
 
     def _start(self) -> None:
@@ -118,7 +118,7 @@ class Keeper:
             raise KeeperAwayError
         token = next(self._tokens).to_bytes(TOKEN_BYTES, "big")
         try:
-            socket.send_fds(self._socket, [what + token], [fd])
+            _send(self._socket, what + token, [fd])
             answer = self._answer_to(token)
         except OSError as error:
             self._lose(str(error))
@@ -173,3 +173,12 @@ class Keeper:
             log.warning("the process that holds leases is lost, another follows", reason=reason)
         self._start_again_at = time.monotonic() + RESTART_PAUSE_S
         self._on_lost()
+
+
+def _send(to: socket.socket, request: bytes, fds: Sequence[int] = ()) -> None:
+    """Many files at once fill the queue; a process that hangs leaves it full."""
+    waiting = select.poll()
+    waiting.register(to, select.POLLOUT)
+    if not waiting.poll(ANSWER_S * 1000):
+        raise TimeoutError("it does not read")
+    socket.send_fds(to, [request], fds)

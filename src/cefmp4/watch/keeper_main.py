@@ -30,12 +30,13 @@ class LeaseKeeper:
         signal.signal(signal.SIGIO, self._on_signal)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # they are meant for the service
-        self._tell(READY)
+        self._answer(READY)
         waiting = select.poll()
         waiting.register(self._service, select.POLLIN)
         while True:
-            waiting.poll(LOOK_AGAIN_MS if self._held else None)
-            self._spring_broken()
+            if not waiting.poll(LOOK_AGAIN_MS if self._held else None):
+                self._spring_broken()
+                continue
             try:
                 request, fds, _, _ = socket.recv_fds(
                     self._service, 1 + TOKEN_BYTES, 1, socket.MSG_DONTWAIT
@@ -56,41 +57,51 @@ class LeaseKeeper:
         state, reason = _take(fd)
         if what == HOLD and state == ARMED:
             self._held[token] = fd
-            self._tell(state + token)
-            self._spring_broken()  # a signal that came before it was noted found nothing
+            self._answer(state + token)
+            self._spring_if_broken(token, fd)  # a signal before it was noted found nothing
             return
         if state == ARMED:
             _let_go(fd)
         os.close(fd)
-        self._tell(state + token + reason.encode())
+        self._answer(state + token + reason.encode())
 
     def _on_signal(self, *_: object) -> None:
         """One signal may stand for many files."""
         self._spring_broken()
 
     def _spring_broken(self) -> None:
+        for token, fd in list(self._held.items()):
+            self._spring_if_broken(token, fd)
+
+    def _spring_if_broken(self, token: bytes, fd: int) -> None:
         """The signal handler may come in between: who takes a token out of the dictionary is the
         one who closes its descriptor."""
-        for token, fd in list(self._held.items()):
-            try:
-                if fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
-                    continue
-            except OSError:
-                continue  # closed by the handler just now
-            if token in self._held:
-                _let_go(fd)
-                self._drop(token)
-                self._tell(SPRUNG + token)
+        try:
+            if fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
+                return
+        except OSError:
+            return  # closed by the handler just now
+        if token in self._held:
+            _let_go(fd)
+            self._drop(token)
+            self._tell_sprung(token)
 
     def _drop(self, token: bytes) -> None:
         fd = self._held.pop(token, None)
         if fd is not None:
             os.close(fd)
 
-    def _tell(self, message: bytes) -> None:
+    def _answer(self, message: bytes) -> None:
+        """Whoever asked is reading; should the queue be full, signals are handled meanwhile."""
+        try:
+            self._service.send(message)
+        except OSError:
+            return
+
+    def _tell_sprung(self, token: bytes) -> None:
         """Never waits for a service that is frozen; what it misses, the kernel tells it."""
         try:
-            self._service.send(message, socket.MSG_DONTWAIT)
+            self._service.send(SPRUNG + token, socket.MSG_DONTWAIT)
         except OSError:
             return
 
