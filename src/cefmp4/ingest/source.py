@@ -162,7 +162,7 @@ class SourceFile:
         if not os.path.samestat(facts, self._facts):
             self.is_lost = True
             raise DescriptorLostError
-        self._facts = facts
+        self._facts, self.is_lost = facts, False
         return facts
 
     def _look_by_name(self) -> Look:

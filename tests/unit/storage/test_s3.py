@@ -12,6 +12,7 @@ from cefmp4.config import PartTransfer
 from cefmp4.errors import (
     ProofFailedError,
     ServerUnreachableError,
+    SourceError,
     ThrottledError,
     TransientError,
     UploadGoneError,
@@ -88,6 +89,21 @@ async def test_every_way_stores_the_bytes(
         assert stub.objects["o"].headers["Content-Type"] == "video/mp4"
     is_signed = ["X-Amz-Signature" in r.query for r in stub.requests if r.method == "PUT"]
     assert is_signed == [transfer is PartTransfer.AUTO] * 2
+
+
+@pytest.mark.parametrize("proof", [AWS, CEPH])
+@pytest.mark.parametrize("transfer", list(PartTransfer))
+async def test_a_file_that_cannot_be_read_is_no_sick_server(
+    stub: StubS3, fd: int, tmp_path: Path, proof: StoreProof, transfer: PartTransfer
+) -> None:
+    """Such as ESTALE on a network mount: a server would be asked again, for ever."""
+    unreadable = os.open(tmp_path / "file", os.O_WRONLY)
+    try:
+        async with opened(stub, proof, transfer) as store:
+            with pytest.raises(SourceError, match="the file cannot be read"):
+                await send(store, unreadable)
+    finally:
+        os.close(unreadable)
 
 
 @pytest.mark.parametrize("proof", [AWS, CEPH, BARE])

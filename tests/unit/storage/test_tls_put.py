@@ -11,7 +11,7 @@ import pytest
 from tests.tls import tls_contexts
 from yarl import URL
 
-from cefmp4.errors import ProofFailedError
+from cefmp4.errors import ProofFailedError, SourceError
 from cefmp4.model.object import FileRange
 from cefmp4.storage.tls_put import TlsSender
 
@@ -184,6 +184,15 @@ async def test_a_file_that_ends_too_soon(server: Server, sender: TlsSender, fd: 
     with pytest.raises(ProofFailedError):
         await sender.put(server.url, {}, FileRange(fd, 0, SIZE))
     assert all(len(body) <= 3 * MIB for body in server.bodies)
+
+
+async def test_a_file_that_cannot_be_read(server: Server, sender: TlsSender, fd: int) -> None:
+    unreadable = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
+    try:
+        with pytest.raises(SourceError, match="the file cannot be read"):
+            await sender.put(server.url, {}, FileRange(unreadable, OFFSET, SIZE))
+    finally:
+        os.close(unreadable)
 
 
 async def test_one_that_is_cancelled_stops_reading(
