@@ -23,10 +23,11 @@ up: ## everything on this machine: installs what is missing, then runs cefmp4 up
 
 setup: ## the virtual environment and the programs that the tests use
 	@scripts/programs ffmpeg rsync curl
-	@scripts/programs --go-on gcc chromium promtool
+	@scripts/programs --go-on gcc chromium
 	@scripts/venv embedded,dev
 	@scripts/player
 	@scripts/hls_tools
+	@scripts/promtool
 
 check: ## format, lint, types, import rules, unit tests
 	@scripts/venv embedded,dev

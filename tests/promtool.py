@@ -2,9 +2,11 @@
 promtool's clock begins at 0, so times of day are moved there."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,8 +18,9 @@ INTERVAL_S = 15
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _IS_TIME = "process_start_time_seconds"
 
+PROMTOOL = shutil.which("promtool", path=f"{sys.prefix}/bin:{os.environ.get('PATH', '')}")
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is missing (Debian: prometheus)"
+    PROMTOOL is None, reason="promtool is missing (scripts/promtool fetches it)"
 )
 
 
@@ -69,7 +72,9 @@ def _run(folder: Path, scrapes: Scrapes, cases: Sequence[Mapping[str, object]]) 
     }
     path = folder / "promtool.json"
     path.write_text(json.dumps(test))
-    done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(path)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
