@@ -59,9 +59,7 @@ async def on_a_disk(s3_server: SwiftServer, folder: Path, **changes: str) -> Asy
         await s3.start()
         stack.push_async_callback(s3.stop)
         try:
-            watched = await stack.enter_async_context(
-                disk(folder / "image", folder / "disk" / "watched")
-            )
+            watched = await stack.enter_async_context(disk(folder / "disk" / "watched"))
         except CannotRunError as error:
             pytest.skip(f"2026-11: {error}")
         address = f"http://127.0.0.1:{s3.port}"
@@ -179,7 +177,7 @@ async def test_another_disk_is_served_under_its_own_identity(
         recorder = Recorder(ground.disk.point / "r.mp4")
         await uploaded_two_parts(ground)
         before = await ground.stream("r.mp4")
-        async with disk(tmp_path / "other", ground.disk.point) as other:
+        async with disk(ground.disk.point, image=tmp_path / "other") as other:
             (other.point / "r.mp4").write_bytes(b"other" * 1000)
 
             async def are_two() -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.service import MIB, Site, open_site, reached
-from tests.faults.ext4_disk import ext4_disk
+from tests.faults.disks import disk
 from tests.faults.registry import CannotRunError
 from tests.servers import SwiftServer
 
@@ -36,7 +36,7 @@ async def open_card(s3: SwiftServer, folder: Path, **changes: str) -> AsyncItera
         os.utime(card / name, (DATE, DATE))
     async with open_site(s3, folder, **changes) as site:
         try:
-            async with ext4_disk(site.watched, 96 * MIB):
+            async with disk(site.watched, 96 * MIB):
                 yield site
                 assert await site.service.stop() == 0
         except CannotRunError as error:

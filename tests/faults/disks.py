@@ -1,16 +1,19 @@
 """A disk of its own that can be pulled and put in again: an ext4 file system in a file, on a loop
-device, where the test wants it. Inode numbers are used again as on any real disk."""
+device, where the test wants it. Its inode numbers are used again at once, as on the memory card of
+a recorder, and nothing else on this machine takes them."""
 
 import asyncio
+import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.registry import CannotRunError
 
-SIZE = "512M"  # sparse: what is not written takes no room
+BYTES = 512 * 1024 * 1024  # sparse: what is not written takes no room
+MANY_TRIES = 200
 
 
 @dataclass(slots=True)
@@ -39,19 +42,40 @@ class Disk:
 
 
 @asynccontextmanager
-async def disk(image: Path, point: Path) -> AsyncIterator[Disk]:
-    """Plugged in at first; pulled at the end, with what was bound to it still to be unmounted by
-    whoever bound it."""
+async def disk(point: Path, size: int = BYTES, *, image: Path | None = None) -> AsyncIterator[Disk]:
+    """Of `size` bytes, journal included. Plugged in at first; pulled at the end, with what was
+    bound to it still to be unmounted by whoever bound it. CannotRunError where this machine does
+    not allow it."""
+    if os.geteuid() != 0:
+        raise CannotRunError("only root may mount a file system")
     await asyncio.to_thread(point.mkdir, exist_ok=True, parents=True)
-    await _must("truncate", "-s", SIZE, str(image))
-    await _must("mkfs.ext4", "-q", "-F", "-I", "256", str(image))
+    image = image or point.with_name(f"{point.name}.ext4")
+    await _must("truncate", "-s", str(size), str(image))
+    await _must("mkfs.ext4", "-q", "-F", "-m", "0", "-I", "256", str(image))
     one = Disk(image, point)
     await one.plug_in()
     try:
+        await asyncio.to_thread((point / "lost+found").rmdir)
         yield one
     finally:
         if one.is_plugged_in:
             await one.pull()
+
+
+def take_inode(inode: int, make: Callable[[], Path]) -> Path:
+    """Calls `make`, which makes a new file, until that file has the inode, which must be free.
+    Those in between go. Blocking."""
+    others: list[Path] = []
+    try:
+        for _ in range(MANY_TRIES):
+            path = make()
+            if path.stat().st_ino == inode:
+                return path
+            others.append(path.rename(path.with_name(f".other-{len(others)}")))
+    finally:
+        for other in others:
+            other.unlink()
+    raise AssertionError(f"inode {inode} was not used again")
 
 
 async def unmount(point: Path) -> None:

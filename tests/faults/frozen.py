@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.instance import Instance
-from tests.faults.s3_proxy import Exchange
+from tests.faults.s3_proxy import Exchange, Rule
 from tests.faults.world import World
 
 AT_ONCE_S = 1.0  # more is noticed by a recorder; the kernel would let it wait for 45 s
@@ -22,6 +22,7 @@ class FrozenProof:
     instance: Instance
     _is_frozen: asyncio.Event = field(default_factory=asyncio.Event)
     is_thawed: asyncio.Event = field(default_factory=asyncio.Event)
+    _rule: Rule | None = None
 
     def prepare(self) -> None:
         async def freeze(exchange: Exchange) -> bool:
@@ -30,13 +31,16 @@ class FrozenProof:
             await self.is_thawed.wait()
             return await exchange.forward()
 
-        self.world.s3.add(freeze, "CompleteMultipartUpload")
+        self._rule = self.world.s3.add(freeze, "CompleteMultipartUpload")
 
     async def begun(self, timeout_s: float = 30) -> None:
         async with asyncio.timeout(timeout_s):
             await self._is_frozen.wait()
 
     def thaw(self) -> None:
+        """No later moment counts, if that one did not come."""
+        if self._rule is not None:
+            self._rule.times = 0
         self.is_thawed.set()
         self.instance.resume()
 

@@ -5,9 +5,10 @@ import asyncio
 import os
 from pathlib import Path
 
-from tests.faults.ext4_disk import ext4_disk, take_inode
+from tests.faults.disks import disk, take_inode
 from tests.faults.instance import Instance
 from tests.faults.registry import scenario
+from tests.faults.stepped_clock import SteppedClock
 from tests.faults.world import MIB, World
 
 DISK = 160 * MIB
@@ -51,7 +52,7 @@ async def closed(world: World, instance: Instance) -> None:
 async def inodes_are_used_again(world: World) -> None:
     """Each recording gets the inode, the size and the date of the one before, which was deleted
     when it was stored: by hand, or while nobody watched."""
-    await world.enter(ext4_disk(world.watched, DISK))
+    await world.closing.enter_async_context(disk(world.watched, DISK))
     instance = await world.ingest()
     inode = None
     for number in range(4):
@@ -70,7 +71,7 @@ async def inodes_are_used_again(world: World) -> None:
 async def inodes_are_used_again_with_kills(world: World) -> None:
     """The service deletes them itself, and dies now and then."""
     world.settings["AFTER_UPLOAD"] = "delete"
-    await world.enter(ext4_disk(world.watched, DISK))
+    await world.closing.enter_async_context(disk(world.watched, DISK))
     instance = await world.ingest()
     for number in range(5):
         await copy_on_to_card(world, f"{number}.mp4")
@@ -81,21 +82,6 @@ async def inodes_are_used_again_with_kills(world: World) -> None:
         async with asyncio.timeout(GONE_S):
             while (world.watched / f"{number}.mp4").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-
-
-class SteppedClock:
-    """The wall clock of the services that are started with its command."""
-
-    def __init__(self, world: World) -> None:
-        self._path = world.folder / "clock"
-        self._path.write_text("0", encoding="ascii")
-        self.command = ("tests.faults.stepped", str(self._path), "ingest")
-
-    def set_ahead(self, seconds: float) -> None:
-        """Whole at any instant: the services read it all the time."""
-        beside = self._path.with_suffix(".new")
-        beside.write_text(str(seconds), encoding="ascii")
-        beside.replace(self._path)
 
 
 async def write_in_pieces(world: World, relpath: str, clock: SteppedClock, *steps: float) -> None:

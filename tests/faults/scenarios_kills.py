@@ -1,4 +1,5 @@
-"""kill -9 again and again, at moments drawn by the seed with weight on the interesting ones."""
+"""kill -9 again and again, at moments drawn by the seed with weight on the interesting ones, and
+what else befalls a machine between them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,6 +7,7 @@ from dataclasses import dataclass
 from tests.faults.instance import Instance
 from tests.faults.registry import scenario
 from tests.faults.s3_proxy import Exchange, Fault
+from tests.faults.troubles import Machine, give_machine
 from tests.faults.world import MIB, World
 
 KILLS = 10
@@ -20,6 +22,8 @@ MOMENTS = {  # a request that is before, in or just behind a server, and how oft
     "AbortMultipartUpload": 1,
     "": 6,  # any moment of the clock
 }
+TROUBLES = ("", "", "frozen", "store full", "clock set", "inode reused", "not mounted")
+RATE = 3 * MIB // 2  # three cameras leave a busy machine time for what it is hurt with
 STAGES = ("before", "in the middle", "after", "just answered")
 
 
@@ -64,37 +68,59 @@ async def _strike(world: World, instance: Instance) -> None:
     rule.times = 0
 
 
-async def _record_on(world: World, camera: int, is_enough: asyncio.Event) -> None:
+async def _record_on(machine: Machine, camera: int, is_enough: asyncio.Event) -> None:
     """One recording after another, as cameras make them."""
-    number = 0
+    world, number = machine.world, 0
     while not is_enough.is_set():
         number += 1
-        size = world.random.randint(5 * MIB, 14 * MIB)
+        size = world.random.randint(5 * MIB, 9 * MIB)
         kind = world.random.choice(["append", "patch_head", "patch_far", "rename_at_end"])
-        await world.write(f"cam{camera}/{number}.mp4", size, behaviour=kind, rate=4 * MIB)
+        async with machine.recordings.passing():
+            await world.write(f"cam{camera}/{number}.mp4", size, behaviour=kind, rate=RATE)
 
 
-async def _under_blows(world: World) -> None:
-    instance = await world.ingest()
+async def _blow(machine: Machine, instance: Instance) -> Instance:
+    """A kill, and mostly something else with it, before it or while no service runs."""
+    world = machine.world
+    trouble = world.random.choice(TROUBLES)
+    if trouble == "frozen":
+        await machine.freeze(instance)
+    elif trouble == "store full":
+        await machine.fill_store()
+    elif trouble == "clock set":
+        machine.set_clock()
+    await _strike(world, instance)
+    if world.random.random() < 0.1:
+        await world.valkey.flush()
+    if trouble == "inode reused":
+        await machine.reuse_inode()
+    instance = world.new_instance(command=machine.clock.command)
+    if trouble == "not mounted":
+        await machine.start_unmounted(instance)
+    else:
+        await instance.start()
+    return instance
+
+
+async def _under_blows(machine: Machine) -> None:
+    instance = await machine.world.ingest(command=machine.clock.command)
     is_enough = asyncio.Event()
     async with asyncio.TaskGroup() as cameras:
         for camera in range(3):
-            cameras.create_task(_record_on(world, camera, is_enough))
+            cameras.create_task(_record_on(machine, camera, is_enough))
         for _ in range(KILLS):
-            await _strike(world, instance)
-            if world.random.random() < 0.1:
-                await world.valkey.flush()
-            instance = await world.ingest()
+            instance = await _blow(machine, instance)
         is_enough.set()
 
 
-@scenario("process", short=True, runs=8)
+@scenario("process", short=True, runs=8, patience_s=90)
 async def killed_at_drawn_moments(world: World) -> None:
-    await _under_blows(world)
+    await _under_blows(await give_machine(world))
 
 
-@scenario("process", runs=2)
+@scenario("process", runs=2, patience_s=90)
 async def killed_at_drawn_moments_in_company(world: World) -> None:
     """The one that is not killed takes over what the other had."""
+    machine = await give_machine(world)
     await world.ingest()
-    await _under_blows(world)
+    await _under_blows(machine)
