@@ -54,7 +54,7 @@ async def test_a_mount_inside_that_is_missing_at_start(
 ) -> None:
     async with on_a_disk(s3_server, tmp_path) as ground:
         site, s3 = ground.site, ground.s3
-        async with disk(tmp_path / "inner", ground.disk.point / "nas") as inner:
+        async with disk(ground.disk.point / "nas", image=tmp_path / "inner") as inner:
             await site.service.start()
             recorder = Recorder(inner.point / "r.mp4")
             await uploads(ground, "nas/r.mp4")
@@ -80,7 +80,7 @@ async def test_a_mount_inside_that_goes_in_mid_upload(
 ) -> None:
     async with on_a_disk(s3_server, tmp_path) as ground:
         site, s3 = ground.site, ground.s3
-        async with disk(tmp_path / "inner", ground.disk.point / "nas") as inner:
+        async with disk(ground.disk.point / "nas", image=tmp_path / "inner") as inner:
             await site.service.start()
             recorder = Recorder(inner.point / "r.mp4")
             await uploads(ground, "nas/r.mp4")
