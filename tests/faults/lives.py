@@ -18,6 +18,7 @@ from tests.fakes import FakeObjectStore
 from cefmp4.ingest.aftermath import Aftermath
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.ending import End
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.handover import Handover
@@ -27,7 +28,7 @@ from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.orphans import OrphanSweeper
-from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.recovery import Recovery
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.slots import PartSlots
@@ -230,7 +231,7 @@ class Life:
     async def _finish(self, processor: StreamProcessor) -> None:
         assert self._admitted is not None
         if processor.record.stream.is_proven:
-            processor.end = End.STORED
+            processor.ending.end = End.STORED
         for _ in range(30):
             if processor.end is not None:
                 break

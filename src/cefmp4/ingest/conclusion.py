@@ -7,10 +7,11 @@ import structlog
 from cefmp4.errors import SourceError
 from cefmp4.ingest.aftermath import Aftermath
 from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.ending import End
 from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Intake
-from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import SourceFile
 from cefmp4.ingest.uploader import FormerGeneration
@@ -52,7 +53,7 @@ class Conclusion:
             await self._put_back(processor, former)
             return await self._has_changed(processor)
         if processor.end is End.STORED:
-            await self.finish(record, source, processor.proven)
+            await self.finish(record, source, processor.ending.proven)
         elif processor.end in (End.FAILED, End.DROPPED):
             self._index.add(record.stream)
         await record.release()

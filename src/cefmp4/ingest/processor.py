@@ -1,7 +1,6 @@
 """One stream from first sight to its proven object: the only place that decides its next step."""
 
 import asyncio
-from enum import StrEnum
 from itertools import islice
 
 import structlog
@@ -15,7 +14,8 @@ from cefmp4.errors import (
     SourceError,
     UploadGoneError,
 )
-from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome, Proof
+from cefmp4.ingest.ending import End, Ending
+from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.lost import take_up
@@ -36,7 +36,7 @@ from cefmp4.ingest.source import DescriptorLostError, Look, SourceFile
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES
-from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.model.stream import StreamState
 from cefmp4.watch.tripwire import Tripwires, TripwireState
 
 log = structlog.get_logger()
@@ -53,15 +53,6 @@ _WRITERS = {
     TripwireState.WRITER: Writer.PRESENT,
     TripwireState.BLIND: Writer.UNKNOWN,
 }
-
-
-class End(StrEnum):
-    STORED = "stored"
-    UNCHANGED = "unchanged"  # only the dates of a stored file had changed
-    FAILED = "failed"
-    TRUNCATED = "truncated"  # failed, and what is left of the file is a new stream
-    DROPPED = "dropped"
-    FENCED = "fenced"  # another instance goes on with it
 
 
 class StreamProcessor:
@@ -99,8 +90,7 @@ class StreamProcessor:
         self._proof_failures = 0
         self._next_part_at = 0
         self._is_unseen = False  # the last look at the file, or reading of it, failed
-        self.end: End | None = None
-        self.proven: FileStamp | None = None  # of this open file, when all of it had been read
+        self.ending = Ending(record=record, uploader=uploader, habits=habits, clocks=clocks)
 
     def __repr__(self) -> str:
         return f"<StreamProcessor {self.record!r} disturbed={self._disturbed}>"
@@ -133,6 +123,10 @@ class StreamProcessor:
         is_shorter = stream.size < stream.sent_high
         if self._file.is_gone or is_shorter or stream.size >= self._next_part_at:
             self._wake.set()
+
+    @property
+    def end(self) -> End | None:
+        return self.ending.end
 
     @property
     def quiet_s(self) -> float:
@@ -170,7 +164,7 @@ class StreamProcessor:
             return pause
         except LeaseLostError as error:
             log.warning("stream was taken over by another instance", reason=str(error))
-            self.end = End.FENCED
+            self.ending.end = End.FENCED
         except UploadGoneError:
             log.warning("the multipart upload is gone from the store: starting it again")
             metrics.count_failure("upload_gone", self.record.stream.id)
@@ -185,7 +179,7 @@ class StreamProcessor:
         except KeyTakenError as error:
             await self._leave_key(error)
         except PermanentError as error:
-            await self._fail(str(error))
+            await self.ending.failed(str(error))
         return 0.0
 
     def _wait_for_sight(self, error: Exception) -> float:
@@ -212,7 +206,7 @@ class StreamProcessor:
         if move is Move.GONE:
             return await self._leave_if_gone()
         if facts.size > MAX_OBJECT_BYTES:
-            await self._fail("the file is bigger than any S3 object may be")
+            await self.ending.failed("the file is bigger than any S3 object may be")
             return 0.0
         if move is Move.TRUNCATED:
             await self._deal_with_less(facts)
@@ -240,7 +234,7 @@ class StreamProcessor:
 
     async def _deal_with_less(self, facts: Facts) -> None:
         if not await is_overwritten(self.record, self.source, self._former):
-            await self._fail(
+            await self.ending.failed(
                 f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
                 End.TRUNCATED,
             )
@@ -329,9 +323,9 @@ class StreamProcessor:
             await self.record.move_to(StreamState.UPLOADING)
             return 0.0 if self._file.is_gone else self._patience.before_proof
         if outcome is Outcome.UNCHANGED:
-            await self._abandon_unchanged(proof)
+            await self.ending.unchanged(proof)
         else:
-            await self._mark_stored(proof)
+            await self.ending.stored(proof)
         return 0.0
 
     async def _settled(self, disturbance: Disturbance) -> bool:
@@ -344,31 +338,6 @@ class StreamProcessor:
                 return False
         return not self._file.is_gone
 
-    async def _abandon_unchanged(self, proof: Proof) -> None:
-        if self.record.stream.upload_id:
-            await self._uploader.abandon(self.record)
-        self.record.stream.stamp = proof.stamp  # not what was seen since
-        self.end = End.UNCHANGED
-
-    async def _mark_stored(self, proof: Proof) -> None:
-        stream = self.record.stream
-        stream.size, stream.stamp = proof.stamp.size, proof.stamp
-        self.proven = proof.stamp
-        stream.crc64, stream.sha256 = proof.crc64, proof.sha256
-        stream.completed_at = self._clocks.wall()
-        if not stream.closed_at:
-            stream.closed_at = proof.stamp.ctime_ns / 1e9
-        metrics.parts_resent.inc(len(proof.changed))
-        self._habits.learn(
-            stream.relpath,
-            sent_early=proof.sent_early,
-            changed=len(proof.changed),
-            head_changed=1 in proof.changed,
-        )
-        await self.record.move_to(StreamState.STORED)
-        metrics.stream_stored(stream)
-        self.end = End.STORED
-
     async def _leave_if_gone(self) -> float:
         is_late = self._is_polling and not self._file.is_replaced
         grace_s = GONE_GRACE_POLLING_S if is_late else GONE_GRACE_S
@@ -377,28 +346,14 @@ class StreamProcessor:
             return left
         if self._file.is_replaced:
             await self._uploader.abandon(self.record)
-            await self._drop("replaced: another file took its name")
+            await self.ending.dropped("replaced: another file took its name")
         elif self.record.stream.upload_id:
             metrics.stale_outcomes.labels(StaleOutcome.MISSING).inc()
             reason = "missing: the file is gone from the watched folder"
-            await self._fail(reason, counted_as="missing")
+            await self.ending.failed(reason, counted_as="missing")
         else:
-            await self._drop("gone before anything was sent")
+            await self.ending.dropped("gone before anything was sent")
         return 0.0
-
-    async def _drop(self, reason: str) -> None:
-        await self.record.move_to(StreamState.DROPPED, reason)
-        self.end = End.DROPPED
-
-    async def _fail(
-        self, reason: str, end: End = End.FAILED, *, counted_as: str | None = None
-    ) -> None:
-        await self._uploader.abandon(self.record)
-        await self.record.move_to(StreamState.FAILED, reason)
-        log.error("stream failed", reason=reason, file_path=self.record.stream.relpath)
-        metrics.streams_failed.inc()
-        metrics.count_failure(counted_as or end.value, self.record.stream.id)
-        self.end = end
 
     # Trouble with the store.
 
@@ -421,7 +376,7 @@ class StreamProcessor:
         try:
             key = self._keys.key_instead(self.record.stream)
         except KeyRefusedError as refused:
-            await self._fail(str(refused))
+            await self.ending.failed(str(refused))
             return
         self._next_part_at = 0
         await self._uploader.begin_elsewhere(self.record, key)

@@ -9,10 +9,11 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
 from cefmp4.ingest.conclusion import Conclusion
+from cefmp4.ingest.ending import End
 from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
 from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.observation import Clocks
-from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.source import SymbolicLinkError
@@ -195,7 +196,7 @@ class StreamRouter:
         metrics.streams.begin(stream.id)
         try:
             if stream.is_proven:
-                processor.end = End.STORED
+                processor.ending.end = End.STORED
             else:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
@@ -212,7 +213,7 @@ class StreamRouter:
         try:
             has_changed = await self.conclusion.conclude(processor, admitted.former)
         except LeaseLostError:
-            processor.end = End.FENCED
+            processor.ending.end = End.FENCED
             has_changed = False
         if processor.end is End.FENCED:
             raise ForeignStreamError

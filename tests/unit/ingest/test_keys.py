@@ -8,7 +8,8 @@ from tests.unit.ingest.test_processor import PART, World, hashing, world
 
 from cefmp4 import metrics
 from cefmp4.errors import ServerUnreachableError
-from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.ending import End
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.names import META_STREAM_ID, KeyConflict, next_key
 from cefmp4.model.stream import StreamState
 

@@ -5,7 +5,7 @@ import os
 from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
 
 from cefmp4 import metrics
-from cefmp4.ingest.processor import End
+from cefmp4.ingest.ending import End
 from cefmp4.model.stream import StreamState
 
 __all__ = ["hashing", "world"]  # fixtures

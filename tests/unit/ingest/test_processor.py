@@ -14,6 +14,7 @@ from tests.fakes import FakeObjectStore
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
+from cefmp4.ingest.ending import End
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.habits import FolderHabits
 from cefmp4.ingest.identity import Identity
@@ -21,7 +22,7 @@ from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.observation import Clocks
-from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.recovery import Recovery, expected_etag
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.slots import PartSlots

@@ -9,7 +9,8 @@ from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, ope
 
 from cefmp4 import metrics
 from cefmp4.errors import SourceError
-from cefmp4.ingest.processor import End, StreamProcessor
+from cefmp4.ingest.ending import End
+from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.source import Look, SourceFile
 from cefmp4.model.stream import StreamState
 

@@ -1,0 +1,82 @@
+"""How the work on a stream ends, and what its record, the metrics and the log say of it then."""
+
+from enum import StrEnum
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.ingest.finalizer import Proof
+from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.uploader import Uploader
+from cefmp4.model.stream import FileStamp, StreamState
+
+log = structlog.get_logger()
+
+
+class End(StrEnum):
+    STORED = "stored"
+    UNCHANGED = "unchanged"  # only the dates of a stored file had changed
+    FAILED = "failed"
+    TRUNCATED = "truncated"  # failed, and what is left of the file is a new stream
+    DROPPED = "dropped"
+    FENCED = "fenced"  # another instance goes on with it
+
+
+class Ending:
+    """`end` is None while there is none. `proven`: the stamp of the open file when all of it had
+    been read."""
+
+    def __init__(
+        self, *, record: StreamRecord, uploader: Uploader, habits: FolderHabits, clocks: Clocks
+    ) -> None:
+        self.end: End | None = None
+        self.proven: FileStamp | None = None
+        self._record = record
+        self._uploader = uploader
+        self._habits = habits
+        self._clocks = clocks
+
+    def __repr__(self) -> str:
+        return f"<Ending {self.end}>"
+
+    async def stored(self, proof: Proof) -> None:
+        stream = self._record.stream
+        stream.size, stream.stamp = proof.stamp.size, proof.stamp
+        self.proven = proof.stamp
+        stream.crc64, stream.sha256 = proof.crc64, proof.sha256
+        stream.completed_at = self._clocks.wall()
+        if not stream.closed_at:
+            stream.closed_at = proof.stamp.ctime_ns / 1e9
+        metrics.parts_resent.inc(len(proof.changed))
+        self._habits.learn(
+            stream.relpath,
+            sent_early=proof.sent_early,
+            changed=len(proof.changed),
+            head_changed=1 in proof.changed,
+        )
+        await self._record.move_to(StreamState.STORED)
+        metrics.stream_stored(stream)
+        self.end = End.STORED
+
+    async def unchanged(self, proof: Proof) -> None:
+        if self._record.stream.upload_id:
+            await self._uploader.abandon(self._record)
+        self._record.stream.stamp = proof.stamp  # not what was seen since
+        self.end = End.UNCHANGED
+
+    async def dropped(self, reason: str) -> None:
+        await self._record.move_to(StreamState.DROPPED, reason)
+        self.end = End.DROPPED
+
+    async def failed(
+        self, reason: str, end: End = End.FAILED, *, counted_as: str | None = None
+    ) -> None:
+        stream = self._record.stream
+        await self._uploader.abandon(self._record)
+        await self._record.move_to(StreamState.FAILED, reason)
+        log.error("stream failed", reason=reason, file_path=stream.relpath)
+        metrics.streams_failed.inc()
+        metrics.count_failure(counted_as or end.value, stream.id)
+        self.end = end
