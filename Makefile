@@ -23,7 +23,7 @@ up: ## everything on this machine: installs what is missing, then runs cefmp4 up
 
 setup: ## the virtual environment and the programs that the tests use
 	@scripts/programs ffmpeg rsync curl
-	@scripts/programs --go-on gcc chromium
+	@scripts/programs --go-on gcc chromium bindfs
 	@scripts/venv embedded,dev
 	@scripts/player
 	@scripts/hls_tools

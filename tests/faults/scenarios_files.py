@@ -104,6 +104,20 @@ async def renamed_in_mid_upload(world: World) -> None:
     world.wanted["b.mp4"] = world.wanted.pop("a.mp4")
 
 
+@scenario("files", short=True)
+async def name_taken_in_mid_upload(world: World) -> None:
+    """It is renamed, and at once another recording has its name: neither gets into the other."""
+    await world.ingest()
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(world.write("a.mp4", 26 * MIB, rate=RATE))
+        await world.s3.seen("UploadPart")
+        os.rename(world.watched / "a.mp4", world.watched / "b.mp4")
+        (world.watched / "a.mp4").write_bytes(world.random.randbytes(13 * MIB))
+        await writing
+    world.wanted["b.mp4"] = world.wanted.pop("a.mp4")
+    await world.adopt("a.mp4", interim=False)
+
+
 @scenario("files")
 async def folder_renamed_in_mid_upload(world: World) -> None:
     await world.ingest()

@@ -136,6 +136,21 @@ def test_a_file_that_was_renamed_is_known_by_what_was_sent(
     assert source.look().in_place
 
 
+def test_pages_that_were_read_are_read_anew(below: Path, source: SourceFile) -> None:
+    """What was sent while the file grew is in the page cache, which a writer below does not see."""
+    hash_range(source.fd, 0, len(DATA))
+    patched = b"patched" + DATA[7:]
+    fd = os.open(below / "a.mp4", os.O_WRONLY)
+    os.pwrite(fd, b"patched", 0)
+    os.close(fd)
+    source.refresh()
+    assert os.pread(source.fd, len(patched), 0) == patched
+    (below / "a.mp4").unlink()
+    until(lambda: is_lost(source))
+    with pytest.raises(DescriptorLostError):
+        source.refresh()
+
+
 def test_of_two_names_in_a_cache_neither_is_believed(below: Path, source: SourceFile) -> None:
     (below / "a.mp4").rename(below / "b.mp4")
     assert source.may_be_at("b.mp4")

@@ -88,9 +88,12 @@ class Intake:
         self._place = place  # device and inode of the folder that was identified
         self.holdings: Holdings | None = None  # set while Redis has forgotten what S3 knows
 
-    async def admit(self, relpath: str) -> Admitted | None:
+    async def admit(
+        self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
+    ) -> Admitted | None:
         """None: nothing to do (finished, gone, still being downloaded). Raises SourceError for what
-        cannot be read, and ForeignStreamError."""
+        cannot be read, and ForeignStreamError. `is_at_work` tells of a stream id whether we are on
+        it already: its file was renamed, and the record does not know yet."""
         try:
             source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
         except FileNotFoundError:
@@ -103,13 +106,15 @@ class Intake:
             return None  # the end of its control file is an event
         admitted = None
         try:
-            admitted = await self._admit_open(source, source.stamp())
+            admitted = await self._admit_open(source, source.stamp(), is_at_work)
             return admitted
         finally:
             if admitted is None:
                 source.close()
 
-    async def _admit_open(self, source: SourceFile, stamp: FileStamp) -> Admitted | None:
+    async def _admit_open(
+        self, source: SourceFile, stamp: FileStamp, is_at_work: Callable[[str], bool]
+    ) -> Admitted | None:
         if self._index.has(source.relpath, stamp):
             return None
         if await self._was_renamed(source, stamp):
@@ -124,6 +129,8 @@ class Intake:
             if await self._is_fresh():
                 raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
             return await self._begin(source, stamp)
+        if is_at_work(known.id):
+            raise ForeignStreamError
         if not known.is_final and not known.is_proven:
             return await self._resume(known, source)
         if known.state is StreamState.STORED:

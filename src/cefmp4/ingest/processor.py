@@ -86,6 +86,7 @@ class StreamProcessor:
         self._wake = asyncio.Event()
         self._close_reported = False
         self._idle_reported = False
+        self._is_renamed = False  # and its record does not say so yet
         self._disturbed = 0
         self._proof_failures = 0
         self._next_part_at = 0
@@ -110,6 +111,7 @@ class StreamProcessor:
         self.source.relpath = relpath
         self.record.stream.relpath = relpath
         self._file.renamed()
+        self._is_renamed = True
         self._wake.set()
 
     def observe(self, look: Look) -> None:
@@ -195,6 +197,9 @@ class StreamProcessor:
     async def step(self) -> float:
         """Does the next thing; returns the seconds after which to look again."""
         self._wake.clear()
+        if self._is_renamed:
+            self._is_renamed = False
+            await self.record.save()  # else a new file of the former name would be taken for it
         is_news = self._close_reported or self._is_unseen or self.source.is_lost
         if self._file.stamp is None or is_news or self._file.is_gone:
             await self._look()
@@ -305,6 +310,8 @@ class StreamProcessor:
 
     async def _finalize(self) -> float:
         await self.record.move_to(StreamState.FINALIZING)
+        if self._is_polling:
+            await asyncio.to_thread(self.source.refresh)
         with self._tripwires.arm(self.source.fd, on_sprung=self._wake.set) as wire:
             disturbance = Disturbance(self.source, lambda: wire.is_sprung)
             if disturbance.stamp == self._file.stamp:

@@ -183,7 +183,7 @@ class StreamRouter:
             if left not in self._work:
                 self.start(left)  # an event of a new file there may have met the former one
             return
-        admitted = await self.intake.admit(work.relpath)
+        admitted = await self.intake.admit(work.relpath, self._is_at_work)
         self._comebacks.pop(work.relpath, None)
         if admitted is None:
             return
@@ -208,6 +208,9 @@ class StreamRouter:
             work.processor = None
             self._processors.remove(processor)
             admitted.source.close()
+
+    def _is_at_work(self, stream_id: str) -> bool:
+        return any(one.record.stream.id == stream_id for one in self._processors)
 
     async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
         try:

@@ -192,6 +192,20 @@ class SourceFile:
             self.is_lost = False
         return True
 
+    def refresh(self) -> None:
+        """Opens it again, which is what makes a kernel forget the pages that it remembers of a file
+        elsewhere: below a FUSE mount, or on a server, they may have been written over since. Raises
+        DescriptorLostError where the name no longer leads to it."""
+        try:
+            there = SourceFile.open(self.root, self.relpath)
+        except FileNotFoundError:
+            self.is_lost = True
+            raise DescriptorLostError from None
+        with there:
+            if not (there.is_same_inode(self) and self.take_over(there)):
+                self.is_lost = True
+                raise DescriptorLostError
+
     def is_found_at(self, relpath: str) -> bool:
         """Whether this file left its name and has that one now. While it is open, no other file can
         get its inode."""
