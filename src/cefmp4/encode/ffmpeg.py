@@ -41,7 +41,7 @@ _REMARK = re.compile(r"\[warning\]")
 
 # With the first pictures, which know more of themselves than the header does.
 HEADER_QUESTIONS = (
-    *("-show_format", "-show_streams", "-read_intervals", "%+#48"),
+    *("-show_format", "-show_streams", "-read_intervals", "%+#16"),
     *("-show_entries", "frame=stream_index,interlaced_frame"),
 )
 CLOCK_QUESTIONS = ("-show_entries", "packet=stream_index,dts_time")
