@@ -17,7 +17,7 @@ from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.storage import checkpoints_link
 from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
-from cefmp4.storage.checkpoints_records import encode_stream
+from cefmp4.storage.checkpoints_records import decode_stream, encode_stream
 from cefmp4.tasks import cancel_all
 
 pytestmark = pytest.mark.integration
@@ -227,16 +227,20 @@ async def test_a_hundred_thousand_streams_load_fast_and_in_turns(
         nonlocal longest
         while True:
             before = time.monotonic()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
             longest = max(longest, time.monotonic() - before)
 
     watcher = asyncio.create_task(watch_the_loop())
-    before = time.process_time()  # the machine may be busy with other things
+    before = time.process_time()
     streams = await store.load_streams()
     took = time.process_time() - before
     watcher.cancel()
+    record, before = encode_stream(_stored(0)), time.process_time()
+    for _ in streams:
+        decode_stream(record)
+    reading = time.process_time() - before  # what this machine takes at least, busy as it is
     assert len({found.id for found in streams}) == 100_000
-    assert took < 4
+    assert took < 4 * reading
     assert longest < 0.5
 
 
