@@ -22,7 +22,7 @@ class FinishedIndex:
     def __init__(self) -> None:
         self.latest: deque[Stream] = deque(maxlen=LATEST)
         self._by_path: dict[str, Finished] = {}
-        self._by_inode: dict[int, str] = {}
+        self._by_inode: dict[int, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._by_path)
@@ -35,10 +35,12 @@ class FinishedIndex:
         self.show(stream)
         if stream.stamp is None:
             return
+        self.remove(stream.relpath)
         self._by_path[stream.relpath] = Finished(
             stream.id, stream.key, stream.stamp, stream.is_proven
         )
-        self._by_inode[stream.stamp.inode] = stream.relpath
+        others = self._by_inode.get(stream.stamp.inode, ())
+        self._by_inode[stream.stamp.inode] = (*others, stream.relpath)
 
     def get(self, relpath: str) -> Finished | None:
         return self._by_path.get(relpath)
@@ -47,19 +49,29 @@ class FinishedIndex:
         known = self._by_path.get(relpath)
         return known is not None and known.stamp.is_unchanged(stamp)
 
-    def former_path_of(self, stamp: FileStamp) -> str | None:
-        """The path under which this file may have been finished: a candidate for a rename, and no
-        more than that, because another file may have got its inode, size and date."""
-        relpath = self._by_inode.get(stamp.inode)
-        known = self._by_path.get(relpath) if relpath is not None else None
-        if known is None or not known.is_proven:
-            return None
-        return relpath if known.stamp.has_size_and_date_of(stamp) else None
+    def former_paths_of(self, stamp: FileStamp) -> list[str]:
+        """The paths under which this file may have been finished: candidates for a rename, and no
+        more than that, because another file may have got its inode, size and date. Several file
+        systems below the folder use the same inode numbers, and a boot gives them other device
+        numbers: those of this device come first, and the others count, too."""
+        found = [(path, self._by_path[path]) for path in self._by_inode.get(stamp.inode, ())]
+        likely = [
+            (known.stamp.device != stamp.device, path)
+            for path, known in found
+            if known.is_proven and known.stamp.has_size_and_date_of(stamp)
+        ]
+        return [path for _, path in sorted(likely)]
 
     def remove(self, relpath: str) -> None:
         known = self._by_path.pop(relpath, None)
-        if known and self._by_inode.get(known.stamp.inode) == relpath:
-            del self._by_inode[known.stamp.inode]
+        if known is None:
+            return
+        inode = known.stamp.inode
+        others = tuple(path for path in self._by_inode[inode] if path != relpath)
+        if others:
+            self._by_inode[inode] = others
+        else:
+            del self._by_inode[inode]
 
     def remove_id(self, stream_id: str) -> str | None:
         for relpath, known in self._by_path.items():

@@ -144,9 +144,15 @@ class Intake:
 
     async def _was_renamed(self, source: SourceFile, stamp: FileStamp) -> bool:
         """A finished file under a new name keeps its object and its stream."""
-        former_path = self._index.former_path_of(stamp)
-        if former_path is None or former_path == source.relpath:
+        candidates = self._index.former_paths_of(stamp)
+        if source.relpath in candidates:
             return False
+        for former_path in candidates:
+            if await self._was_at(former_path, source, stamp):
+                return True
+        return False
+
+    async def _was_at(self, former_path: str, source: SourceFile, stamp: FileStamp) -> bool:
         former = self._index.get(former_path)
         if former is None or await asyncio.to_thread(
             _is_in_place, self.root, former_path, former.stamp, stamp

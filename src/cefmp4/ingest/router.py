@@ -88,8 +88,7 @@ class StreamRouter:
             if event.kind is EventKind.MOVE and event.moved_from is not None:
                 self._move(event.moved_from, event.relpath)
             elif event.kind is EventKind.DELETE:
-                if not self._wake(event):
-                    self.conclusion.forget_path(event.relpath)
+                self._delete(event.relpath)
             elif not self._wake(event) and self.selection.wants(event.relpath):
                 self.start(event.relpath)
 
@@ -105,17 +104,28 @@ class StreamRouter:
             work.processor.notify(event.kind)
         return True
 
+    def _delete(self, relpath: str) -> None:
+        if not self._wake(StreamEvent(kind=EventKind.DELETE, relpath=relpath)):
+            self.conclusion.forget_path(relpath)
+
     def _move(self, old: str, new: str) -> None:
         """What an event says of an active stream is true only if the disk says so: it may be late,
-        or made of two looks at a folder, between which another file got the same inode."""
+        or made of two looks at a folder, between which another file got the same inode. Where the
+        file cannot be followed, its former name is gone; unless another stream has the new name,
+        which finds out by the former one what it is when it is over."""
+        if not self.selection.wants(new):
+            self._delete(old)
+            return
         work, is_free = self._work.get(old), new not in self._work
-        is_wanted = is_free and self.selection.wants(new)
         if work is not None and work.processor is not None:
-            if is_wanted and work.processor.source.is_found_at(new):
+            if not is_free:
+                work.processor.notify(EventKind.DELETE)
+            elif work.processor.source.is_found_at(new):
                 self._go_on_under(new, work, work.processor)
                 return
-            work.processor.notify(EventKind.DELETE)
-        if is_wanted:
+            else:
+                self._delete(old)
+        if is_free:
             self.start(new)
 
     def _go_on_under(self, new: str, work: Work, processor: StreamProcessor) -> None:

@@ -103,7 +103,7 @@ class Startup:
         found: Mapping[str, FileStamp],
         is_gone: Callable[[str], bool],
     ) -> list[str]:
-        by_inode = {stamp.inode: relpath for relpath, stamp in found.items()}
+        by_inode = _by_inode(found)
         paths: list[str] = []
         hidden: list[Stream] = []
         for stream in unfinished:
@@ -135,17 +135,22 @@ class Startup:
         for stream in await self._intake.load_displaced():
             if stream.id in at_work:
                 continue
-            by_inode = {stamp.inode: relpath for relpath, stamp in found.items()}
+            by_inode = _by_inode(found)
             if await self._lead_to_new_name(stream, by_inode):
                 paths.append(stream.relpath)
             else:
                 await self._end_missing(stream)
         return paths
 
-    async def _lead_to_new_name(self, stream: Stream, by_inode: Mapping[int, str]) -> bool:
+    async def _lead_to_new_name(self, stream: Stream, by_inode: Mapping[int, list[str]]) -> bool:
         """Inodes are used again: only a file that is proven to be its own goes on as a stream."""
-        new_path = by_inode.get(stream.stamp.inode) if stream.stamp else None
-        if new_path is None or new_path == stream.relpath or self._index.get(new_path) is not None:
+        for new_path in by_inode.get(stream.stamp.inode, ()) if stream.stamp else ():
+            if await self._lead_to(new_path, stream):
+                return True
+        return False
+
+    async def _lead_to(self, new_path: str, stream: Stream) -> bool:
+        if new_path == stream.relpath or self._index.get(new_path) is not None:
             return False
         stamp = await self._intake.stamp_of_file_of(stream, new_path)
         if stamp is None:
@@ -205,3 +210,11 @@ class Startup:
             await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))
         await self._survey_store(at_work)
         log.info("Redis knows again what we know", streams=len(entries))
+
+
+def _by_inode(found: Mapping[str, FileStamp]) -> dict[int, list[str]]:
+    """Several file systems below the folder use the same inode numbers."""
+    paths: dict[int, list[str]] = {}
+    for relpath, stamp in found.items():
+        paths.setdefault(stamp.inode, []).append(relpath)
+    return paths

@@ -13,8 +13,12 @@ from tests.unit.ingest.test_processor import PART, World, bytes_of
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.aftermath import Aftermath
+from cefmp4.ingest.ending import End
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.source import SourceFile, crc_of
+from cefmp4.metadata.document import build_document, to_json
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.names import metadata_key
 from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.retry import no_waiting
@@ -133,6 +137,80 @@ async def test_a_new_recording_under_the_old_name_does_not_hide_a_rename(world: 
     known = await world.checkpoints.load_stream_at("", "r-1.mp4")
     assert known is not None
     assert known.id == first.record.stream.id
+
+
+async def test_a_rename_is_recognised_beside_another_device_that_uses_its_inode(
+    world: World,
+) -> None:
+    """With one size and date, and the other one finished later: neither hides the other."""
+    world.write(bytes_of(2 * PART))
+    first = await world.stored()
+    other = replace(first.record.stream, id="other", relpath="disk/r.mp4")
+    assert other.stamp is not None
+    other.stamp = replace(other.stamp, device=999_999)
+    world.index.add(other)
+    (world.folder / "r.mp4").rename(world.folder / "new.mp4")
+    assert await world.admit("new.mp4") is None
+    known = await world.checkpoints.load_stream_at("", "new.mp4")
+    assert known is not None
+    assert known.id == first.record.stream.id
+    assert world.index.get("disk/r.mp4") is not None
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+async def test_a_record_that_is_restored_tells_of_the_bytes_that_were_proven(
+    world: World, is_replaced: bool
+) -> None:
+    """Redis lost its memory while another file with the same inode, size and date took the name:
+    nothing but the remembered stamp may vouch for the file."""
+    world.write(bytes_of(2 * PART))
+    path, rear = world.folder / "r.mp4", bytes_of(2 * PART)
+    first = await world.stored()
+    stream = replace(first.record.stream)
+    parts = list(first.record.parts.values())
+    document = to_json(
+        build_document(stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    )
+    await world.store.put_object(
+        metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
+    )
+    before = path.stat()
+    if is_replaced:
+        world.write(rear)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    world.checkpoints.wipe()
+    await world.intake().restore_finished("r.mp4")
+    await world.checkpoints.mark_used()
+    world.index.remove("r.mp4")
+    known = await world.checkpoints.load_stream_at("", "r.mp4")
+    assert known is not None
+    assert (known.id, known.stamp) == (stream.id, stream.stamp)
+    again = await world.admit()
+    assert (again is not None) is is_replaced
+    if again is not None:
+        assert await world.finish(again) is End.STORED
+        assert world.store.data(again.record.stream.key) == rear
+        assert again.record.stream.generation == 2
+
+
+async def test_what_lies_under_its_key_by_now_restores_no_record(world: World) -> None:
+    """It has its size, and a document of its own: it is another stream's."""
+    world.write(bytes_of(2 * PART))
+    stream = (await world.stored()).record.stream
+    other = bytes_of(2 * PART)
+    etag = await world.store.put_object(
+        stream.key, other, content_type="", metadata={}, crc64=crc_of(other)
+    )
+    theirs = replace(stream, id="theirs", etag=etag, crc64=crc_of(other))
+    document = to_json(
+        build_document(theirs, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    )
+    await world.store.put_object(
+        metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
+    )
+    world.checkpoints.wipe()
+    await world.intake().restore_finished("r.mp4")
+    assert await world.checkpoints.load_streams() == []
 
 
 async def test_a_hard_link_is_a_file_of_its_own(world: World) -> None:

@@ -73,13 +73,13 @@ class World:
             file.seek(at)
             file.write(data)
 
-    async def admit(self, name: str = "r.mp4", owner: str = "me") -> StreamProcessor | None:
-        uploader = Uploader(
-            store=self.store,
-            slots=PartSlots(max_parts=4, max_streams=4),
-            hashing=self.hashing,
-        )
-        intake = Intake(
+    @property
+    def uploader(self) -> Uploader:
+        slots = PartSlots(max_parts=4, max_streams=4)
+        return Uploader(store=self.store, slots=slots, hashing=self.hashing)
+
+    def intake(self, owner: str = "me") -> Intake:
+        return Intake(
             root=str(self.folder),
             naming=Naming(
                 owner=owner,
@@ -98,11 +98,16 @@ class World:
             identity=Identity(hashing=self.hashing),
             wall_clock=self.clock,
         )
-        admitted = await intake.admit(name)
-        return None if admitted is None else self._processor(admitted, uploader)
 
-    def _processor(self, admitted: Admitted, uploader: Uploader) -> StreamProcessor:
-        return StreamProcessor(
+    async def admit(self, name: str = "r.mp4", owner: str = "me") -> StreamProcessor | None:
+        admitted = await self.intake(owner).admit(name)
+        return None if admitted is None else self.processor(admitted)
+
+    def processor(
+        self, admitted: Admitted, made: type[StreamProcessor] = StreamProcessor
+    ) -> StreamProcessor:
+        uploader = self.uploader
+        return made(
             record=admitted.record,
             source=admitted.source,
             uploader=uploader,

@@ -1,0 +1,299 @@
+"""What the router makes of names that change, end and are taken again, on real files."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from tests.fakes import Gate
+from tests.unit.ingest.test_describer import PLAYABLE
+from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, world
+
+from cefmp4.ingest.aftermath import Aftermath
+from cefmp4.ingest.conclusion import Conclusion
+from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.ending import End
+from cefmp4.ingest.handover import Handover
+from cefmp4.ingest.identity import Identity
+from cefmp4.ingest.intake import Admitted
+from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.router import StreamRouter
+from cefmp4.ingest.slots import PartSlots
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.job import JobSpec
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.watch.selection import Selection
+
+__all__ = ["hashing", "world"]  # fixtures
+
+DATE = 1_700_000_000
+
+
+class NoJobs:
+    async def submit(self, spec: JobSpec) -> bool:
+        raise AssertionError(spec)
+
+
+@dataclass
+class Site:
+    """A router whose streams come to their end as soon as their writers are let go."""
+
+    world: World
+    sends: asyncio.Event = field(default_factory=asyncio.Event)
+    writers_end: asyncio.Event = field(default_factory=asyncio.Event)
+    router: StreamRouter = field(init=False)
+
+    def __post_init__(self) -> None:
+        world, slots = self.world, PartSlots(max_parts=4, max_streams=4)
+        intake = world.intake()
+        site = self
+
+        class Driven(StreamProcessor):
+            async def run(self) -> End:
+                await world.look(self)
+                site.sends.set()
+                await site.writers_end.wait()
+                return await world.finish(self)
+
+        def make(admitted: Admitted) -> StreamProcessor:
+            return world.processor(admitted, Driven)
+
+        self.router = StreamRouter(
+            intake=intake,
+            selection=Selection(world.folder, ("*.mp4",)),
+            conclusion=Conclusion(
+                describer=Describer(
+                    store=world.store,
+                    probe=PLAYABLE,
+                    slots=slots,
+                    identity=Identity(hashing=world.hashing),
+                    bucket="b",
+                    watch_dir=str(world.folder),
+                ),
+                handover=Handover(
+                    sink=NoJobs(), kinds=(), bucket="b", watch_dir="/", max_attempts=1
+                ),
+                aftermath=Aftermath("keep"),
+                index=world.index,
+                intake=intake,
+                checkpoints=world.checkpoints,
+            ),
+            slots=slots,
+            clocks=Clocks(monotonic=world.clock, wall=world.clock),
+            make_processor=make,
+            max_active=4,
+            foreign_pause_s=1.0,
+        )
+
+    def tell(self, kind: EventKind, name: str, former: str | None = None) -> None:
+        self.router.handle([StreamEvent(kind=kind, relpath=name, moved_from=former)])
+
+    def write(self, data: bytes, name: str = "r.mp4") -> None:
+        self.world.write(data, name=name)
+        os.utime(self.world.folder / name, (DATE, DATE))
+
+    async def settled(self) -> None:
+        """Nothing goes on any more, nor begins again."""
+        while tasks := [work.task for work in self.router._work.values() if work.task]:
+            await asyncio.wait(tasks)
+
+    async def sending(self, name: str = "r.mp4") -> StreamProcessor:
+        """A part of it is stored, and its writer goes on."""
+        self.tell(EventKind.CREATE, name)
+        await self.sends.wait()
+        (processor,) = self.router.processors
+        assert processor.record.parts
+        return processor
+
+    async def stored(self, name: str = "r.mp4") -> Stream:
+        self.writers_end.set()
+        self.tell(EventKind.CREATE, name)
+        await self.settled()
+        return await self.known(name)
+
+    async def known(self, name: str) -> Stream:
+        stream = await self.world.checkpoints.load_stream_at("", name)
+        assert stream is not None
+        return stream
+
+    async def assert_holds(self, name: str, data: bytes) -> Stream:
+        stream = await self.known(name)
+        assert stream.state is StreamState.DESCRIBED, stream.reason
+        assert self.world.store.data(stream.key) == data
+        return stream
+
+
+@pytest_asyncio.fixture
+async def site(world: World) -> AsyncIterator[Site]:
+    made = Site(world)
+    yield made
+    await made.router.drain(1.0)
+
+
+async def test_a_stream_goes_on_under_the_new_name_of_its_file(site: Site) -> None:
+    data = bytes_of(3 * PART)
+    site.write(data)
+    first = await site.sending()
+    (site.world.folder / "r.mp4").rename(site.world.folder / "rear.mp4")
+    site.tell(EventKind.MOVE, "rear.mp4", "r.mp4")
+    site.writers_end.set()
+    await site.settled()
+    stream = await site.assert_holds("rear.mp4", data)
+    assert stream.id == first.record.stream.id
+    assert len(site.world.checkpoints._streams) == 1
+
+
+@pytest.mark.parametrize("how", ["event", "look"])
+async def test_a_stream_does_not_go_on_with_another_file_of_its_size_and_date(
+    site: Site, how: str
+) -> None:
+    """Told of as its new name, or found in its stead."""
+    rear = bytes_of(3 * PART)
+    site.write(bytes_of(3 * PART))
+    first = await site.sending()
+    (site.world.folder / "r.mp4").unlink()
+    site.write(rear, "rear.mp4")
+    if how == "event":
+        site.tell(EventKind.MOVE, "rear.mp4", "r.mp4")
+    else:
+        site.tell(EventKind.CREATE, "rear.mp4")
+        site.tell(EventKind.DELETE, "r.mp4")
+    site.writers_end.set()
+    await site.settled()
+    stream = await site.assert_holds("rear.mp4", rear)
+    assert (stream.id != first.record.stream.id, stream.generation) == (True, 1)
+    assert (first.end, first.record.stream.relpath) == (End.FAILED, "r.mp4")
+    assert site.world.index.get("r.mp4") is None
+    assert site.world.store.open_uploads == {}
+
+
+async def test_a_new_recording_under_the_former_name_is_a_stream_of_its_own(site: Site) -> None:
+    """The name was taken again at once, by one of the same size and date."""
+    data, following = bytes_of(3 * PART), bytes_of(3 * PART)
+    site.write(data)
+    await site.sending()
+    (site.world.folder / "r.mp4").rename(site.world.folder / "r-1.mp4")
+    site.write(following)
+    site.tell(EventKind.MOVE, "r-1.mp4", "r.mp4")
+    site.tell(EventKind.CREATE, "r.mp4")
+    site.writers_end.set()
+    await site.settled()
+    await site.assert_holds("r-1.mp4", data)
+    await site.assert_holds("r.mp4", following)
+
+
+# A name that goes before it is known what is finished there.
+
+
+@contextmanager
+def held_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """What Redis knows of a path is on its way."""
+    gate, ask = Gate(), site.world.checkpoints.load_stream_at
+
+    async def answer_late(folder: str, relpath: str) -> Stream | None:
+        known = await ask(folder, relpath)
+        gate.reached.set()
+        await gate.opened.wait()
+        return known
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.world.checkpoints, "load_stream_at", answer_late)
+        yield gate
+        gate.release()
+
+
+async def assert_another_is_stored(site: Site, first: Stream) -> None:
+    """One with the same size and date, at the same name."""
+    assert site.world.index.get("r.mp4") is None
+    assert first.stamp is not None
+    assert site.world.index.former_paths_of(first.stamp) == []
+    assert site.router.pending == 0
+    rear = bytes_of(2 * PART)
+    site.write(rear)
+    second = await site.stored()
+    await site.assert_holds("r.mp4", rear)
+    assert second.id != first.id
+
+
+@pytest.mark.parametrize("goes", ["deleted", "renamed to what nobody wants"])
+async def test_a_name_that_goes_before_it_is_admitted_is_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch, goes: str
+) -> None:
+    site.write(bytes_of(2 * PART))
+    first = await site.stored()
+    site.world.index.remove("r.mp4")  # as another instance's, or after a look that missed it
+    with held_back(site, monkeypatch) as gate:
+        site.tell(EventKind.CREATE, "r.mp4")
+        await gate.reached.wait()
+        leave(site, goes)
+    await site.settled()
+    await assert_another_is_stored(site, first)
+
+
+@pytest.mark.parametrize("goes", ["deleted", "renamed to what nobody wants"])
+async def test_a_name_that_goes_while_its_stream_is_concluded_is_forgotten(
+    site: Site, goes: str
+) -> None:
+    site.write(bytes_of(2 * PART))
+    site.writers_end.set()
+    with site.world.store.pause("put_object") as gate:  # the metadata document
+        site.tell(EventKind.CREATE, "r.mp4")
+        await gate.reached.wait()
+        leave(site, goes)
+    await site.settled()
+    await assert_another_is_stored(site, await site.known("r.mp4"))
+
+
+@pytest.mark.parametrize("goes", ["deleted", "renamed to what nobody wants"])
+async def test_a_name_that_goes_when_all_is_over_is_forgotten(site: Site, goes: str) -> None:
+    site.write(bytes_of(2 * PART))
+    first = await site.stored()
+    leave(site, goes)
+    await assert_another_is_stored(site, first)
+
+
+def leave(site: Site, goes: str) -> None:
+    path = site.world.folder / "r.mp4"
+    if goes == "deleted":
+        path.unlink()
+        site.tell(EventKind.DELETE, "r.mp4")
+    else:
+        path.rename(path.with_name("r.mp4.old"))
+        site.tell(EventKind.MOVE, "r.mp4.old", "r.mp4")
+
+
+async def test_a_name_that_was_taken_again_during_the_conclusion_is_looked_at(site: Site) -> None:
+    """By a file of its size and date: deleted, made again, and both told of too early."""
+    rear = bytes_of(2 * PART)
+    site.write(bytes_of(2 * PART))
+    site.writers_end.set()
+    with site.world.store.pause("put_object") as gate:
+        site.tell(EventKind.CREATE, "r.mp4")
+        await gate.reached.wait()
+        (site.world.folder / "r.mp4").unlink()
+        site.tell(EventKind.DELETE, "r.mp4")
+        site.write(rear)
+        site.tell(EventKind.CREATE, "r.mp4")
+    await site.settled()
+    stream = await site.assert_holds("r.mp4", rear)
+    assert stream.generation == 2
+    assert site.world.index.get("r.mp4") is not None
+
+
+async def test_a_rename_during_the_conclusion_keeps_the_stream(site: Site) -> None:
+    site.write(bytes_of(2 * PART))
+    site.writers_end.set()
+    path = site.world.folder / "r.mp4"
+    with site.world.store.pause("put_object") as gate:
+        site.tell(EventKind.CREATE, "r.mp4")
+        await gate.reached.wait()
+        path.rename(path.with_name("new.mp4"))
+        site.tell(EventKind.MOVE, "new.mp4", "r.mp4")
+    await site.settled()
+    assert await site.known("new.mp4")
+    assert len(site.world.checkpoints._streams) == 1
+    assert site.world.index.get("r.mp4") is None
