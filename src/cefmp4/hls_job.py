@@ -1,8 +1,9 @@
 """HLS as a job: which bytes it reads, what its slot allows, and how its steps meet the ledger's."""
 
+import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from cefmp4.encode.source import HlsSource
 from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import LeaseLostError, PermanentError, TransientError
 from cefmp4.fallbacks import count_fallback
+from cefmp4.ingest.source import ShortFileError, hash_range
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.ports import JobResult, ObjectStore, ResultStore
@@ -85,9 +87,9 @@ class HlsJobs:
             except NeedsEncoderError as error:
                 raise NeedsSlotError(str(error)) from error
             except PermanentError:
-                _check_unchanged(fd, job.spec.input)  # then the file was the reason, not the object
+                await _check_unchanged(fd, context)  # then the file was the reason, not the object
                 raise
-            _check_unchanged(fd, job.spec.input)
+            await _check_unchanged(fd, context)
         for fallback in done.fallbacks:
             encoder, _, reason = fallback.partition(": ")
             count_fallback(encoder, reason)
@@ -169,14 +171,29 @@ def _open_same(source: JobInput) -> int | None:
     return fd
 
 
-def _check_unchanged(fd: int | None, source: JobInput) -> None:
+async def _check_unchanged(fd: int | None, context: JobContext) -> None:
     """A writer that came back meanwhile made a mixture of what was read. The object is still the
-    proven one: the next attempt takes that. A rename or a removal, which `ctime` tells, is fine."""
+    proven one: the next attempt takes that. A rename or a removal, which change `ctime` alone, are
+    fine; but so does a writer that sets the date back, so that then all of the file is compared
+    with what was proven. Bytes that were written and taken back before the end are not noticed."""
     if fd is None:
         return
+    source = context.job.spec.input
+    if not await asyncio.to_thread(_is_as_it_was, fd, source, context.ended.is_set):
+        raise TransientError(f"the file {source.path} changed while it was read")
+
+
+def _is_as_it_was(fd: int, source: JobInput, is_stopped: Callable[[], bool]) -> bool:
+    """Of a file that no stream stands for, no checksum is known: there the date must do."""
     facts = os.fstat(fd)
     if (facts.st_size, facts.st_mtime_ns) != (source.size, source.mtime_ns):
-        raise TransientError(f"the file {source.path} changed while it was read")
+        return False
+    if facts.st_ctime_ns == source.ctime_ns or not source.key:
+        return True
+    try:
+        return hash_range(fd, 0, source.size, is_stopped=is_stopped) == source.crc64
+    except ShortFileError:
+        return False
 
 
 def _shown(progress: Progress) -> JobProgress:

@@ -1,0 +1,167 @@
+"""The worker encodes the proven bytes: the local file only where that has them, to the end."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.fakes import FakeObjectStore
+
+from cefmp4.encode.hls import HlsEncoder
+from cefmp4.encode.result import HlsResult, Tier
+from cefmp4.encode.source import HlsSource, UnusableSourceError
+from cefmp4.errors import PermanentError, TransientError
+from cefmp4.hls_job import HlsJobs
+from cefmp4.ingest.source import crc_of
+from cefmp4.jobs.attempt import JobContext
+from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, input_of_stream
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.ports import JobResult
+from cefmp4.watch.stamps import stamp_of_fd
+
+KEY, DATE = "streams/s/r.mp4", 1_700_000_000
+FRONT, REAR = os.urandom(3 << 20), os.urandom(3 << 20)
+
+
+class Store(FakeObjectStore):
+    async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str:
+        return f"http://s3/{key}"
+
+
+class Nowhere:
+    async def accept(self, result: JobResult) -> bool:
+        raise AssertionError(result)
+
+
+@dataclass
+class Reader:
+    """Reads what it is given in two halves; `between` happens to the file meanwhile."""
+
+    between: Callable[[], object] = lambda: None
+    finds_media: bool = True
+    seen: list[bytes | str] = field(default_factory=list)
+
+    async def encode(self, source: HlsSource, *_: object, **__: object) -> HlsResult:
+        if source.fd is None:
+            self.seen.append(source.url)
+        else:
+            half = len(FRONT) // 2
+            first = os.pread(source.fd, half, 0)
+            self.between()
+            self.seen.append(first + os.pread(source.fd, len(FRONT), half))
+        if not self.finds_media:
+            raise UnusableSourceError("there is no picture in it")
+        return HlsResult(
+            stream_id="s", bucket="b", tier=Tier.COPY, duration_s=1.0, tracks=(),
+            master_key="m", result_key="r",
+        )  # fmt: skip
+
+
+@dataclass
+class Worker:
+    path: Path
+    source: JobInput
+    store: Store
+
+    async def work(self, reader: Reader, **changes: Any) -> None:
+        spec = JobSpec(subject="s", kind=JobKind.HLS, input=replace(self.source, **changes))
+        jobs = HlsJobs(
+            store=self.store, bucket="b", encoder=cast("HlsEncoder", reader), results=Nowhere()
+        )
+        await jobs.run(
+            JobContext(
+                job=Job(spec=spec, state=JobState.QUEUED),
+                slot=None,
+                folder=self.path.parent,
+                report=lambda _: None,
+                ended=asyncio.Event(),
+            )
+        )
+
+    def write(self, data: bytes, at: int = 0) -> None:
+        """In place, with the date set back afterwards."""
+        with self.path.open("r+b") as file:
+            file.seek(at)
+            file.write(data)
+        os.utime(self.path, (DATE, DATE))
+
+    @property
+    def is_alike(self) -> bool:
+        facts = self.path.stat()
+        return (facts.st_ino, facts.st_size, facts.st_mtime_ns) == (
+            self.source.inode, self.source.size, self.source.mtime_ns
+        )  # fmt: skip
+
+
+@pytest.fixture
+async def worker(tmp_path: Path) -> Worker:
+    path = tmp_path / "r.mp4"
+    path.write_bytes(FRONT)
+    os.utime(path, (DATE, DATE))
+    store = Store()
+    etag = await store.put_object(KEY, FRONT, content_type="", metadata={}, crc64=crc_of(FRONT))
+    with path.open("rb") as file:
+        stamp = stamp_of_fd(file.fileno())
+    stream = Stream(
+        id="s", relpath="r.mp4", state=StreamState.DESCRIBED, key=KEY, part_base=1,
+        size=len(FRONT), stamp=stamp, crc64=crc_of(FRONT), etag=etag,
+    )  # fmt: skip
+    return Worker(path, input_of_stream(stream, bucket="b", folder=str(tmp_path)), store)
+
+
+async def test_the_local_file_is_read(worker: Worker) -> None:
+    reader = Reader()
+    await worker.work(reader)
+    assert reader.seen == [FRONT]
+
+
+async def test_another_file_with_its_inode_size_and_date_is_not_read(worker: Worker) -> None:
+    worker.write(REAR)
+    assert worker.is_alike
+    reader = Reader()
+    await worker.work(reader)
+    assert reader.seen == [f"http://s3/{KEY}"]
+
+
+async def test_another_birth_is_another_file(worker: Worker) -> None:
+    """Even with its change time, as after a clock was set back."""
+    if not worker.source.birth_ns:
+        pytest.skip("this file system does not tell when a file was made")
+    reader = Reader()
+    await worker.work(reader, birth_ns=worker.source.birth_ns + 1)
+    assert reader.seen == [f"http://s3/{KEY}"]
+
+
+@pytest.mark.parametrize("finds_media", [True, False])
+async def test_a_mixture_is_not_believed_though_the_date_was_set_back(
+    worker: Worker, finds_media: bool
+) -> None:
+    """Neither what was made of it, nor that nothing can be made of it."""
+    reader = Reader(lambda: worker.write(REAR[-1000:], len(FRONT) - 1000), finds_media)
+    with pytest.raises(TransientError, match="changed while it was read"):
+        await worker.work(reader)
+    assert worker.is_alike
+    assert reader.seen not in ([FRONT], [REAR])
+    reader = Reader()
+    await worker.work(reader)
+    assert reader.seen == [f"http://s3/{KEY}"]
+
+
+@pytest.mark.parametrize("how", ["renamed", "removed", "rights"])
+async def test_what_changes_no_bytes_is_fine(worker: Worker, how: str) -> None:
+    change: dict[str, Callable[[], object]] = {
+        "renamed": lambda: worker.path.rename(worker.path.with_name("new.mp4")),
+        "removed": worker.path.unlink,
+        "rights": lambda: worker.path.chmod(0o600),
+    }
+    reader = Reader(change[how])
+    await worker.work(reader)
+    assert reader.seen == [FRONT]
+
+
+async def test_the_file_itself_may_be_the_reason(worker: Worker) -> None:
+    with pytest.raises(PermanentError, match="no picture"):
+        await worker.work(Reader(worker.path.unlink, finds_media=False))
