@@ -13,7 +13,7 @@ SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/acceptance)
 
-.PHONY: help up setup check test test-servers bench bench-short faults faults-short soak clean
+.PHONY: help up setup lint check test test-servers bench bench-short faults faults-short soak clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F"|" '{printf "%-20s %s\n", $$1, $$2}'
@@ -29,12 +29,14 @@ setup: ## the virtual environment and the programs that the tests use
 	@scripts/hls_tools
 	@scripts/promtool
 
-check: ## format, lint, types, import rules, unit tests
+lint: ## format, lint, types, import rules
 	@scripts/venv embedded,dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## the same, and the unit tests
 	$(BIN)/python -m pytest -q tests/unit
 
 test: setup ## unit, contract, integration and acceptance tests, with real servers
