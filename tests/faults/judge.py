@@ -96,6 +96,12 @@ class Judge:
             raw: Any = await client.hgetall("cefmp4:streams")
         return [json.loads(record.decode("utf-8", "surrogateescape")) for record in raw.values()]
 
+    async def knows_folders(self) -> bool:
+        """Whether Redis remembers which folder was watched, and recordings in it."""
+        async with Redis.from_url(self._redis_url) as client:
+            places = [place async for place in client.scan_iter("cefmp4:memo:folder:*")]
+        return bool(places and await self.records())
+
     async def keys(self) -> dict[str, str]:
         """Key and ETag of every object."""
         found: dict[str, str] = {}

@@ -70,21 +70,24 @@ class Machine:
     # While no service of ours runs here.
 
     async def start_unmounted(self, instance: Instance) -> None:
-        """It must wait for its folder, and judge nothing by the empty one in its place."""
+        """It must wait for its folder, and judge nothing by the empty one in its place. A Redis
+        that was emptied just now knows of no folder: an empty one may be watched then."""
         async with self.recordings.closed():
+            must_wait = await self.world.judge.knows_folders()
             await self.disk.pull()
             try:
                 await instance.launch()
-                await self._waits(instance)
+                await self._waits(instance, must_wait=must_wait)
             finally:
                 await self.disk.plug_in()
         await instance.ready()
 
-    async def _waits(self, instance: Instance) -> None:
+    async def _waits(self, instance: Instance, *, must_wait: bool) -> None:
         async with asyncio.timeout(30):
             while WAITING not in await instance.said():
                 if await instance.is_ready():
-                    self.world.faults.append("a folder that was not mounted was taken for empty")
+                    if must_wait:
+                        self.world.faults.append("a folder that is not mounted was taken for empty")
                     return
                 await asyncio.sleep(0.1)
 

@@ -155,6 +155,11 @@ class FolderFinder:
         if memory is not None and known != memory.mounts:
             await self._remember(replace(memory, mounts=known))
 
+    async def remember_again(self) -> None:
+        """For a Redis that has lost its memory."""
+        if self._memory is not None:
+            await self._remember(self._memory)
+
     async def _remember(self, memory: Memory) -> None:
         text = json.dumps(asdict(memory))
         await patiently(lambda: self._checkpoints.remember(self._name, text), what="checkpoint")

@@ -183,6 +183,7 @@ class IngestService:
         while True:
             await self.memory_lost.wait()
             self.memory_lost.clear()
+            await self.finder.remember_again()
             await self.startup.restore(lambda: [one.stream for one in self.router.records])
             self.router.handle(self._unknown_files())
 

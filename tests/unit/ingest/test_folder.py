@@ -117,6 +117,17 @@ async def test_an_empty_folder_instead_of_it_is_waited_for(place: Place) -> None
         os.getxattr(place.root, ATTRIBUTE)
 
 
+async def test_what_an_emptied_redis_is_told_again_counts(place: Place) -> None:
+    finder = place.finder()
+    found = await finder.find(place.stop)
+    assert found is not None
+    place.checkpoints.wipe()
+    await finder.remember_again()
+    await place.remember(found.folder.id)
+    place.replace_by()
+    assert "is empty or not mounted" in await place.waits_for()
+
+
 async def test_a_missing_folder_is_waited_for(place: Place) -> None:
     await place.find()
     place.root.rename(place.root.with_name("away"))
