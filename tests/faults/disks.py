@@ -25,20 +25,20 @@ class Disk:
     is_plugged_in: bool = False
 
     async def plug_in(self) -> None:
-        await _must("mount", "-o", "loop", str(self.image), str(self.point))
+        await must("mount", "-o", "loop", str(self.image), str(self.point))
         self.is_plugged_in = True
 
     async def pull(self) -> None:
         """Lazily, as when a server goes: open files stay open, and no name leads to them."""
-        await _must("umount", "-l", str(self.point))
+        await must("umount", "-l", str(self.point))
         self.is_plugged_in = False
 
     async def bind(self, point: Path, *, read_only: bool = False) -> None:
         """The same file system at another place, as a container sees it."""
         await asyncio.to_thread(point.mkdir, exist_ok=True)
-        await _must("mount", "--bind", str(self.point), str(point))
+        await must("mount", "--bind", str(self.point), str(point))
         if read_only:
-            await _must("mount", "-o", "remount,bind,ro", str(point))
+            await must("mount", "-o", "remount,bind,ro", str(point))
 
 
 @asynccontextmanager
@@ -50,8 +50,8 @@ async def disk(point: Path, size: int = BYTES, *, image: Path | None = None) -> 
         raise CannotRunError("only root may mount a file system")
     await asyncio.to_thread(point.mkdir, exist_ok=True, parents=True)
     image = image or point.with_name(f"{point.name}.ext4")
-    await _must("truncate", "-s", str(size), str(image))
-    await _must("mkfs.ext4", "-q", "-F", "-m", "0", "-I", "256", str(image))
+    await must("truncate", "-s", str(size), str(image))
+    await must("mkfs.ext4", "-q", "-F", "-m", "0", "-I", "256", str(image))
     one = Disk(image, point)
     await one.plug_in()
     try:
@@ -79,10 +79,11 @@ def take_inode(inode: int, make: Callable[[], Path]) -> Path:
 
 
 async def unmount(point: Path) -> None:
-    await _must("umount", "-l", str(point))
+    await must("umount", "-l", str(point))
 
 
-async def _must(*command: str) -> None:
+async def must(*command: str) -> None:
+    """CannotRunError where this machine does not do that."""
     done = await _run(*command)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()

@@ -1,25 +1,22 @@
 """A file system of a few MiB, to be filled to its last byte."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tests.faults.registry import CannotRunError
+from tests.faults.disks import must, unmount
 
 
 @asynccontextmanager
 async def tiny_disk(folder: Path, size: int) -> AsyncIterator[None]:
     """Mounted on `folder`. Nothing may hold it open at the end."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    done = await _run("mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
-    if done.returncode != 0:
-        raise CannotRunError("a small file system cannot be mounted here")
+    await must("mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
     try:
         yield
     finally:
-        await _run("umount", "-l", str(folder))
+        await unmount(folder)
 
 
 def fill(folder: Path) -> Path:
@@ -31,12 +28,3 @@ def fill(folder: Path) -> Path:
                 while True:
                     file.write(bytes(size))
     return ballast
-
-
-async def _run(*command: str) -> "subprocess.CompletedProcess[bytes]":
-    try:
-        return await asyncio.to_thread(
-            subprocess.run, command, check=False, capture_output=True, timeout=10
-        )
-    except FileNotFoundError:
-        return subprocess.CompletedProcess(command, 127)

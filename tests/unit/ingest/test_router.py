@@ -297,3 +297,20 @@ async def test_a_rename_during_the_conclusion_keeps_the_stream(site: Site) -> No
     assert await site.known("new.mp4")
     assert len(site.world.checkpoints._streams) == 1
     assert site.world.index.get("r.mp4") is None
+
+
+async def test_a_retry_that_is_fenced_off_shows_no_new_recording(site: Site) -> None:
+    """Another instance goes on with the stream; whoever looks here again begins none of its own."""
+    site.write(bytes_of(4 * PART))
+    processor = await site.sending()
+    stream, checkpoints = processor.record.stream, site.world.checkpoints
+    await checkpoints.release(processor.record.lease)
+    assert await checkpoints.claim(stream, "another") is not None
+    site.router.fence_off(processor.record)
+    await site.settled()
+    for _ in range(3):
+        site.tell(EventKind.CREATE, "r.mp4")
+        await site.settled()
+    assert site.router.processors == []
+    assert [known.id for known in await checkpoints.load_streams()] == [stream.id]
+    assert list(site.world.index.latest) == []
