@@ -172,6 +172,12 @@ class S3Proxy:
         self.rules: list[Rule] = []
         self.calls: Counter[str] = Counter()
         self.part_bytes = 0  # sent by clients as bodies of parts
+        self.cut_bytes = 0  # of these, parts whose client went away in the middle of the body
+
+    @property
+    def whole_part_bytes(self) -> int:
+        """Without the parts that a kill cut short: nobody can help sending those again."""
+        return self.part_bytes - self.cut_bytes
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(
@@ -230,7 +236,11 @@ class S3Proxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         exchange = Exchange(request, reader, writer, upstream)
         rule = next((rule for rule in self.rules if rule.picks(request)), None)
-        return await (exchange.forward() if rule is None else rule.fault(exchange))
+        try:
+            return await (exchange.forward() if rule is None else rule.fault(exchange))
+        finally:
+            if rule is None and request.operation == "UploadPart" and exchange.unread:
+                self.cut_bytes += request.length
 
 
 def _parse(head: bytes) -> Request:
