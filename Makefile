@@ -11,7 +11,7 @@ BIN := .venv/bin
 BENCH_ROWS := $(if $(ROWS),--rows $(ROWS))
 SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
-TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/acceptance)
+TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/security tests/acceptance)
 
 .PHONY: help up setup lint check test test-servers bench bench-short faults faults-short soak clean
 
