@@ -2,7 +2,7 @@
 
 import secrets
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cefmp4.errors import (
     AccessDeniedError,
@@ -91,7 +91,9 @@ async def _access(url: str) -> Diagnosis:
     place = urlsplit(url)
     if place.scheme == "unix":
         return ok("Redis access", "a socket of this machine")
-    stranger = connect(place._replace(netloc=place.netloc.rpartition("@")[2], query="").geturl())
+    options = [pair for pair in parse_qsl(place.query) if pair[0] not in ("username", "password")]
+    bare = place._replace(netloc=place.netloc.rpartition("@")[2], query=urlencode(options))
+    stranger = connect(bare.geturl())
     try:
         await stranger.call("PING")
     except AccessDeniedError:
