@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?=
 HOURS ?= 1
 ROWS ?=
+UPGRADE ?=
 export PYTHON
 
 BIN := .venv/bin
@@ -13,7 +14,7 @@ SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/security tests/acceptance)
 
-.PHONY: help up setup lint check test test-servers bench bench-short faults faults-short soak clean
+.PHONY: help up setup lint lock check test test-servers bench bench-short faults faults-short soak clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F"|" '{printf "%-20s %s\n", $$1, $$2}'
@@ -29,8 +30,9 @@ setup: ## the virtual environment and the programs that the tests use
 	@scripts/hls_tools
 	@scripts/promtool
 
-lint: ## format, lint, types, import rules
+lint: ## locks, format, lint, types, import rules
 	@scripts/venv embedded,dev
+	$(BIN)/python -m scripts.lock --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,18 +47,21 @@ test: setup ## unit, contract, integration and acceptance tests, with real serve
 test-servers: setup ## the same contracts on the servers that S3_* and REDIS_URL name; EMPTIES that Redis
 	TEST_GIVEN_SERVERS=yes $(BIN)/python -m pytest -q tests/contracts
 
-bench: setup .venv-bench/.installed ## speed and cost, beside other tools; ROWS=backlog,crash runs some
+bench: setup .venv-peers/.installed ## speed and cost, beside other tools; ROWS=backlog,crash runs some
 	$(BIN)/python -m bench $(BENCH_ROWS)
 
-bench-short: setup .venv-bench/.installed ## the same, smaller: a few minutes
+bench-short: setup .venv-peers/.installed ## the same, smaller: a few minutes
 	$(BIN)/python -m bench --short $(BENCH_ROWS)
 
-# Apart from ours: one of them wants another botocore.
-.venv-bench/.installed: bench/peers.txt
-	@echo "installing the other tools into .venv-bench"
-	@$(BIN)/python -m venv --clear .venv-bench
-	@.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-input -r $<
+# Apart from ours: one of the peers wants another botocore.
+.venv-%/.installed: locks/%.txt
+	@echo "installing the $* into .venv-$*"
+	@$$(scripts/python) -m venv --clear .venv-$*
+	@scripts/locked .venv-$* $* >/dev/null
 	@touch $@
+
+lock: .venv-tools/.installed ## writes locks/ from pyproject.toml; UPGRADE=yes takes newer versions
+	.venv-tools/bin/python -m scripts.lock $(if $(UPGRADE),--upgrade)
 
 faults: setup ## kills, stops and breaks everything, at length, and prints the matrix; SEED=7 replays
 	@started=$$SECONDS; failed=; \
@@ -74,5 +79,5 @@ soak: setup ## make soak HOURS=8: random faults for hours; prints the seed of ea
 	$(BIN)/python -m tests.faults --hours $(HOURS)
 
 clean: ## removes what make and the tools made; keeps .cefmp4, where up has its data
-	rm -rf .venv .venv-bench bench/results build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* bench/results build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

