@@ -224,6 +224,16 @@ job_slots = _born(
 job_slots_in_use = _born(
     Gauge("cefmp4_job_slots_in_use", "Slots that jobs hold", ["slot"], registry=REGISTRY), SlotKind
 )
+UNREADABLE = ("ticket", "queue", "job", "index", "stream")
+unreadable_records = _born(
+    Counter(
+        "cefmp4_unreadable_records_total",
+        "What lay in Redis, was not ours to read, and was dropped or set aside",
+        ["what"],
+        registry=REGISTRY,
+    ),
+    UNREADABLE,
+)
 encode_speed = Gauge(
     "cefmp4_encode_speed_ratio",
     "Seconds of media per second, as the latest encode reported",

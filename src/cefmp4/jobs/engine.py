@@ -1,6 +1,6 @@
 """The engine that delivers tickets to workers: docket, behind a narrow protocol. A ticket says that
 a job became ready; which job its holder gets is decided by the ledger, so a ticket that comes
-twice, late or never does no harm. docket pickles what it carries: only job ids go through it."""
+twice, late or never does no harm. Only job ids go through docket, and no more comes out of it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -10,9 +10,11 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from docket import Docket, TaskCall, Worker
+from docket import Docket, TaskCall
 from redis.exceptions import RedisError
 
+from cefmp4.errors import TransientError
+from cefmp4.jobs.docket_guard import TASK, GuardedWorker, empty, is_unworkable
 from cefmp4.jobs.ledger import Ticket
 from cefmp4.model.job import Lane
 from cefmp4.retry import bounded
@@ -25,7 +27,6 @@ POLL_S = 0.5  # how soon docket looks again when all slots are taken; else ticke
 SCHEDULING_S = 1.0  # how exactly the end of a back-off is met
 RECONNECT_S = 1.0
 _HEARTBEAT_S = 5.0
-_TASK = "work"
 
 TicketHandler = Callable[[Lane, str], Awaitable[None]]
 
@@ -53,7 +54,7 @@ class DocketEngine:
     def __init__(self, dockets: dict[Lane, Docket], *, redelivery_s: float) -> None:
         self._dockets = dockets
         self._redelivery = timedelta(seconds=redelivery_s)
-        self._workers: dict[Lane, Worker] = {}
+        self._workers: dict[Lane, GuardedWorker] = {}
         self._held = dict.fromkeys(Lane, 0)
         self._room = dict.fromkeys(Lane, 0)
 
@@ -65,7 +66,7 @@ class DocketEngine:
         calls: dict[Lane, list[TaskCall]] = {}
         for ticket in tickets:
             call = self._dockets[ticket.lane].call(
-                _TASK, when=when, key=f"{ticket.job_id}#{ticket.round}"
+                TASK, when=when, key=f"{ticket.job_id}#{ticket.round}"
             )
             calls.setdefault(ticket.lane, []).append(call(ticket.job_id))
         for lane, of_lane in calls.items():
@@ -73,10 +74,16 @@ class DocketEngine:
 
     async def _add(self, lane: Lane, calls: list[TaskCall]) -> None:
         """Safe to repeat: a key that is known stays as it is."""
+        docket = self._dockets[lane]
         try:
-            await self._dockets[lane].add_many(calls)
+            for sent in await docket.add_many(calls):
+                if sent.schedule_exception:
+                    raise sent.schedule_exception
         except (RedisError, OSError) as error:
-            raise translated_error(error) from error
+            if not is_unworkable(error):
+                raise translated_error(error) from error
+            await empty(docket, error)
+            raise TransientError("tickets could not be sent") from error
 
     def set_room(self, lane: Lane, room: int) -> None:
         self._room[lane] = room
@@ -87,8 +94,8 @@ class DocketEngine:
     ) -> None:
         async with asyncio.TaskGroup() as loops:
             for lane in lanes:
-                self._dockets[lane].register(self._holding(lane, handler), names=[_TASK])
-                self._workers[lane] = worker = Worker(
+                self._dockets[lane].register(self._holding(lane, handler), names=[TASK])
+                self._workers[lane] = worker = GuardedWorker(
                     self._dockets[lane],
                     name=name,
                     concurrency=self._room[lane],
@@ -117,7 +124,7 @@ class DocketEngine:
             worker.concurrency = self._held[lane] + self._room[lane]
 
 
-async def _serve(worker: Worker, stop: asyncio.Event) -> None:
+async def _serve(worker: GuardedWorker, stop: asyncio.Event) -> None:
     """Leaving the worker's context is what stops it. A cancel would not do: the Redis client is
     known to swallow one now and then, and docket would go on for ever."""
     async with worker:
@@ -149,7 +156,7 @@ async def open_engine(
                     heartbeat_interval=timedelta(seconds=_HEARTBEAT_S),
                     execution_ttl=timedelta(0),  # the ledger remembers what there is to remember
                 )
-                docket.register(_no_worker_here, names=[_TASK])
+                docket.register(_no_worker_here, names=[TASK])
                 dockets[lane] = await stack.enter_async_context(docket)
         except (RedisError, OSError) as error:
             raise translated_error(error) from error
