@@ -2,7 +2,6 @@
 names. Whose file is not here is somebody else's and stays as it is."""
 
 import asyncio
-import os
 
 import structlog
 
@@ -11,6 +10,7 @@ from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.stream import Stream
 from cefmp4.ports import CheckpointStore
 from cefmp4.retry import patiently
+from cefmp4.watch.beneath import look_up
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ def _those_here(root: str, streams: list[Stream]) -> list[Stream]:
 def _is_here(root: str, stream: Stream) -> bool:
     """A file that was being recorded may have grown since."""
     try:
-        facts = os.lstat(f"{root}/{stream.relpath}")
+        facts = look_up(root, stream.relpath)
     except (OSError, ValueError):
         return False
     stamp = stream.stamp

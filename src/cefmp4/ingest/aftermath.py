@@ -1,14 +1,14 @@
 """What happens to the local file once its object is proven: kept, deleted or moved away."""
 
-import errno
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from cefmp4.errors import SettingsError, SourceError
+from cefmp4.errors import SettingsError
 from cefmp4.ingest.identity import holds
+from cefmp4.ingest.leaving import bring_back, leaving_file, require_unchanged
 from cefmp4.ingest.source import SourceFile
 from cefmp4.model.stream import FileStamp, Stream
 
@@ -43,51 +43,36 @@ class Aftermath:
 
     def __init__(self, action: str) -> None:
         self._delete = action == "delete"
-        self._target = Path(action.removeprefix("move:")) if action.startswith("move:") else None
+        self._target = action.removeprefix("move:") if action.startswith("move:") else None
 
     @property
     def keeps(self) -> bool:
         return not self._delete and self._target is None
 
-    def apply(self, stream: Stream, source: SourceFile, proven: FileStamp | None) -> None:
+    def apply(
+        self,
+        stream: Stream,
+        source: SourceFile,
+        proven: FileStamp | None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Only ever touches the very bytes that were proven. `proven`: the stamp of this very
         descriptor when all of it was read for the proof; else it is read again now, whatever its
         stamp says."""
         before = source.look()
         if proven is None or before.stamp != proven:
-            _require(holds(source, stream))
+            require_unchanged(holds(source, stream, is_stopped=is_stopped))
         look = source.look()
-        _require(stream.is_proven and look.in_place and look.stamp == before.stamp)
-        if self._delete:
-            os.unlink(source.path)
-            log.info("local file deleted after upload", file_path=stream.relpath)
-        elif self._target is not None:
-            goal = self._target / stream.relpath
-            if goal.exists():
-                goal = goal.with_name(f"{goal.stem}~{stream.id}{goal.suffix}")
-            goal.parent.mkdir(parents=True, exist_ok=True)
-            _move(source.path, goal, stream.id)
-            log.info("local file moved after upload", file_path=stream.relpath, target=str(goal))
+        require_unchanged(stream.is_proven and look.in_place and look.stamp == before.stamp)
+        with leaving_file(source, look.stamp, stream.id) as file:
+            if self._target is None:
+                file.delete()
+                log.info("local file deleted after upload", file_path=stream.relpath)
+            else:
+                goal = file.move_below(self._target, stream.relpath, is_stopped)
+                log.info("local file moved after upload", file_path=stream.relpath, target=goal)
 
-
-def _require(condition: bool) -> None:
-    if not condition:
-        raise SourceError("the file changed after its upload, so it stays where it is")
-
-
-def _move(path: str, goal: Path, stream_id: str) -> None:
-    """To another file system it is copied under a passing name first: a disk that gets full on the
-    way leaves no torn recording there."""
-    try:
-        os.rename(path, goal)
-        return
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    beside = goal.with_name(f".{stream_id}.part")
-    try:
-        shutil.copy2(path, beside)
-        os.replace(beside, goal)
-    finally:
-        beside.unlink(missing_ok=True)
-    os.unlink(path)
+    def bring_back(self, root: str, stream: Stream) -> None:
+        """After a crash between the two steps of a removal."""
+        if not self.keeps and bring_back(root, stream.relpath, stream.id):
+            log.info("a file that was being removed is back", file_path=stream.relpath)

@@ -1,6 +1,7 @@
 """How a stream ends: described, its local file treated, and what it was remembered."""
 
 import asyncio
+import threading
 
 import structlog
 
@@ -116,9 +117,16 @@ class Conclusion:
         """Whether it is gone from its place."""
         if self._aftermath.keeps:
             return False
+        stop = threading.Event()
         try:
-            await asyncio.to_thread(self._aftermath.apply, stream, source, proven)
+            await asyncio.to_thread(self._aftermath.apply, stream, source, proven, stop.is_set)
         except (SourceError, OSError) as error:
             log.warning("the local file stays", file_path=stream.relpath, reason=str(error))
             return False
+        finally:
+            stop.set()  # a cancelled wait must not leave the thread copying
         return True
+
+    async def bring_back(self, root: str, stream: Stream) -> None:
+        if stream.state is StreamState.STORED:
+            await asyncio.to_thread(self._aftermath.bring_back, root, stream)

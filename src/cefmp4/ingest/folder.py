@@ -17,6 +17,7 @@ from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.stream import Stream
 from cefmp4.ports import CheckpointStore
 from cefmp4.retry import patiently
+from cefmp4.watch.beneath import look_up
 from cefmp4.watch.folder_marks import FolderLook, leave_mark, look_at, place_of
 
 log = structlog.get_logger()
@@ -241,7 +242,7 @@ def _mark(root: str, wanted: str) -> str:
 def _any_is_in(root: str, streams: list[Stream]) -> bool:
     for stream in streams:
         try:
-            facts = os.lstat(f"{root}/{stream.relpath}")
+            facts = look_up(root, stream.relpath)
         except (OSError, ValueError):
             continue
         stamp = stream.stamp

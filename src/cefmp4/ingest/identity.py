@@ -72,14 +72,20 @@ def sample(numbers: list[int]) -> list[int]:
     return list(dict.fromkeys((numbers[0], numbers[len(numbers) // 2], numbers[-1])))
 
 
-def holds(source: SourceFile, stream: Stream, *, also: tuple["hashlib._Hash", ...] = ()) -> bool:
+def holds(
+    source: SourceFile,
+    stream: Stream,
+    *,
+    also: tuple["hashlib._Hash", ...] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> bool:
     """Whether the file has all the bytes of a proven stream, and no others. Blocking."""
     if source.stamp().size != stream.size:
         return False  # without reading it
     whole = hashlib.sha256()
     digests = (*also, whole) if stream.sha256 else also
     try:
-        crc64 = hash_range(source.fd, 0, stream.size, also=digests)
+        crc64 = hash_range(source.fd, 0, stream.size, also=digests, is_stopped=is_stopped)
     except ShortFileError:
         return False
     is_whole = source.stamp().size == stream.size

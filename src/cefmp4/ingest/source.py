@@ -6,7 +6,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -16,6 +15,7 @@ from awscrt import checksums
 from cefmp4.errors import SourceError
 from cefmp4.model.object import FileRange
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.beneath import device_near, look_up, open_folder, open_root
 from cefmp4.watch.stamps import birth_ns, stamp_of
 
 READ_BYTES = 1024 * 1024  # fits the processor's cache, so that hashing re-reads nothing from memory
@@ -76,14 +76,8 @@ class SourceFile:
     def open(cls, root: str, relpath: str) -> Self:
         """Raises FileNotFoundError when there is no such file, SourceError when it is no regular
         file or may not be read. No component of the path may be a symbolic link."""
-        folder, _, name = relpath.rpartition("/")
         try:
-            folder_fd, root_place = _open_folder(root, folder)
-            try:
-                home = Home(root_place, os.fstat(folder_fd).st_dev)
-                fd = os.open(name, _OPEN_FLAGS, dir_fd=folder_fd)
-            finally:
-                os.close(folder_fd)
+            fd, home = _open(root, relpath)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(relpath) from None
         except OSError as error:
@@ -127,7 +121,7 @@ class SourceFile:
         except DescriptorLostError:
             return self._look_by_name()
         try:
-            named = os.lstat(self.path)
+            named = look_up(self.root, self.relpath)
         except (FileNotFoundError, NotADirectoryError):
             self._require_home()
             return Look(stamp_of(mine, self.birth_ns), in_place=False)
@@ -141,13 +135,8 @@ class SourceFile:
         root = os.stat(self.root)
         if (root.st_dev, root.st_ino) != self.home.root:
             raise SourceError("the watched folder is not mounted, or another one is")
-        folder = self.path
-        while len(folder) > len(self.root):
-            folder = folder.rpartition("/")[0]
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if os.stat(folder).st_dev != self.home.device:
-                    raise SourceError("the file system of its folder is not mounted")
-                return
+        if device_near(self.root, self.relpath.rpartition("/")[0]) != self.home.device:
+            raise SourceError("the file system of its folder is not mounted")
 
     def _ask(self) -> os.stat_result:
         """What fstat says. Below a FUSE mount that may be of whatever has the former name by now,
@@ -181,6 +170,11 @@ class SourceFile:
     def is_same_inode(self, other: "SourceFile") -> bool:
         return os.path.samestat(self._facts, other._facts) and self.birth_ns == other.birth_ns
 
+    def duplicate(self) -> int:
+        """A descriptor of the caller's own, which lasts when this one is closed meanwhile."""
+        with self._changing:
+            return os.dup(self.fd)
+
     def take_over(self, other: "SourceFile") -> bool:
         """From now on this is the file that `other` has open; for whoever reads it right now, too.
         False when it was closed meanwhile."""
@@ -210,7 +204,7 @@ class SourceFile:
         """Whether this file left its name and has that one now. While it is open, no other file can
         get its inode."""
         try:
-            there = os.lstat(f"{self.root}/{relpath}")
+            there = look_up(self.root, relpath)
             return os.path.samestat(there, self._ask()) and not self.look().in_place
         except (SourceError, OSError):
             return False
@@ -219,7 +213,7 @@ class SourceFile:
         """Whether this very file seems to have that name as well as its own, of which it can have
         but one: a file system that remembers names for a while (FUSE, NFS) has not noticed yet."""
         try:
-            there = os.lstat(f"{self.root}/{relpath}")
+            there = look_up(self.root, relpath)
         except OSError:
             return False
         return there.st_nlink == 1 and os.path.samestat(there, self._facts)
@@ -236,19 +230,19 @@ class SourceFile:
             return False
 
 
-def _open_folder(root: str, folder: str) -> tuple[int, tuple[int, int]]:
-    """The folder, and where its root is."""
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    facts = os.fstat(fd)
-    for name in folder.split("/") if folder else ():
-        parent = fd
-        try:
-            fd = os.open(
-                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-            )
-        finally:
-            os.close(parent)
-    return fd, (facts.st_dev, facts.st_ino)
+def _open(root: str, relpath: str) -> tuple[int, Home]:
+    folder, _, name = relpath.rpartition("/")
+    top = open_root(root)
+    try:
+        place = os.fstat(top)
+        folder_fd = open_folder(top, folder)
+    finally:
+        os.close(top)
+    try:
+        home = Home((place.st_dev, place.st_ino), os.fstat(folder_fd).st_dev)
+        return os.open(name, _OPEN_FLAGS, dir_fd=folder_fd), home
+    finally:
+        os.close(folder_fd)
 
 
 class ShortFileError(Exception):

@@ -58,6 +58,7 @@ class Startup:
             if stream.is_final:
                 self._index.add(stream)
             else:
+                await self._conclusion.bring_back(self._intake.root, stream)
                 unfinished.append(stream)
         if await patiently(
             lambda: self._checkpoints.is_fresh(self._folder), what="loading of checkpoints"

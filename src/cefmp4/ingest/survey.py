@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, Pa
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports import ObjectStore
 from cefmp4.retry import patiently
+from cefmp4.watch.beneath import look_up
 
 log = structlog.get_logger()
 
@@ -211,7 +211,7 @@ def _is_of_another_file(facts: DocumentFacts, source: SourceFile) -> bool:
     if facts.path == path_text(source.relpath):
         return False
     try:
-        return os.lstat(f"{source.root}/{facts.path}").st_size == facts.size
+        return look_up(source.root, facts.path).st_size == facts.size
     except (OSError, ValueError):
         return False
 

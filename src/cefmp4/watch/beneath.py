@@ -1,0 +1,124 @@
+"""Reaches what lies below a folder without following a link: names are looked up one by one, each
+in the folder that was opened before. Whoever may write somewhere in between, and swaps a folder for
+a link at any moment, leads nobody out. The root itself may be a link: that is the operator's word.
+Everything here blocks."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
+_WALK = getattr(os, "O_PATH", os.O_RDONLY) | _FOLDER | os.O_NOFOLLOW
+_RENAME_NOREPLACE = 1
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK}
+
+
+def open_root(root: str) -> int:
+    """For looking up names only."""
+    return os.open(root, _WALK & ~os.O_NOFOLLOW)
+
+
+def open_folder(start: int, folder: str, *, makes: bool = False) -> int:
+    """A folder below the open one `start`. `makes`: what is missing. Raises FileNotFoundError, and
+    NotADirectoryError where there is a link or a file."""
+    fd = os.dup(start)
+    for name in folder.split("/") if folder else ():
+        parent = fd
+        try:
+            fd = _enter(parent, name, makes)
+        finally:
+            os.close(parent)
+    return fd
+
+
+def _enter(parent: int, name: str, makes: bool) -> int:
+    if name in ("", os.curdir, os.pardir):  # of a path that was not found by looking
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    try:
+        return os.open(name, _WALK, dir_fd=parent)
+    except FileNotFoundError:
+        if not makes:
+            raise
+    with suppress(FileExistsError):  # somebody was faster
+        os.mkdir(name, dir_fd=parent)
+    return os.open(name, _WALK, dir_fd=parent)
+
+
+@contextmanager
+def folder_of(root: str, relpath: str, *, makes: bool = False) -> Iterator[tuple[int, str]]:
+    """The open folder of a file, and the name that it has there."""
+    folder, _, name = relpath.rpartition("/")
+    top = open_root(root)
+    try:
+        fd = open_folder(top, folder, makes=makes)
+    finally:
+        os.close(top)
+    try:
+        yield fd, name
+    finally:
+        os.close(fd)
+
+
+def look_up(root: str, relpath: str) -> os.stat_result:
+    """What is there under this name; of a link, the link."""
+    with folder_of(root, relpath) as (folder, name):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def device_near(root: str, folder: str) -> int:
+    """Of the folder, or of the nearest one on the way there that still exists."""
+    while folder:
+        try:
+            return look_up(root, folder).st_dev
+        except (FileNotFoundError, NotADirectoryError):
+            folder = folder.rpartition("/")[0]
+    return os.stat(root).st_dev
+
+
+def rename_to_free(folder: int, name: str, to_folder: int, to_name: str) -> None:
+    """Raises FileExistsError instead of overwriting anything."""
+    number = _rename_no_replace(folder, name, to_folder, to_name)
+    if number == 0:
+        return
+    if number not in _NOT_SUPPORTED:
+        raise OSError(number, os.strerror(number), name)
+    try:  # NFS, and most of FUSE
+        os.link(name, to_name, src_dir_fd=folder, dst_dir_fd=to_folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        _rename_after_look(folder, name, to_folder, to_name)
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _rename_after_look(folder: int, name: str, to_folder: int, to_name: str) -> None:
+    """Where the file system can neither refuse to overwrite nor link: a file that gets the name in
+    this very moment is lost."""
+    try:
+        os.stat(to_name, dir_fd=to_folder, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(name, to_name, src_dir_fd=folder, dst_dir_fd=to_folder)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to_name)
+
+
+def _rename_no_replace(folder: int, name: str, to_folder: int, to_name: str) -> int:
+    if _renameat2 is None:
+        return errno.ENOSYS
+    words = os.fsencode(name), to_folder, os.fsencode(to_name)
+    done = _renameat2(folder, *words, _RENAME_NOREPLACE)
+    return 0 if done == 0 else ctypes.get_errno()
+
+
+def _find_renameat2() -> "Callable[..., int] | None":
+    """Python has none of its own, and a C library may lack it."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+
+
+_renameat2 = _find_renameat2()
