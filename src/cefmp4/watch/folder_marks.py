@@ -5,6 +5,7 @@ containers, and is seen by everybody who shares it."""
 import errno
 import hashlib
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,8 @@ def place_of(root: str) -> tuple[int, int] | None:
 
 def _leave_file(fd: int, mark: str) -> str:
     """Linked into its place when it is written, so that nobody reads half a mark."""
-    draft = f"{MARK_FILE}.{mark}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    draft = f"{MARK_FILE}.{secrets.token_hex(8)}"  # that nobody can have put there before
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         file = os.open(draft, flags, 0o644, dir_fd=fd)
         try:
