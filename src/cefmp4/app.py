@@ -61,6 +61,7 @@ from cefmp4.watch.mounts import choose_mode
 from cefmp4.watch.reconciler import Reconciler
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.tripwire import Tripwires
+from cefmp4.watch.walk import Limits
 from cefmp4.watch.watcher import Watcher
 from cefmp4.web.health import Health
 from cefmp4.web.jobs import JobApi
@@ -188,11 +189,13 @@ def build_ingest(
         checkpoints=checkpoints,
     )
     selection = Selection(folder, settings.watch_filter_globs)
+    limits = Limits(folders=settings.watch_max_folders)
     watcher = Watcher(
         folder,
         selection,
         mode=settings.watch_mode,
         patience_s=settings.startup_timeout_seconds,
+        limits=limits,
     )
     router = StreamRouter(
         intake=intake,
@@ -224,7 +227,9 @@ def build_ingest(
         ),
         router=router,
         watcher=watcher,
-        reconciler=Reconciler(watcher, interval_s=settings.reconcile_seconds, place=found.place),
+        reconciler=Reconciler(
+            watcher, interval_s=settings.reconcile_seconds, place=found.place, limits=limits
+        ),
         pulse=Pulse(
             root=root,
             router=router,

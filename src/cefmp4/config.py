@@ -116,6 +116,11 @@ class Settings(BaseModel):
         60, "seconds between two full looks at the folder, which find what events missed",
         small="CPU time in large folders", big="a missed file waits that long", ge=1, le=86400,
     )  # fmt: skip
+    watch_max_folders: int = setting(
+        250_000, "folders below WATCH_DIR that are looked at; those beyond are named in the log and left alone",
+        small="recordings in the folders beyond are not uploaded",
+        big="whoever writes there can make us use memory, about 1 KB a folder, and CPU time", ge=1, le=10_000_000,
+    )  # fmt: skip
     poll_seconds: float = setting(
         0.5, "seconds between two looks at the files that are being recorded",
         small="CPU time", big="parts leave later", ge=0.05, le=60,

@@ -121,7 +121,7 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp.access", "watchdog"):
+    for noisy in ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns of each ticket that it cannot send while Redis is away.
     logging.getLogger("docket").setLevel(logging.ERROR if root.level > logging.DEBUG else level)

@@ -129,6 +129,15 @@ rescans = _born(
     Counter("cefmp4_rescans_total", "Full looks at the folder", ["cause"], registry=REGISTRY),
     RESCAN_CAUSES,
 )
+folders_left_out = _born(
+    Gauge(
+        "cefmp4_folders_left_out",
+        "Folders whose recordings are not uploaded",
+        ["cause"],
+        registry=REGISTRY,
+    ),
+    ("depth", "count", "unreadable"),
+)
 KEY_OUTCOMES = ("suffixed", "failed")
 key_conflicts = _born(
     Counter(

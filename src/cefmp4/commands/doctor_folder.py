@@ -9,13 +9,15 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cefmp4.config import Settings, WatchMode
 from cefmp4.log import printable
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
 from cefmp4.watch import mounts
+from cefmp4.watch.scan import ScanResult, scan
+from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import BEYOND, LeftOut, Limits
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _COUNT_SECONDS = 5.0  # a tree that takes longer is judged by what was seen
@@ -32,7 +34,7 @@ def examine_folder(settings: Settings) -> list[Diagnosis]:
     if problem is not None:
         return [problem, examine_open_files()]
     return [
-        *_examine_tree(root, settings.watch_mode),
+        *_examine_tree(root, settings),
         *_examine_after_upload(root, settings.after_upload),
         examine_open_files(),
         _space("disk of the state folder", settings.state_dir),
@@ -50,18 +52,20 @@ def _unusable(root: Path) -> Diagnosis | None:
     return None
 
 
-def _examine_tree(root: Path, mode: WatchMode) -> list[Diagnosis]:
+def _examine_tree(root: Path, settings: Settings) -> list[Diagnosis]:
+    mode = settings.watch_mode
     fs_type = mounts.fs_type_of_path(root)
     chosen = mounts.choose_mode(root, mode)
-    tree = _walk(root)
-    found = [_judge_file_system(fs_type, mode, chosen)]
+    tree = _look(root, settings)
+    found = [_judge_file_system(fs_type, mode, chosen), *_judge_left_out(tree.left_out)]
     if tree.unreadable:
-        detail = f"{tree.unreadable} folders in it cannot be read"
+        detail = f"{len(tree.unreadable)} folders in it cannot be read"
         advice = f"let user {os.getuid()} read and enter them"
         found.append(warn("watched folder", detail, advice))
     if chosen is WatchMode.EVENTS and _INOTIFY.is_dir():
         found += judge_inotify(_inotify_limits(), tree.folders)
-    return [*found, _try_lease(tree.file)]
+    some_file = next((str(root / relpath) for relpath in tree.entries), None)
+    return [*found, _try_lease(some_file)]
 
 
 def _judge_file_system(fs_type: str, mode: WatchMode, chosen: WatchMode) -> Diagnosis:
@@ -74,33 +78,22 @@ def _judge_file_system(fs_type: str, mode: WatchMode, chosen: WatchMode) -> Diag
     return ok(subject, detail)
 
 
-@dataclass(slots=True)
-class _Tree:
-    folders: int = 1
-    unreadable: int = 0
-    file: str | None = None
+def _look(root: Path, settings: Settings) -> ScanResult:
+    """As the service looks at it."""
+    deadline = time.monotonic() + _COUNT_SECONDS
+    return scan(
+        str(root.absolute()),
+        Selection(root, settings.watch_filter_globs),
+        lambda: time.monotonic() > deadline,
+        limits=Limits(folders=settings.watch_max_folders),
+    )
 
 
-def _walk(root: Path) -> _Tree:
-    tree, deadline = _Tree(), time.monotonic() + _COUNT_SECONDS
-
-    def count(_error: OSError) -> None:
-        tree.unreadable += 1
-
-    for folder, folders, files in os.walk(root, onerror=count):
-        tree.folders += len(folders)
-        if tree.file is None:
-            tree.file = next(_regular(folder, files), None)
-        if time.monotonic() > deadline:
-            break
-    return tree
-
-
-def _regular(folder: str, files: list[str]) -> Iterator[str]:
-    for name in files:
-        path = os.path.join(folder, name)
-        if os.path.isfile(path) and not os.path.islink(path):
-            yield path
+def _judge_left_out(left_out: LeftOut) -> Iterator[Diagnosis]:
+    for limit, count in left_out.counts.items():
+        detail, advice = BEYOND[limit]
+        first = printable(left_out.examples[limit])
+        yield warn("watched folder", f"{detail}: {count}, as {first}", advice)
 
 
 def _inotify_limits() -> dict[str, int]:

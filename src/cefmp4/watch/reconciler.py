@@ -15,6 +15,7 @@ from cefmp4.model.stream import FileStamp
 from cefmp4.watch.rescans import RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult, compare, scan
 from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import BEYOND, LeftOut, Limit, Limits
 
 log = structlog.get_logger()
 
@@ -23,6 +24,7 @@ EVENTS_COST = 200.0  # 0.5 % of a core
 POLLING_COST = 20.0  # 5 %
 REQUEST_COST = 40.0  # 2.5 %, while something asks for looks without a pause
 MIN_PAUSE_S = 1.0
+DELIVERED_AT_ONCE = 1000  # more would keep everything else waiting
 
 Deliver = Callable[[list[StreamEvent]], Awaitable[None]]
 
@@ -61,17 +63,20 @@ class Reconciler:
         interval_s: float,
         min_pause_s: float = MIN_PAUSE_S,
         place: tuple[int, int] | None = None,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
     ) -> None:
         self._watcher = watcher
         self._interval_s = interval_s
         self._min_pause_s = min_pause_s
         self._place = place
+        self._limits = limits
         self._known: dict[str, FileStamp] = {}
         self._told: set[str] = set()  # by events only, and not seen by a look yet
         self._missed_once: dict[str, FileStamp] = {}
         self._mounts: frozenset[str] = frozenset()
         self._latest: ScanResult | None = None
         self._unreadable: list[str] = []
+        self._beyond: set[Limit] = set()
         self._was_missing = False
         self._cost_s = 0.0
         self._last_at = float("-inf")
@@ -108,7 +113,7 @@ class Reconciler:
     def sees_all(self) -> bool:
         """Whether no part of the folder was out of sight at the last look."""
         latest = self._latest
-        return latest is not None and latest.is_whole and not latest.unreadable
+        return latest is not None and latest.is_whole and not latest.has_hidden
 
     def expect_mounts(self, mounts: frozenset[str]) -> None:
         """Those of before the start."""
@@ -122,7 +127,10 @@ class Reconciler:
         while True:
             await self._pause()
             events = await self.step(time.monotonic())
-            await deliver(events)
+            await deliver(events[:DELIVERED_AT_ONCE])
+            for start in range(DELIVERED_AT_ONCE, len(events), DELIVERED_AT_ONCE):
+                await asyncio.sleep(0)
+                await deliver(events[start : start + DELIVERED_AT_ONCE])
 
     async def step(self, now: float) -> list[StreamEvent]:
         """One look, and what changed since the one before."""
@@ -139,12 +147,7 @@ class Reconciler:
             return []
         self._told = set()
         self._mounts = self._mounts | result.mounts
-        events += [
-            StreamEvent(kind=EventKind.DELETE, relpath=relpath)
-            for relpath in told
-            if relpath not in self._known and result.lacks(relpath)
-        ]
-        return self._remember_whole(events, result)
+        return await asyncio.to_thread(self._remember_whole, events, result, told)
 
     async def _look(self) -> tuple[ScanResult, list[StreamEvent]]:
         stop = threading.Event()
@@ -165,20 +168,29 @@ class Reconciler:
             stop.is_set,
             expected_mounts=self._mounts,
             place=self._place,
+            limits=self._limits,
         )
         events = compare(self._known, result)
         return result, events, time.thread_time() - began
 
-    def _remember_whole(self, events: list[StreamEvent], result: ScanResult) -> list[StreamEvent]:
-        """What lies below a folder that could not be read stays known. Without events to tell of
-        renames, a file must be missing twice in a row: one that is renamed into a folder we had
-        looked at already is in neither place, and shows up as renamed in the next look."""
+    def _remember_whole(
+        self, events: list[StreamEvent], result: ScanResult, told: set[str]
+    ) -> list[StreamEvent]:
+        """In a thread: there may be many. What lies below a folder that could not be read stays
+        known. Without events to tell of renames, a file must be missing twice in a row: one that is
+        renamed into a folder we had looked at already is in neither place, and shows up as renamed
+        in the next look."""
+        events += [
+            StreamEvent(kind=EventKind.DELETE, relpath=relpath)
+            for relpath in told
+            if relpath not in self._known and result.lacks(relpath)
+        ]
         gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
         is_polling = self._watcher.is_polling
         held = (gone & self._known.keys()) - self._missed_once.keys() if is_polling else set()
         missed_once = {path: self._known[path] for path in held}
         known = result.entries
-        if result.unreadable:
+        if result.has_hidden:
             known.update(self._hidden(gone | {event.moved_from or "" for event in events}, result))
         known.update(missed_once)
         self._known, self._missed_once = known, missed_once
@@ -202,7 +214,11 @@ class Reconciler:
                 log.error("the watched folder is gone or unmounted", folder=self._watcher.root)
             else:
                 log.info("the watched folder is back", folder=self._watcher.root)
-        if result.unreadable != self._unreadable and result.is_whole:
+        if not result.is_whole:
+            return
+        self._report_left_out(result.left_out)
+        metrics.folders_left_out.labels("unreadable").set(len(result.unreadable))
+        if result.unreadable != self._unreadable:
             self._unreadable = result.unreadable
             if result.unreadable:
                 log.error(
@@ -212,6 +228,18 @@ class Reconciler:
                 )
             else:
                 log.info("all folders can be read again")
+
+    def _report_left_out(self, left_out: LeftOut) -> None:
+        for limit, (sentence, hint) in BEYOND.items():
+            count = left_out.counts.get(limit, 0)
+            metrics.folders_left_out.labels(limit).set(count)
+            if count and limit not in self._beyond:
+                most = self._limits.levels if limit is Limit.DEPTH else self._limits.folders
+                first = left_out.examples[limit]
+                log.error(sentence, limit=most, count=count, first=first, hint=hint)
+            elif not count and limit in self._beyond:
+                log.info("no folder is left out any more", reason=str(limit))
+        self._beyond = set(left_out.counts)
 
     async def _pause(self) -> None:
         """Wishes are granted early, but not so often that looking becomes the main work."""

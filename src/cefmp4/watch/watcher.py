@@ -22,6 +22,7 @@ from cefmp4.watch.mounts import choose_mode
 from cefmp4.watch.rescans import RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import Limits
 
 log = structlog.get_logger()
 
@@ -31,9 +32,11 @@ ARM_AGAIN_AFTER_S = 600.0  # re-arming walks through all folders
 START_POLL_S = 0.2
 
 _WATCH_LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
-_SYSCTLS = {
-    errno.ENOSPC: "fs.inotify.max_user_watches",
-    errno.EMFILE: "fs.inotify.max_user_instances",
+_OUR_LIMIT = 0
+_CURES = {
+    errno.ENOSPC: "sysctl fs.inotify.max_user_watches",
+    errno.EMFILE: "sysctl fs.inotify.max_user_instances",
+    _OUR_LIMIT: "WATCH_MAX_FOLDERS",
 }
 
 
@@ -50,6 +53,7 @@ class Watcher:
         buffer_names: int = BUFFER_NAMES,
         look_every_s: float = LOOK_EVERY_S,
         read_watch_limit: Callable[[], int] | None = None,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
     ) -> None:
         self.root = os.path.realpath(root)
         self.selection = selection
@@ -58,6 +62,7 @@ class Watcher:
         self._patience_s = patience_s
         self._look_every_s = look_every_s
         self._read_watch_limit = read_watch_limit or _watch_limit
+        self._limits = limits
         self._hints = HintBuffer(buffer_names)
         self._told: set[str] = set()
         self._wake = asyncio.Event()
@@ -127,13 +132,16 @@ class Watcher:
         if self._observer is None or not result.is_whole:
             return
         watched = await asyncio.to_thread(self._observer.watched_folders)
-        if watched is None:
-            return
         unwatched = result.folder_paths - watched
         confirmed = unwatched & self._unwatched
         self._unwatched = unwatched
         if confirmed:
-            self._degrade(errno.ENOSPC, unwatched=len(confirmed), folders=result.folders)
+            is_ours = len(watched) >= self._limits.folders
+            self._degrade(
+                _OUR_LIMIT if is_ours else errno.ENOSPC,
+                unwatched=len(confirmed),
+                folders=result.folders,
+            )
         elif unwatched:
             self.rescans.request(RescanCause.WATCH_LIMIT)
         elif self._is_degraded:
@@ -181,17 +189,18 @@ class Watcher:
         self._unwatched = frozenset()
         self._limit_seen = self._read_watch_limit()
         self._arm_again_at = time.monotonic() + ARM_AGAIN_AFTER_S
-        observer = FolderObserver(self.root, self.selection, self._callbacks())
+        observer = FolderObserver(self.root, self.selection, self._callbacks(), self._limits)
         start = asyncio.ensure_future(asyncio.to_thread(observer.start))
         try:
             await asyncio.shield(start)
         except asyncio.CancelledError:
+            observer.interrupt()
             await asyncio.gather(start, return_exceptions=True)
             await asyncio.to_thread(observer.stop)
             raise
         except OSError as error:
             self._armed_on = None
-            if error.errno in _SYSCTLS:
+            if error.errno in _CURES:
                 self._degrade(error.errno)
             else:
                 log.warning("cannot watch the folder", folder=self.root, reason=str(error))
@@ -210,17 +219,17 @@ class Watcher:
         self._is_degraded = True
         log.error(
             "too few inotify watches: the folder is looked through often instead",
-            hint=f"raise sysctl {_SYSCTLS[number]}",
+            hint=f"raise {_CURES[number]}",
             max_user_watches=self._limit_seen,
             **counts,
         )
 
-    # From watchdog's threads.
+    # From the observer's thread.
 
     def _callbacks(self) -> Callbacks:
         return Callbacks(
             event=self._take_event,
-            overflow=lambda: self._call(self._events_lost),
+            overflow=lambda: self._call(self._queue_overflowed),
             folder_moved=lambda: self._call(self._folder_moved),
         )
 
@@ -234,6 +243,14 @@ class Watcher:
             self._call(self._wake.set)
         elif put is Put.DROPPED:
             self._call(self._events_lost)
+
+    def _queue_overflowed(self) -> None:
+        if self.rescans.cause is not RescanCause.OVERFLOW:
+            log.warning(
+                "the kernel's event queue overflowed: the whole folder is looked through",
+                hint="raise sysctl fs.inotify.max_queued_events where it happens often",
+            )
+        self._events_lost()
 
     def _events_lost(self) -> None:
         metrics.events_dropped.inc()

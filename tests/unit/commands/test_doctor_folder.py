@@ -54,6 +54,17 @@ def test_a_file_that_is_being_written_is_no_fault(tmp_path: Path) -> None:
         assert examined(tmp_path)["read leases"].level is Level.OK
 
 
+def test_folders_beyond_the_limits_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    found = examined(tmp_path, watch_max_folders=2)["watched folder"]
+    assert found.level is Level.WARN
+    assert "2, as " in found.detail
+    assert "WATCH_MAX_FOLDERS" in found.advice
+    (tmp_path / ("d/" * 110)).mkdir(parents=True)
+    assert "uploaded: 1, as d/d/" in examined(tmp_path)["watched folder"].detail
+
+
 def test_moving_needs_a_place(tmp_path: Path) -> None:
     found = examined(tmp_path, after_upload=f"move:{tmp_path}/missing")
     assert found["AFTER_UPLOAD"].level is Level.FAIL

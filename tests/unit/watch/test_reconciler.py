@@ -9,10 +9,12 @@ from cefmp4 import metrics
 from cefmp4.config import DEFAULT_GLOBS
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch import scan as scanning
 from cefmp4.watch.reconciler import EVENTS_COST, POLLING_COST, Reconciler
 from cefmp4.watch.rescans import RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import open_to_read
 
 
 @dataclass
@@ -100,15 +102,14 @@ async def test_files_in_unreadable_folders_stay_known(
     (root / "in/a.mp4").touch()
     reconciler = Reconciler(folder, interval_s=60)
     await reconciler.step(0)
-    plain_open = os.open
 
-    def refusing_open(path: str, flags: int) -> int:
-        if str(path).endswith("/in"):
-            raise PermissionError(13, "no", path)
-        return plain_open(path, flags)
+    def refusing_open(root_fd: int, relpath: str) -> int:
+        if relpath == "in":
+            raise PermissionError(13, "no", relpath)
+        return open_to_read(root_fd, relpath)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "open", refusing_open)
+        patched.setattr(scanning, "open_to_read", refusing_open)
         assert await reconciler.step(1) == []
         assert set(reconciler.entries) == {"in/a.mp4"}
     assert await reconciler.step(2) == []

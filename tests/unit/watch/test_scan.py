@@ -7,8 +7,10 @@ import pytest
 from cefmp4.config import DEFAULT_GLOBS
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch import scan as scanning
 from cefmp4.watch.scan import ScanResult, compare, scan
 from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import open_to_read
 
 
 def look(root: Path, expected_mounts: frozenset[str] = frozenset()) -> ScanResult:
@@ -113,14 +115,13 @@ def test_a_folder_that_cannot_be_read_is_reported(
     put(tmp_path, "open/a.mp4")
     put(tmp_path, "closed/b.mp4")
     known = look(tmp_path).entries
-    plain_open = os.open
 
-    def refusing_open(path: str, flags: int) -> int:
-        if path.endswith("/closed"):
-            raise PermissionError(13, "no", path)
-        return plain_open(path, flags)
+    def refusing_open(root_fd: int, relpath: str) -> int:
+        if relpath == "closed":
+            raise PermissionError(13, "no", relpath)
+        return open_to_read(root_fd, relpath)
 
-    monkeypatch.setattr(os, "open", refusing_open)  # root may read everything
+    monkeypatch.setattr(scanning, "open_to_read", refusing_open)  # root may read everything
     result = look(tmp_path)
     assert result.unreadable == ["closed"]
     assert "closed" not in result.folder_paths
@@ -133,15 +134,14 @@ def test_a_folder_that_vanishes_during_the_scan_is_gone(
     put(tmp_path, "a/a.mp4")
     put(tmp_path, "b/b.mp4")
     known = look(tmp_path).entries
-    plain_open = os.open
 
-    def vanishing_open(path: str, flags: int) -> int:
-        if path.endswith("/b"):
+    def vanishing_open(root_fd: int, relpath: str) -> int:
+        if relpath == "b":
             (tmp_path / "b/b.mp4").unlink()
             (tmp_path / "b").rmdir()
-        return plain_open(path, flags)
+        return open_to_read(root_fd, relpath)
 
-    monkeypatch.setattr(os, "open", vanishing_open)
+    monkeypatch.setattr(scanning, "open_to_read", vanishing_open)
     result = look(tmp_path)
     assert result.unreadable == []
     assert compare(known, result) == [event(EventKind.DELETE, "b/b.mp4")]
@@ -152,14 +152,13 @@ def test_a_root_that_is_replaced_during_the_scan_says_nothing(
 ) -> None:
     root = tmp_path / "root"
     put(root, "a.mp4")
-    plain_open = os.open
 
-    def replacing_open(path: str, flags: int) -> int:
+    def replacing_open(root_fd: int, relpath: str) -> int:
         root.rename(tmp_path / "former")
         root.mkdir()
-        return plain_open(path, flags)
+        return open_to_read(root_fd, relpath)
 
-    monkeypatch.setattr(os, "open", replacing_open)
+    monkeypatch.setattr(scanning, "open_to_read", replacing_open)
     assert look(root).root_missing
 
 

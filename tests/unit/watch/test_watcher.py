@@ -106,9 +106,7 @@ async def test_a_root_that_is_replaced_is_watched_again(tmp_path: Path) -> None:
 async def test_a_dead_thread_of_the_observer_is_replaced(tmp_path: Path) -> None:
     async with watch(tmp_path) as watcher:
         assert watcher._observer is not None
-        assert watcher._observer._observer is not None
-        for emitter in watcher._observer._observer.emitters:
-            emitter.stop()
+        watcher._observer.interrupt()
         await listen_until(watcher, watcher.rescans.is_set)
         (tmp_path / "a.mp4").touch()
         assert (await next_event(watcher)).relpath == "a.mp4"

@@ -1,0 +1,145 @@
+"""The folders that a walk has still to visit. A tree is made by whoever may write there, so depth
+and number are bounded, and the turns go round: who fills one folder of the root takes nothing from
+the others."""
+
+import ctypes
+import errno
+import heapq
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from cefmp4.watch.beneath import open_folder
+
+MOST_FOLDERS = 250_000
+MOST_LEVELS = 100
+# The kernel takes no path of 4,096 bytes; a file's name has up to 255 of them.
+LONGEST_PATH = 4096 - 1 - 256
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+_SYS_OPENAT2 = ctypes.c_long(437)  # on every architecture
+
+T = TypeVar("T")
+
+
+class Limit(StrEnum):
+    DEPTH = "depth"
+    COUNT = "count"
+
+
+# What to say of folders beyond a limit, and what helps.
+BEYOND = {
+    Limit.DEPTH: ("folders lie too deep: what is in them is not uploaded", "move them higher up"),
+    Limit.COUNT: (
+        "too many folders: what is in those beyond the limit is not uploaded",
+        "raise WATCH_MAX_FOLDERS, or move finished folders away",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    folders: int = MOST_FOLDERS
+    levels: int = MOST_LEVELS
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Folders beyond a limit: how many, one of them, and in which folders they lie."""
+
+    counts: dict[Limit, int] = field(default_factory=dict)
+    examples: dict[Limit, str] = field(default_factory=dict)
+    parents: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    def note(self, limit: Limit, relpath: str) -> None:
+        self.counts[limit] = self.counts.get(limit, 0) + 1
+        self.examples.setdefault(limit, relpath)
+        self.parents.add(relpath.rpartition("/")[0])
+
+
+class FolderQueue(Generic[T]):
+    """Deals out at most as many folders as the limit says; the first of each folder of the root
+    come before the second of any."""
+
+    def __init__(self, root: str, limits: Limits) -> None:
+        self.left_out = LeftOut()
+        self._limits = limits
+        self._longest = LONGEST_PATH - len(os.fsencode(root)) - 1
+        self._taken = 0
+        self._added = 0
+        self._ranks: dict[str, int] = {}
+        self._waiting: list[tuple[int, int, str, T]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, relpath: str, context: T) -> None:
+        is_deep = relpath.count("/") >= self._limits.levels
+        if is_deep or len(os.fsencode(relpath)) > self._longest:
+            self.left_out.note(Limit.DEPTH, relpath)
+            return
+        branch = relpath.partition("/")[0]
+        rank = self._ranks.get(branch, 0)
+        if rank >= self._limits.folders:
+            self.left_out.note(Limit.COUNT, relpath)
+            return
+        self._ranks[branch] = rank + 1
+        self._added += 1
+        heapq.heappush(self._waiting, (rank, self._added, relpath, context))
+        if len(self._waiting) > 2 * self._limits.folders:
+            self._keep(self._limits.folders)
+
+    def take(self) -> tuple[str, T] | None:
+        if self._taken >= self._limits.folders:
+            self._keep(0)
+        if not self._waiting:
+            return None
+        self._taken += 1
+        _, _, relpath, context = heapq.heappop(self._waiting)
+        return relpath, context
+
+    def _keep(self, count: int) -> None:
+        self._waiting.sort()  # which is a heap, too
+        for _, _, relpath, _ in self._waiting[count:]:
+            self.left_out.note(Limit.COUNT, relpath)
+        del self._waiting[count:]
+
+
+def open_to_read(root_fd: int, relpath: str) -> int:
+    """A folder. None on the way may be a symbolic link, which it can become while we walk. Raises
+    OSError, NotADirectoryError for a link."""
+    fd = _openat2(root_fd, os.fsencode(relpath or "."), _HOW, ctypes.c_size_t(_HOW_BYTES))
+    if fd >= 0:
+        return fd
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EPERM):  # an old kernel, or an old seccomp profile
+        return _open_name_by_name(root_fd, relpath)
+    raise OSError(errno.ENOTDIR if number == errno.ELOOP else number, os.strerror(number), relpath)
+
+
+def _open_name_by_name(root_fd: int, relpath: str) -> int:
+    path_fd = open_folder(root_fd, relpath)
+    try:
+        return os.open(".", _FLAGS, dir_fd=path_fd)
+    finally:
+        os.close(path_fd)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_RESOLVE_NO_SYMLINKS = 0x04
+_HOW_BYTES = ctypes.sizeof(_OpenHow)
+_HOW = ctypes.byref(_OpenHow(_FLAGS, 0, _RESOLVE_NO_SYMLINKS))
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _openat2(root_fd: int, path: bytes, how: Any, size: ctypes.c_size_t) -> int:
+    """One call instead of one for each level: a third less CPU time for a look at many folders."""
+    return int(_libc.syscall(_SYS_OPENAT2, ctypes.c_int(root_fd), path, how, size))
