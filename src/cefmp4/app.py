@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +15,7 @@ from typing import TypeVar
 import structlog
 from aiohttp.web import AbstractRouteDef
 
-from cefmp4 import metrics, refusals
+from cefmp4 import descriptors, metrics, refusals
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
 from cefmp4.ingest.adoption import Adoption
@@ -63,8 +62,10 @@ from cefmp4.watch.selection import Selection
 from cefmp4.watch.tripwire import Tripwires
 from cefmp4.watch.walk import Limits
 from cefmp4.watch.watcher import Watcher
+from cefmp4.web.access import Access
 from cefmp4.web.health import Health
 from cefmp4.web.jobs import JobApi
+from cefmp4.web.listener import max_connections
 from cefmp4.web.media import Media
 from cefmp4.web.server import Actions, HttpServer
 from cefmp4.web.watch import Watch
@@ -260,13 +261,9 @@ def build_ingest(
 
 
 def _room_for_files() -> int:
-    """Raises the soft limit of open files as far as it goes; every active stream holds one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return max(10, min(MAX_ACTIVE_STREAMS, soft - SPARE_FILES))
+    """Every active stream holds one."""
+    room = descriptors.raise_limit() - max_connections() - SPARE_FILES
+    return max(10, min(MAX_ACTIVE_STREAMS, room))
 
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
@@ -300,7 +297,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         sessions = IngestSessions(finder, build)
         job_api = _job_api(settings, ledger, jobs)
         find = partial(find_view, checkpoints)
-        watch = Watch(store, ledger, views=sessions.views, find=find)
+        watch = Watch(store, ledger, views=sessions.views, find=find, access=access_of(settings))
         routes = [*job_api.routes(), *watch.routes(), *Media(store, find).routes()]
         server = await stack.enter_async_context(
             _http_server(settings, sessions, checkpoints, routes, job_api.measure)
@@ -310,6 +307,14 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         gc.collect()
         gc.freeze()  # what was imported and built stays: the collector need not visit it again
         await sessions.run(stop)
+
+
+def access_of(settings: Settings) -> Access:
+    return Access(
+        reached_at=settings.publish_host or settings.http_host,
+        token=settings.api_token.get_secret_value() if settings.api_token else None,
+        names=settings.http_allowed_hosts,
+    )
 
 
 def _job_api(settings: Settings, ledger: RedisLedger, jobs: JobsOnDemand) -> JobApi:
@@ -342,7 +347,7 @@ def _http_server(
             retry=partial(retry_stream, checkpoints),
             forget=partial(forget_stream, checkpoints),
         ),
-        token=settings.api_token.get_secret_value() if settings.api_token else None,
+        access=access_of(settings),
         routes=routes,
         measure=measure,
     )

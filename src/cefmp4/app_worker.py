@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from cefmp4 import metrics, proc
-from cefmp4.app import servers_away
+from cefmp4.app import access_of, servers_away
 from cefmp4.clients import open_redis, open_store
 from cefmp4.config import GpuUse, Settings
 from cefmp4.encode.encoders import EncoderChooser
@@ -115,6 +115,7 @@ def _listener(settings: Settings, port: int, runner: JobRunner) -> Listener:
         port,
         Probes(lambda: _health(runner)).routes(),
         setting="WORKER_PORT",
+        access=access_of(settings),
     )
 
 

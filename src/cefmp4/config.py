@@ -67,6 +67,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "watch_filter_globs": values.globs,
     "after_upload": values.after_upload,
     "s3_endpoint_url": values.endpoint,
+    "http_allowed_hosts": values.host_names,
     "s3_bucket_name": values.bucket,
     "s3_region_name": values.region,
     "s3_key_template": values.key_template,
@@ -270,9 +271,22 @@ class Settings(BaseModel):
     )  # fmt: skip
     http_host: str = setting(
         "127.0.0.1",
-        "address these ports bind to; wider than loopback needs API_TOKEN to change state",
+        "address these ports bind to; bound wider than loopback, all but health and metrics needs API_TOKEN",
     )
-    api_token: SecretStr | None = setting(None, "token that requests which change state must carry")
+    publish_host: str = setting(
+        "",
+        "address at which others reach these ports where a container publishes them, as docker "
+        "compose does; it counts instead of HTTP_HOST in what needs API_TOKEN; empty: HTTP_HOST",
+    )
+    http_allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "host names by which browsers may ask, with commas between them, such as those of a proxy in "
+        "front; localhost, HTTP_HOST and, bound wider, every IP address are allowed anyway",
+    )
+    api_token: SecretStr | None = setting(
+        None, "token of at least 16 characters that the page asks for, and that requests carry as "
+        "'Authorization: Bearer'; on loopback only those that change state need it",
+    )  # fmt: skip
     webhook_secret: SecretStr | None = setting(
         None, "secret of at least 16 characters that signs POST /jobs on PROM_PORT (there is no WEBHOOK_PORT); "
         "empty: no jobs from there",
@@ -297,7 +311,7 @@ class Settings(BaseModel):
     def _usable(cls, value: Any, info: ValidationInfo) -> Any:
         return None if value is None else _CHECKS[info.field_name or ""](value)
 
-    @field_validator("redis_url", "webhook_secret")
+    @field_validator("redis_url", "webhook_secret", "api_token")
     @classmethod
     def _usable_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         check = values.check_redis_url if info.field_name == "redis_url" else values.check_secret

@@ -34,7 +34,7 @@ NOT_YET = (
 )  # fmt: skip
 _MOVED = {"WEBHOOK_PORT": "POST /jobs is answered on PROM_PORT"}
 # What docker-compose.yml asks for beside our settings.
-OF_COMPOSE = ("CEFMP4_USER", "PUBLISH_HOST", "WATCH_DIR_READ_ONLY")
+OF_COMPOSE = ("CEFMP4_USER", "WATCH_DIR_READ_ONLY")
 _KNOWN = (*NAMES, *OLD_SPELLINGS, *NOT_YET, *_MOVED, *OF_COMPOSE)
 _FIRST_WORDS = {name.partition("_")[0] for name in (*NAMES, *OLD_SPELLINGS)}
 _ALIKE = 0.85

@@ -153,6 +153,13 @@ def check_secret(text: str) -> None:
         raise ValueError("it must have at least 16 characters")
 
 
+def host_names(given: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(name.strip("[]").rstrip(".").lower() for name in given)
+    if not all(map(is_host, names)):
+        raise ValueError("it must be host names, such as recorder.lan, without http:// or a port")
+    return names
+
+
 def is_host(text: str) -> bool:
     if ":" not in text:
         return len(text) <= 253 and _HOST.fullmatch(text) is not None

@@ -54,6 +54,9 @@ FAILED_OPERATIONS = (
     *("move_job", "release_job", "requeue_job", "hand-over"),
 )
 
+# Why a request or a connection over HTTP was refused or cut off.
+HTTP_REFUSALS = ("malformed", "host", "cross_site", "token", "full", "slow", "descriptors")
+
 # The path of a byte.
 
 parts_uploaded = StreamCounter("video_chunks_uploaded_total", "Parts stored")
@@ -193,6 +196,15 @@ disk_size = Gauge(
 
 # Jobs.
 
+http_refused = _born(
+    Counter(
+        "cefmp4_http_refused_total",
+        "Requests and connections over HTTP that were refused or cut off",
+        ["reason"],
+        registry=REGISTRY,
+    ),
+    HTTP_REFUSALS,
+)
 job_queue_depth = Gauge(
     "cefmp4_job_queue_depth", "Jobs that wait, back-off included", ["kind"], registry=REGISTRY
 )

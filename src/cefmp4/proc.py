@@ -13,7 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from cefmp4.errors import ProgramMissingError
+from cefmp4.descriptors import RAN_OUT
+from cefmp4.errors import ProgramMissingError, TransientError
 
 log = structlog.get_logger()
 
@@ -153,16 +154,21 @@ def machine_memory_bytes() -> int:
 async def _spawn(
     argv: Sequence[str], stdin: int, pass_fds: Sequence[int]
 ) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-        cwd="/",
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            cwd="/",
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        if error.errno not in RAN_OUT:
+            raise
+        raise TransientError(f"no program can be started now: {error.strerror}") from None
 
 
 def _launched(argv: Sequence[str], timeout_s: float, memory_bytes: int | None) -> list[str]:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from cefmp4 import metrics
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.model.job import JobInput, JobKind, JobProgress, JobSpec, JobState, Lane
+from cefmp4.web.access import Access
 from cefmp4.web.health import Health
 from cefmp4.web.jobs import JobApi
 from cefmp4.web.listener import Listener
@@ -55,7 +56,7 @@ class Site:
         api = JobApi(self.ledger, retry=self.retry, webhook=webhook)
         routes = [*Probes(Health, api.measure).routes(), *api.routes()]
         async with (
-            Listener(host, 0, routes, token=token) as listener,
+            Listener(host, 0, routes, access=Access(reached_at=host, token=token)) as listener,
             aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session,
         ):
             yield session

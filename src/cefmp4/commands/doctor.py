@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ipaddress
 import json
 from collections import Counter
 
@@ -18,6 +17,7 @@ from cefmp4.model.diagnosis import Diagnosis, Level, fail, ok, warn
 from cefmp4.storage.doctor_redis import examine_redis
 from cefmp4.storage.doctor_s3 import examine_s3
 from cefmp4.storage.s3_connect import S3Config
+from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 
@@ -56,17 +56,14 @@ async def examine(settings: Settings) -> list[Diagnosis]:
 
 
 def _configuration(settings: Settings) -> list[Diagnosis]:
-    if not _is_loopback(settings.http_host) and settings.api_token is None:
-        detail = f"the page is open to {settings.http_host} and can only be looked at"
-        return [warn("settings", detail, "set API_TOKEN to change anything through it")]
-    return [ok("settings", "every value can be used")]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    reached_at = settings.publish_host or settings.http_host
+    if is_loopback(reached_at):
+        return [ok("settings", "every value can be used")]
+    if settings.api_token is None:
+        detail = f"the page can be reached at {reached_at}, and nobody may use it without a token"
+        return [warn("settings", detail, "set API_TOKEN")]
+    detail = f"the page can be reached at {reached_at}, where the token passes unencrypted"
+    return [warn("settings", detail, "put a proxy with TLS in front of it, and bind to loopback")]
 
 
 async def _redis(settings: Settings) -> list[Diagnosis]:

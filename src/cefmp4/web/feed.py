@@ -3,19 +3,21 @@ listeners. Each holds only what it was sent last, so a slow one costs no memory 
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from cefmp4.model.view import StreamView, most_telling
-from cefmp4.web.guard import SECURITY_HEADERS
+from cefmp4.web.answers import SECURITY_HEADERS
 
 MAX_LISTENERS = 50
 MAX_VIEWS = 500
 INTERVAL_S = 1.0
 QUIET_BEATS = 15  # then a comment keeps proxies from closing the connection
 SLOW_S = 20.0
+LASTS_S = 3600.0  # then it asks again, and whether it may is looked at again
 EVENT_HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
 
@@ -45,9 +47,9 @@ class ViewFeed:
 
     async def _send_changes(self, response: web.StreamResponse) -> None:
         sent: dict[str, StreamView] = {}
-        beats = 0
+        beats, ends_at = 0, time.monotonic() + LASTS_S
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and time.monotonic() < ends_at:
                 now = {view.id: view for view in most_telling(self._views(), MAX_VIEWS)}
                 event = _difference(sent, now, is_first=beats == 0)
                 if event or beats % QUIET_BEATS == 0:

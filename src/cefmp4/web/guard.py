@@ -1,90 +1,147 @@
-"""Who may ask for what: keeps other sites' scripts away from a page on loopback, and changes behind
-a token when the port is open wider."""
+"""Lets in who may: keeps other sites' pages away, and whoever has no token where the port can be
+reached from elsewhere."""
 
 import hmac
-import ipaddress
+import json
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+
+from cefmp4.web import page
+from cefmp4.web.access import (
+    SAFE_METHODS,
+    SIMPLE_TYPES,
+    Access,
+    host_of,
+    is_of_another_site,
+)
+from cefmp4.web.complaints import Complaints
+from cefmp4.web.guesses import Guesses
+from cefmp4.web.questions import read_body
+from cefmp4.web.sessions import Sessions
+from cefmp4.web.tickets import Tickets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Scrapers and orchestrators ask by whatever name they know us; there is nothing to steal here.
 OPEN_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/healthz"})
 # Each request proves by itself that it may: no browser of a stranger can sign.
 SIGNED_PATHS = frozenset({"/jobs"})
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+LOGIN, SESSION = "/login", "/api/session"
 
 
-def is_loopback(host: str) -> bool:
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+class Guard:
+    def __init__(self, access: Access, complaints: Complaints) -> None:
+        self._access = access
+        self._complaints = complaints
+        self._guesses = Guesses()
+        self._sessions = Sessions()
+        self._tickets = Tickets(access.token) if access.token else None
 
-
-def guard(bound_to: str, token: str | None) -> Middleware:
-    """A site that lets its own name point to 127.0.0.1 still sends that name as Host: on loopback
-    only loopback names are answered. A right token is as good as a right name."""
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get(LOGIN, page.serve_login),
+            web.get(SESSION, self._tell),
+            web.post(SESSION, self._log_in),
+            web.delete(SESSION, self._log_out),
+        ]
 
     @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        has_token = _carries(request, token)
-        if not has_token and request.path not in OPEN_PATHS | SIGNED_PATHS:
-            if is_loopback(bound_to) and not is_loopback(_host_name(request)):
-                raise _refused(web.HTTPForbidden, "this address is served to this machine only")
-            if request.method not in SAFE_METHODS:
-                _check_change(request, bound_to, token)
-        return await handler(request)
+    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.raw_path.startswith("/"):
+            raise web.HTTPBadRequest(text="this is no proxy: ask for a path")
+        if request.path in OPEN_PATHS | SIGNED_PATHS or await self._has_token(request):
+            return await handler(request)
+        self._check_host(request)
+        self._check_site(request)
+        if _is_public(request) or self._may(request):
+            return await handler(request)
+        return self._refuse(request)
 
-    return check
+    async def _has_token(self, request: web.Request) -> bool:
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not self._access.token:
+            return False
+        return await self._is_right(request, given.strip())
+
+    async def _is_right(self, request: web.Request, given: str) -> bool:
+        """Raises where it is not: a wrong token is no reason to look for another one."""
+        token = (self._access.token or "").encode("utf-8", "surrogateescape")
+        if token and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token):
+            return True
+        self._complaints.note("token", request.remote or "")
+        if not await self._guesses.failed(request.remote or ""):
+            raise web.HTTPTooManyRequests(
+                text="too many wrong tokens at the same moment", headers={"Retry-After": "1"}
+            )
+        raise _unauthorized("this is not the API_TOKEN")
+
+    def _check_host(self, request: web.Request) -> None:
+        host = host_of(request.headers.get("Host", ""))
+        if not self._access.knows(host):
+            self._complaints.note("host", request.remote or "", host)
+            raise web.HTTPForbidden(
+                text="this host name is not known here: HTTP_ALLOWED_HOSTS lists those that are"
+            )
+
+    def _check_site(self, request: web.Request) -> None:
+        is_change = request.method not in SAFE_METHODS
+        is_page = not is_change and page.is_page(request.path)
+        if is_of_another_site(request.headers, is_page=is_page):
+            self._complaints.note("cross_site", request.remote or "")
+            raise web.HTTPForbidden(text="another site may not do this")
+        has_type = "Content-Type" in request.headers
+        if is_change and has_type and request.content_type in SIMPLE_TYPES:
+            raise web.HTTPUnsupportedMediaType(text="send JSON, or nothing")
+
+    def _may(self, request: web.Request) -> bool:
+        if self._access.token and self._sessions.has(request):
+            return True
+        ticket = request.match_info.get("ticket")
+        if ticket is not None and self._tickets:
+            return self._tickets.opens(ticket, request.match_info["id"])
+        is_free = self._access.is_free_for(host_of(request.headers.get("Host", "")))
+        is_change = request.method not in SAFE_METHODS
+        return is_free and not (is_change and self._access.token)
+
+    def _refuse(self, request: web.Request) -> web.Response:
+        if not self._access.token:
+            raise web.HTTPForbidden(
+                text="this port can be reached from other machines: set API_TOKEN to use it"
+            )
+        if request.method in SAFE_METHODS and page.is_page(request.path):
+            return page.login_page(status=401)
+        raise _unauthorized("this needs 'Authorization: Bearer API_TOKEN', or a login at /login")
+
+    async def _tell(self, request: web.Request) -> web.Response:
+        return web.json_response({"logged_in": self._sessions.has(request)})
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        await self._is_right(request, _given_token(await read_body(request)))
+        response = web.json_response({"logged_in": True})
+        self._sessions.open(request, response)
+        return response
+
+    async def _log_out(self, request: web.Request) -> web.Response:
+        response = web.json_response({"logged_in": False})
+        self._sessions.close(request, response)
+        return response
 
 
-def _check_change(request: web.Request, bound_to: str, token: str | None) -> None:
-    if token:
-        raise _refused(web.HTTPUnauthorized, "this needs 'Authorization: Bearer API_TOKEN'")
-    if not is_loopback(bound_to):
-        raise _refused(web.HTTPForbidden, "set API_TOKEN to allow changes over the network")
-    if _is_cross_site(request):
-        raise _refused(web.HTTPForbidden, "another site may not do this")
-
-
-def _is_cross_site(request: web.Request) -> bool:
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in {"same-origin", "none"}:
-        return True
-    origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
-
-
-def _carries(request: web.Request, token: str | None) -> bool:
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if not token or kind.lower() != "bearer":
-        return False
-    return hmac.compare_digest(
-        given.strip().encode("utf-8", "surrogateescape"), token.encode("utf-8", "surrogateescape")
-    )
-
-
-def _host_name(request: web.Request) -> str:
+def _given_token(body: bytes) -> str:
     try:
-        return urlsplit(f"//{request.host}").hostname or ""
-    except ValueError:
-        return ""
+        given = json.loads(body)["token"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        given = None
+    if not isinstance(given, str):
+        raise web.HTTPBadRequest(text='the body must be {"token": "…"}')
+    return given.strip()
 
 
-def _refused(kind: type[web.HTTPError], reason: str) -> web.HTTPError:
-    headers = {"WWW-Authenticate": "Bearer"} if kind is web.HTTPUnauthorized else None
-    return kind(text=reason, headers=headers)
+def _is_public(request: web.Request) -> bool:
+    """What anybody needs in order to log in, and what is in the source anyway."""
+    return request.path in (LOGIN, SESSION) or request.path.startswith("/assets/")
+
+
+def _unauthorized(reason: str) -> web.HTTPUnauthorized:
+    return web.HTTPUnauthorized(text=reason, headers={"WWW-Authenticate": "Bearer"})

@@ -7,21 +7,22 @@ from typing import Self
 
 from aiohttp import web
 
-from cefmp4.errors import (
-    AccessDeniedError,
-    BucketMissingError,
-    CefError,
-    RefusedError,
-    SettingsError,
-    TransientError,
-    UnknownJobError,
-    UnknownStreamError,
-)
-from cefmp4.log import redact
-from cefmp4.web.guard import SECURITY_HEADERS, guard
+from cefmp4 import descriptors
+from cefmp4.errors import CefError, SettingsError
+from cefmp4.web.access import Access
+from cefmp4.web.answers import problem_of, problem_of_http
+from cefmp4.web.complaints import Complaints
+from cefmp4.web.connection import Connection
+from cefmp4.web.door import Door, listen
+from cefmp4.web.guard import Guard
 
 SHUTDOWN_S = 2.0
 MAX_BODY_BYTES = 64 * 1024
+MAX_CONNECTIONS = 256  # or a quarter of what the process may open: the recordings need the rest
+
+
+def max_connections() -> int:
+    return min(MAX_CONNECTIONS, descriptors.raise_limit() // 4)
 
 
 class Listener:
@@ -35,41 +36,45 @@ class Listener:
         routes: Iterable[web.AbstractRouteDef],
         *,
         setting: str = "PROM_PORT",
-        token: str | None = None,
+        access: Access | None = None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._host = host
         self._given_port = port
         self._routes = routes
         self._setting = setting
-        self._token = token
+        self._complaints = Complaints()
+        self.guard = Guard(access or Access(reached_at=host), self._complaints)
         self._on_stop = on_stop
         self._runner: web.AppRunner | None = None
+        self._door: Door | None = None
         self.port = 0
 
     def __repr__(self) -> str:
         return f"<Listener {self._host}:{self.port or 'closed'}>"
 
     async def __aenter__(self) -> Self:
+        try:
+            sockets = listen(self._host, self._given_port)
+        except OSError as error:
+            raise self._explained(error) from error
+        self.port = sockets[0].getsockname()[1]
         app = web.Application(
-            middlewares=[_add_headers_and_explain, guard(self._host, self._token)],
-            client_max_size=MAX_BODY_BYTES,
+            middlewares=[_explain, self.guard.check], client_max_size=MAX_BODY_BYTES
         )
-        app.add_routes(self._routes)
+        app.add_routes([*self._routes, *self.guard.routes()])
 
         async def stop(_app: web.Application) -> None:
             self._on_stop()
 
         app.on_shutdown.append(stop)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
-        try:
-            site = web.TCPSite(self._runner, self._host, self._given_port)
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise self._explained(error) from error
-        self.port = self._runner.addresses[0][1]
+        assert self._runner.server is not None
+        self._door = Door(
+            self._runner.server, sockets, limit=max_connections(), complaints=self._complaints
+        )
+        await self._door.__aenter__()
         return self
 
     async def __aexit__(
@@ -78,8 +83,10 @@ class Listener:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._runner:
+        if self._door and self._runner:
+            await self._door.__aexit__(kind, error, traceback)
             await self._runner.cleanup()
+            self._door.abandon()
         self.port = 0
 
     def _explained(self, error: OSError) -> SettingsError:
@@ -94,36 +101,15 @@ class Listener:
         return SettingsError(f"{name}={value}: {reason}")
 
 
-_STATUS_OF: tuple[tuple[type[CefError], int], ...] = (
-    (UnknownStreamError, 404),
-    (UnknownJobError, 404),
-    (RefusedError, 409),
-    (TransientError, 503),
-    (AccessDeniedError, 503),  # an operator can heal it
-    (BucketMissingError, 503),
-    (CefError, 500),
-)
-
-
 @web.middleware
-async def _add_headers_and_explain(
+async def _explain(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
+    if isinstance(request.protocol, Connection):
+        request.protocol.begin()
     try:
-        response = await handler(request)
+        return await handler(request)
     except CefError as error:
-        status = next(status for kind, status in _STATUS_OF if isinstance(error, kind))
-        response = _problem(status, redact(str(error)))
+        return problem_of(error)
     except web.HTTPError as error:
-        response = _problem(error.status, error.text or error.reason)
-        for name in ("Allow", "WWW-Authenticate"):
-            if name in error.headers:
-                response.headers[name] = error.headers[name]
-    if not response.prepared:
-        for name, value in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-    return response
-
-
-def _problem(status: int, reason: str) -> web.Response:
-    return web.json_response({"error": reason}, status=status)
+        return problem_of_http(error)

@@ -20,7 +20,7 @@ from cefmp4.model.names import content_type_of, is_subject
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import PROVEN_STATES
 from cefmp4.model.view import StreamView
-from cefmp4.web.guard import SECURITY_HEADERS
+from cefmp4.web.answers import SECURITY_HEADERS
 from cefmp4.web.ranges import NoSuchRangeError, Span, asked_span, is_known
 
 log = structlog.get_logger()
@@ -60,9 +60,11 @@ class Media:
         self._responses = 0
 
     def routes(self) -> list[web.AbstractRouteDef]:
+        """The guard looks at the ticket."""
         return [
-            web.get("/media/{id}/file", self._serve_recording),
-            web.get("/media/{id}/{name:.+}", self._serve_hls),
+            web.get(f"{place}/{{id}}/{what}", serve)
+            for place in ("/media", "/player/{ticket}")
+            for what, serve in (("file", self._serve_recording), ("{name:.+}", self._serve_hls))
         ]
 
     async def _serve_hls(self, request: web.Request) -> web.StreamResponse:

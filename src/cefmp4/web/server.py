@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import structlog
 from aiohttp import web
 
 from cefmp4 import __version__
@@ -13,11 +14,14 @@ from cefmp4.errors import UnknownStreamError
 from cefmp4.model.stream import StreamState
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.web import page
+from cefmp4.web.access import Access
 from cefmp4.web.feed import ViewFeed
 from cefmp4.web.health import Health
 from cefmp4.web.listener import Listener
 from cefmp4.web.probes import Probes, nothing_to_measure
 from cefmp4.web.questions import asked_limit, asked_state
+
+log = structlog.get_logger()
 
 DEFAULT_LIMIT = 500
 
@@ -45,7 +49,7 @@ class HttpServer:
         views: Callable[[], list[StreamView]],
         health: Callable[[], Health],
         actions: Actions,
-        token: str | None = None,
+        access: Access | None = None,
         routes: Sequence[web.AbstractRouteDef] = (),
         measure: Callable[[], Awaitable[None]] = nothing_to_measure,
         feed_interval_s: float = 1.0,
@@ -55,7 +59,7 @@ class HttpServer:
         self._views = views
         self._health = health
         self._actions = actions
-        self._token = token
+        self._access = access
         self._routes = routes
         self._measure = measure
         self._feed_interval_s = feed_interval_s
@@ -74,10 +78,12 @@ class HttpServer:
             self._host,
             self._given_port,
             [*self._own_routes(feed), *self._routes],
-            token=self._token,
+            access=self._access,
             on_stop=feed.stop,
         )
         await self._listener.__aenter__()
+        if self._access and not self._access.is_usable:
+            log.warning("nobody can use the page: set API_TOKEN", reached_at=self._host)
         return self
 
     async def __aexit__(

@@ -15,9 +15,11 @@ from cefmp4.model.job import Job, JobKind, JobState, job_id_of
 from cefmp4.model.names import is_subject, metadata_key
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView, most_telling
+from cefmp4.web.access import Access, host_of
 from cefmp4.web.media import ReadableStore, look_soon
 from cefmp4.web.page import serve_player
 from cefmp4.web.showing import Showing, ShowState, showing_of
+from cefmp4.web.tickets import Tickets
 
 MAX_SHOWN = 500  # as many as the page shows
 
@@ -30,11 +32,13 @@ class Watch:
         *,
         views: Callable[[], list[StreamView]],
         find: Callable[[str], Awaitable[StreamView | None]],
+        access: Access | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._views = views
         self._find = find
+        self._access = access
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -65,7 +69,16 @@ class Watch:
             raise UnknownStreamError("there is no recording of this name")
         else:
             showing = await self._why_not(view, job)
-        return web.json_response(_described(stream_id, showing, view, job))
+        told = _described(stream_id, showing, view, job)
+        elsewhere = self._elsewhere(request, stream_id) if told["master"] else None
+        return web.json_response(told | {"elsewhere": elsewhere})
+
+    def _elsewhere(self, request: web.Request, stream_id: str) -> str:
+        """For players that know neither token nor cookie."""
+        access, host = self._access, host_of(request.headers.get("Host", ""))
+        if access is None or access.token is None or access.is_free_for(host):
+            return f"/media/{stream_id}/{MASTER}"
+        return f"/player/{Tickets(access.token).issue(stream_id)}/{stream_id}/{MASTER}"
 
     async def _known(
         self, stream_id: str, *, may_miss: bool

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from cefmp4.model.job import OFFERED_KINDS, JobInput, JobKind, JobSpec, offered_kind, subject_of
+from cefmp4.web.questions import read_body
 
 REPLAY_WINDOW_S = 300
 MAX_KEY_BYTES = 1024
@@ -46,7 +47,7 @@ class Webhook:
     async def serve(self, request: web.Request) -> web.Response:
         if not self._secret:
             raise web.HTTPServiceUnavailable(text="set WEBHOOK_SECRET to take jobs here")
-        body = await request.read()
+        body = await read_body(request)
         self._check(self._secret, request, body)
         spec = self._spec(_table(body))
         is_new = await self._submit(spec)

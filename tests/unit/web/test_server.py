@@ -14,6 +14,7 @@ import pytest
 from cefmp4.errors import RefusedError, SettingsError, UnknownStreamError
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.web.access import Access
 from cefmp4.web.health import Health
 from cefmp4.web.server import Actions, HttpServer
 
@@ -57,7 +58,7 @@ class Service:
             views=lambda: list(self.views),
             health=lambda: self.health,
             actions=Actions(find=self.find, retry=self.retry, forget=self.forget),
-            token=token,
+            access=Access(reached_at=host, token=token),
             feed_interval_s=0.02,
         )
         async with (
@@ -195,7 +196,8 @@ async def test_a_rebound_name_reads_nothing(service: Service) -> None:
 async def test_where_a_token_is_set_changes_need_it(service: Service, host: str) -> None:
     path = "/api/streams/s1/forget"
     async with service.serving(host, TOKEN) as (session, _):
-        assert await status_of(session, "GET", "/api/streams") == 200
+        read = 200 if host == "127.0.0.1" else 401
+        assert await status_of(session, "GET", "/api/streams") == read
         assert await status_of(session, "POST", path) == 401
         for wrong in ("Bearer wrong", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"):
             assert await status_of(session, "POST", path, Authorization=wrong) == 401
@@ -204,9 +206,11 @@ async def test_where_a_token_is_set_changes_need_it(service: Service, host: str)
     assert service.done == [("forget", "s1")]
 
 
-async def test_bound_wide_without_a_token_nothing_can_be_changed(service: Service) -> None:
+async def test_bound_wide_without_a_token_nothing_can_be_done(service: Service) -> None:
     async with service.serving("0.0.0.0") as (session, _):
-        assert await status_of(session, "GET", "/stats", Host="recorder.lan:8000") == 200
+        for path in ("/stats", "/", "/events", "/api/streams"):
+            assert await status_of(session, "GET", path) == 403
+        assert await status_of(session, "GET", "/metrics") == 200
         assert await status_of(session, "POST", "/api/streams/s1/forget") == 403
         headers = {"Authorization": "Bearer "}
         assert await status_of(session, "POST", "/api/streams/s1/forget", **headers) == 403

@@ -122,13 +122,9 @@ function apply(event) {
   summarize();
 }
 async function act(path) {
-  const headers = {};
-  const token = sessionStorage.getItem("token");
-  if (token) headers.Authorization = "Bearer " + token;
-  const answer = await fetch(path, { method: "POST", headers });
+  const answer = await fetch(path, { method: "POST" });
   if (answer.status === 401) {
-    const given = prompt("API token");
-    if (given) { sessionStorage.setItem("token", given); await act(path); }
+    location.assign("/login");
   } else if (!answer.ok) {
     const reason = await answer.json().catch(() => ({}));
     alert(reason.error || answer.statusText);
@@ -206,7 +202,16 @@ function applyPlayable(answer) {
 }
 async function load(path, apply) {
   const answer = await fetch(path);
+  if (answer.status === 401) location.reload(); // the time of the login is over
   if (answer.ok) apply(await answer.json());
+}
+function offerLogout(answer) {
+  const button = document.getElementById("logout");
+  button.hidden = !answer.logged_in;
+  button.addEventListener("click", async () => {
+    await fetch("/api/session", { method: "DELETE" });
+    location.reload();
+  });
 }
 async function followJobs() {
   try {
@@ -220,3 +225,4 @@ async function followJobs() {
 summarize();
 connect();
 followJobs();
+load("/api/session", offerLogout).catch(() => {});

@@ -27,8 +27,8 @@ function name(recording) {
   part("links").hidden = !(recording.master || recording.recording);
   part("elsewhere").hidden = !recording.master;
   part("original").hidden = !recording.recording;
-  if (recording.master) {
-    const address = new URL(recording.master, location.href).href;
+  if (recording.elsewhere) {
+    const address = new URL(recording.elsewhere, location.href).href;
     part("master").href = address;
     part("master").textContent = address;
   }
@@ -58,7 +58,7 @@ function play(recording) {
   if (recording.poster) video.poster = recording.poster;
   // First where both are there: hls.js changes renditions better than what Chromium has built in.
   if (window.Hls && Hls.isSupported()) playByScript(recording.master);
-  else if (video.canPlayType("application/vnd.apple.mpegurl")) video.src = recording.master;
+  else if (video.canPlayType("application/vnd.apple.mpegurl")) video.src = recording.elsewhere;
   else if (window.Hls) return say("This browser cannot play HLS: it has no Media Source Extensions.");
   else return say("The player needs hls.js, which was not fetched when this CefMP4 was installed. In its source folder “scripts/player” fetches it; then load this page again. VLC plays the address below without it.");
   video.hidden = part("keys").hidden = false;

@@ -1,0 +1,106 @@
+"""The HTTP port as attackers meet it: the server of the product over a real socket, with one
+recording in it, and the bytes that they send."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+from awscrt.checksums import crc64nvme
+from tests.fakes import FakeObjectStore
+
+from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.web.access import Access
+from cefmp4.web.health import Health
+from cefmp4.web.media import Media
+from cefmp4.web.page import serve_player
+from cefmp4.web.server import Actions, HttpServer
+
+ID = "20260101T000000Z-0badcafe"
+TOKEN = "sixteen characters"
+LOOPBACK = Access(reached_at="127.0.0.1")
+GUARDED = Access(reached_at="127.0.0.1", token=TOKEN)
+WIDE = Access(reached_at="0.0.0.0", token=TOKEN, names=("recorder.lan",))
+WIDE_WITHOUT_TOKEN = Access(reached_at="0.0.0.0")
+VIEW = view_of_record(
+    Stream(id=ID, relpath="a.mp4", state=StreamState.HANDED_OVER, part_base=1, key="streams/a.mp4")
+)
+READS = ("/stats", "/events", "/api/streams", f"/api/streams/{ID}", f"/media/{ID}/master.m3u8")
+PAGES = ("/", f"/watch/{ID}")
+OPEN = ("/metrics", "/livez", "/readyz", "/healthz")
+CHANGE = f"/api/streams/{ID}/retry"
+
+
+@dataclass(slots=True)
+class Port:
+    number: int
+    session: aiohttp.ClientSession
+    changes: list[str] = field(default_factory=list)
+
+    async def status(self, path: str, method: str = "GET", **headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.request(method, path, headers=named) as response:
+            return response.status
+
+    async def log_in(self, token: str, **headers: str) -> aiohttp.ClientResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.session.post("/api/session", json={"token": token}, headers=named)
+
+    async def raw(self, sent: bytes, *, is_ended: bool = False) -> bytes:
+        """All that comes back until the server closes, or has said nothing for a moment."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.number)
+        received = b""
+        try:
+            writer.write(sent)
+            if is_ended:
+                writer.write_eof()
+            while True:
+                async with asyncio.timeout(10 if not received else 0.3):
+                    block = await reader.read(1 << 16)
+                if not block:
+                    break
+                received += block
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+        return received
+
+
+@asynccontextmanager
+async def open_port(access: Access) -> AsyncIterator[Port]:
+    changes: list[str] = []
+
+    async def find(stream_id: str) -> StreamView | None:
+        return VIEW if stream_id == ID else None
+
+    async def change(stream_id: str) -> None:
+        changes.append(stream_id)
+
+    store = FakeObjectStore()
+    playlist = b"#EXTM3U\n"
+    await store.put_object(
+        f"hls/{ID}/master.m3u8",
+        playlist,
+        content_type="x/y",
+        metadata={},
+        crc64=crc64nvme(playlist),
+    )
+    server = HttpServer(
+        "127.0.0.1",
+        0,
+        views=lambda: [VIEW],
+        health=Health,
+        actions=Actions(find=find, retry=change, forget=change),
+        access=access,
+        routes=[*Media(store, find).routes(), web.get("/watch/{id}", serve_player)],
+        feed_interval_s=0.02,
+    )
+    async with server:
+        url = f"http://127.0.0.1:{server.port}"
+        # Cookies of an IP address, too.
+        async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            yield Port(server.port, session, changes)
