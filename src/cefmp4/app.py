@@ -173,6 +173,7 @@ def build_ingest(
             clocks=CLOCKS,
             trusts_ctime=not polls,
             former=admitted.former,
+            holes_limit_bytes=settings.holes_limit_bytes,
         )
 
     conclusion = Conclusion(

@@ -139,6 +139,12 @@ class Settings(BaseModel):
         10, "seconds a closed file must be quiet where the file system cannot tell whether a writer has it open",
         small="a file may be completed under its writer", big="objects appear later", ge=0, le=86400,
     )  # fmt: skip
+    holes_limit_bytes: int = setting(
+        GIB, "bytes that a finished file may lack, never written to it and taking no room on the disk (holes), where "
+        "they are more than half of it; with more it waits for its data, and fails after 10 minutes",
+        small="sparse files of programs fail that are done with them", big="one command of whoever writes to "
+        "the folder makes a file of nothing that fills the store", ge=0, le=MOST_BYTES,
+    )  # fmt: skip
     after_upload: str = setting(
         "keep",
         "what becomes of a local file once its object is proven identical: keep, delete, or move:DIR",

@@ -10,6 +10,7 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, SourceError
+from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.identity import Identity
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
@@ -46,7 +47,7 @@ class Describer:
         self._watch_dir = watch_dir
         self._slots = slots
         self._identity = identity
-        self._probing = asyncio.Semaphore(MAX_PROBES)
+        self._probing = FairGate(MAX_PROBES)
 
     async def describe(self, record: StreamRecord, source: SourceFile | None) -> None:
         """`source` None: the local file is gone, which it may be because this was done before.
@@ -143,7 +144,7 @@ class Describer:
             return MediaInfo(reason="the local file went or changed before it could be examined")
         if not await self._is_proven_still(source, stream):  # this may be a while later
             return MediaInfo(reason="the local file changed before it could be examined")
-        async with self._probing:
+        async with self._probing.enter(stream.relpath):
             media = await self._probe.probe(source.path, source.fd)
         if media.playable is False:
             # A verdict, not a failure of ours: the file is stored and described as what it is.

@@ -15,11 +15,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import time
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
+from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import ShortFileError, SourceFile, combine_crcs, hash_range
 from cefmp4.ingest.uploader import (
@@ -36,8 +38,11 @@ from cefmp4.retry import patiently
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 SHORT = 4 * MIB
 LONG = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
+WHOLE_AT_ONCE = 8  # files that are sent in one piece
 SENDS_AHEAD = 4  # parts of one stream that are hashed and wait for the wire
 
 
@@ -63,13 +68,24 @@ class Proof:
         return combine_crcs(self.crcs)
 
 
+class WhileThere(Protocol):
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> Awaitable[T | None]: ...
+
+
 class Disturbance:
     """Says whether the file may have changed since a proof began. `tripped` comes from the kernel
-    where it can tell; the stamp is compared in any case."""
+    where it can tell; the stamp is compared in any case. `while_there` ends what it is given when
+    the file goes away: None."""
 
-    def __init__(self, source: SourceFile, tripped: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        source: SourceFile,
+        tripped: Callable[[], bool],
+        while_there: WhileThere,
+    ) -> None:
         self._source = source
         self._tripped = tripped
+        self.while_there = while_there
         self.stamp = source.stamp()
 
     def has_happened(self) -> bool:
@@ -81,6 +97,7 @@ class Finalizer:
         self._store = store
         self._uploader = uploader
         self._hashing = hashing
+        self._sending_whole = FairGate(WHOLE_AT_ONCE)
 
     async def finalize(
         self,
@@ -95,8 +112,12 @@ class Finalizer:
         size = disturbance.stamp.size
         is_single = size <= record.stream.plan.range_of(1).end and not record.stream.upload_id
         try:
-            proof = await self._prove(record, source, disturbance, former, send=not is_single)
+            proof = await disturbance.while_there(
+                self._prove(record, source, disturbance, former, send=not is_single)
+            )
         except (ShortFileError, ProofFailedError):
+            return Outcome.DISTURBED, None
+        if proof is None:
             return Outcome.DISTURBED, None
         if disturbance.has_happened() or not await settled() or disturbance.has_happened():
             return Outcome.DISTURBED, None
@@ -104,7 +125,8 @@ class Finalizer:
             return Outcome.UNCHANGED, proof
         try:
             if is_single:
-                await self._store_whole(record, source, proof, disturbance)
+                async with self._sending_whole.enter(record.stream.relpath):
+                    await self._store_whole(record, source, proof, disturbance)
             else:
                 await self._complete(record, source, proof, former, disturbance)
         except (ShortFileError, ProofFailedError) as error:
@@ -199,12 +221,14 @@ class Finalizer:
         stream = record.stream
         if proof.copies:
             await self._uploader.begin(record)
-            await together(
+            copying = together(
                 [
                     self._uploader.send_part(record, source, part, crc64, former)
                     for part, crc64 in proof.copies
                 ]
             )
+            if await disturbance.while_there(copying) is None:
+                raise ShortFileError
         count = len(proof.crcs)
         await record.drop_parts([number for number in record.parts if number > count])
         parts = [record.parts[number] for number in range(1, count + 1)]

@@ -17,10 +17,12 @@ from cefmp4.errors import (
 from cefmp4.ingest.ending import End, Ending
 from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome
 from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.keys import KeyRefusedError, ObjectKeys
+from cefmp4.ingest.holes import DEFAULT_LIMIT_BYTES, Holes
+from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.observation import Clocks, Observation
 from cefmp4.ingest.overwritten import is_overwritten
+from cefmp4.ingest.presence import Presence
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import (
     Facts,
@@ -33,6 +35,7 @@ from cefmp4.ingest.rules import (
     next_move,
 )
 from cefmp4.ingest.source import DescriptorLostError, Look, SourceFile
+from cefmp4.ingest.trouble import StoreTrouble
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES
@@ -42,11 +45,10 @@ from cefmp4.watch.tripwire import Tripwires, TripwireState
 log = structlog.get_logger()
 
 PARTS_PER_TURN = 16  # a stream that is far behind lets the others in after that many
-GONE_GRACE_S = 1.0  # a rename reaches us as two halves
-GONE_GRACE_POLLING_S = 10.0  # there it takes the next look at the whole folder, or two
+HOLES_PAUSE_S = 5.0
+HOLES_PATIENCE_S = 600.0  # that a file which is mostly holes waits for its data
 LOST_PAUSE_S = 0.2
 TROUBLE_PAUSE_S = 2.0
-MAX_PROOF_FAILURES = 3  # with one upload; then it is abandoned for a new one
 
 _WRITERS = {
     TripwireState.ARMED: Writer.NONE,
@@ -70,12 +72,12 @@ class StreamProcessor:
         clocks: Clocks,
         trusts_ctime: bool,
         former: FormerGeneration | None = None,
+        holes_limit_bytes: int = DEFAULT_LIMIT_BYTES,
     ) -> None:
         self.record = record
         self.source = source
         self._uploader = uploader
         self._finalizer = finalizer
-        self._keys = keys
         self._tripwires = tripwires
         self._habits = habits
         self._patience = patience
@@ -88,10 +90,20 @@ class StreamProcessor:
         self._idle_reported = False
         self._is_renamed = False  # and its record does not say so yet
         self._disturbed = 0
-        self._proof_failures = 0
         self._next_part_at = 0
         self._is_unseen = False  # the last look at the file, or reading of it, failed
+        self._holes = Holes(source, limit_bytes=holes_limit_bytes)
         self.ending = Ending(record=record, uploader=uploader, habits=habits, clocks=clocks)
+        self._trouble = StoreTrouble(
+            record=record, uploader=uploader, keys=keys, ending=self.ending
+        )
+        self._presence = Presence(
+            file=self._file,
+            record=record,
+            uploader=uploader,
+            ending=self.ending,
+            is_polling=self._is_polling,
+        )
 
     def __repr__(self) -> str:
         return f"<StreamProcessor {self.record!r} disturbed={self._disturbed}>"
@@ -108,7 +120,7 @@ class StreamProcessor:
         self._wake.set()
 
     def renamed(self, relpath: str) -> None:
-        self.source.relpath = relpath
+        self.source.relpath, self.source.is_gone = relpath, False
         self.record.stream.relpath = relpath
         self._file.renamed()
         self._is_renamed = True
@@ -118,9 +130,12 @@ class StreamProcessor:
         """Takes in what the disk says now; wakes the stream when there is something to do."""
         if not self._file.take(look):
             return
+        self._presence.seen()
         stream = self.record.stream
         if self.end is not None or stream.is_proven:
             return  # the record tells of the bytes that were dealt with, not of what comes later
+        has_grown = stream.stamp is not None and look.stamp.size > stream.size
+        self.record.has_grown = self.record.has_grown or has_grown
         stream.stamp, stream.size = look.stamp, look.stamp.size
         is_shorter = stream.size < stream.sent_high
         if self._file.is_gone or is_shorter or stream.size >= self._next_part_at:
@@ -170,16 +185,19 @@ class StreamProcessor:
         except UploadGoneError:
             log.warning("the multipart upload is gone from the store: starting it again")
             metrics.count_failure("upload_gone", self.record.stream.id)
-            await self._start_over()
+            self._next_part_at = 0
+            await self._trouble.start_over()
         except ProofFailedError as error:
-            return await self._distrust_store(error)
+            await self._trouble.distrust(error)
+            return TROUBLE_PAUSE_S
         except DescriptorLostError as error:
             log.info("the open file is lost, looking for it by its name", reason=str(error))
             return LOST_PAUSE_S
         except (SourceError, OSError) as error:
             return self._wait_for_sight(error)
         except KeyTakenError as error:
-            await self._leave_key(error)
+            self._next_part_at = 0
+            await self._trouble.leave_key(error)
         except PermanentError as error:
             await self.ending.failed(str(error))
         return 0.0
@@ -209,7 +227,7 @@ class StreamProcessor:
             await self._call_stale(facts)
         move = next_move(facts, self._patience)
         if move is Move.GONE:
-            return await self._leave_if_gone()
+            return await self._presence.leave()
         if facts.size > MAX_OBJECT_BYTES:
             await self.ending.failed("the file is bigger than any S3 object may be")
             return 0.0
@@ -217,7 +235,7 @@ class StreamProcessor:
             await self._deal_with_less(facts)
             return 0.0
         if move in (Move.PROVE, Move.FINALIZE):
-            return await self._finalize()
+            return await self._wait_for_data() or await self._finalize()
         return await self._send(facts)
 
     async def _look(self) -> None:
@@ -292,9 +310,10 @@ class StreamProcessor:
             await record.move_to(StreamState.UPLOADING)
         lag = self._habits.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))
-        sent = await self._uploader.send_full_parts(
+        sending = self._uploader.send_full_parts(
             record, self.source, ready, lag=lag, former=self._former
         )
+        sent = await self._presence.while_there(sending) or 0
         self._plan_next(lag, sent)
         return 0.0 if sent else self._next_look(facts)
 
@@ -308,12 +327,25 @@ class StreamProcessor:
 
     # Ending.
 
+    async def _wait_for_data(self) -> float:
+        """0 where there is nothing to wait for."""
+        complaint = await self._holes.complaint(self._file.stamp)
+        if not complaint:
+            return 0.0
+        if self.quiet_s >= HOLES_PATIENCE_S:
+            await self.ending.failed(complaint)
+        else:
+            await self.record.move_to(StreamState.STALE, complaint)
+        return HOLES_PAUSE_S
+
     async def _finalize(self) -> float:
         await self.record.move_to(StreamState.FINALIZING)
         if self._is_polling:
             await asyncio.to_thread(self.source.refresh)
         with self._tripwires.arm(self.source.fd, on_sprung=self._wake.set) as wire:
-            disturbance = Disturbance(self.source, lambda: wire.is_sprung)
+            disturbance = Disturbance(
+                self.source, lambda: wire.is_sprung, self._presence.while_there
+            )
             if disturbance.stamp == self._file.stamp:
                 outcome, proof = await self._finalizer.finalize(
                     self.record,
@@ -344,53 +376,3 @@ class StreamProcessor:
             if disturbance.has_happened() or self._file.is_gone:
                 return False
         return not self._file.is_gone
-
-    async def _leave_if_gone(self) -> float:
-        is_late = self._is_polling and not self._file.is_replaced
-        grace_s = GONE_GRACE_POLLING_S if is_late else GONE_GRACE_S
-        left = grace_s - self._file.gone_s
-        if left > 0:
-            return left
-        if self._file.is_replaced:
-            await self._uploader.abandon(self.record)
-            await self.ending.dropped("replaced: another file took its name")
-        elif self.record.stream.upload_id:
-            metrics.stale_outcomes.labels(StaleOutcome.MISSING).inc()
-            reason = "missing: the file is gone from the watched folder"
-            await self.ending.failed(reason, counted_as="missing")
-        else:
-            await self.ending.dropped("gone before anything was sent")
-        return 0.0
-
-    # Trouble with the store.
-
-    async def _distrust_store(self, error: ProofFailedError) -> float:
-        """The store does not hold what it confirmed. What was sent is sent again; nothing that is
-        not proven is ever completed."""
-        log.error("the proof failed, sending again", reason=str(error))
-        metrics.count_failure("proof", self.record.stream.id)
-        self._proof_failures += 1
-        if self._proof_failures % MAX_PROOF_FAILURES == 0 and self.record.stream.upload_id:
-            await self._uploader.abandon(self.record)
-        else:
-            await self.record.drop_parts(list(self.record.parts))
-        await self.record.move_to(StreamState.UPLOADING)
-        return TROUBLE_PAUSE_S
-
-    async def _leave_key(self, error: KeyTakenError) -> None:
-        """No bytes are lost: the file is still here, and whose object lies there keeps it."""
-        log.warning("the key was taken meanwhile", reason=str(error))
-        try:
-            key = self._keys.key_instead(self.record.stream)
-        except KeyRefusedError as refused:
-            await self.ending.failed(str(refused))
-            return
-        self._next_part_at = 0
-        await self._uploader.begin_elsewhere(self.record, key)
-
-    async def _start_over(self) -> None:
-        self._uploader.upload_ended(self.record.stream)
-        await self.record.drop_parts(list(self.record.parts))
-        self.record.stream.sent_high = 0
-        self._next_part_at = 0
-        await self.record.save()

@@ -51,6 +51,7 @@ class Pulse:
                 processor.observe(look)
         self._router.handle(self._stale.find_stale(processors))
         self._router.start_comebacks(now)
+        await self._router.tend_waiting(now)
         self._measure(processors, now)
         metrics.streams.sweep(now)
         self.last_step_at = now

@@ -37,6 +37,7 @@ class StreamRecord:
         self.parts = parts
         self._checkpoints = checkpoints
         self._wall_clock = wall_clock
+        self.has_grown = False  # while we looked: a recording that goes before the backlog
         self.opening = asyncio.Lock()  # one upload is begun per stream, whoever comes first
         self._lock = asyncio.Lock()
         self._holds_key = True
@@ -49,7 +50,7 @@ class StreamRecord:
         return sum(part.size for part in self.parts.values())
 
     async def move_to(self, state: StreamState, reason: str = "") -> None:
-        if self.stream.state is state:
+        if self.stream.state is state and reason in ("", self.stream.reason):
             return
         self.stream.move_to(state, reason)
         because = {"reason": reason} if reason else {}

@@ -1,7 +1,7 @@
 """One worker per path: starts streams, hands events to them, and takes care of how they end."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,6 +10,7 @@ from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.ending import End
+from cefmp4.ingest.fairness import one_too_many
 from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
 from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.observation import Clocks
@@ -17,33 +18,21 @@ from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.slots import PartSlots
 from cefmp4.ingest.source import SymbolicLinkError
+from cefmp4.ingest.waiting import WaitingRoom, glance
+from cefmp4.ingest.work import Comeback, Work
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.stream import FileStamp
 from cefmp4.retry import Backoff
 from cefmp4.tasks import apart, cancel_all
 from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
 
+MOST_OF_BACKLOG = 128  # files of the backlog that are dealt with at the same time
+GIVE_WAY_PER_BEAT = 8
+STUCK_S = 2.0
+
 COMEBACK = Backoff(first_s=2.0, cap_s=60.0)  # for a stream that crashed on a bug, or is unreadable
-
-
-@dataclass(slots=True)
-class Work:
-    """What goes on at one path."""
-
-    relpath: str
-    task: "asyncio.Task[None] | None" = None
-    processor: StreamProcessor | None = None
-    again: bool = False  # something happened that the present run may have missed
-    was_deleted: bool = False  # the name went before it was known what is finished there
-
-
-@dataclass(slots=True)
-class Comeback:
-    """A path that must be looked at again although no event will come."""
-
-    at: float
-    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -60,13 +49,14 @@ class StreamRouter:
     _comebacks: dict[str, Comeback] = field(default_factory=dict)
     _processors: list[StreamProcessor] = field(default_factory=list)
     _told_links: set[str] = field(default_factory=set)
-    _active: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._active = asyncio.Semaphore(self.max_active)
+    _waiting: WaitingRoom = field(default_factory=WaitingRoom)
+    _is_draining: bool = False
+    _begun: int = 0
+    _begun_before: int = 0
+    _stuck_since: float = 0.0
 
     def __repr__(self) -> str:
-        return f"<StreamRouter work={len(self._work)} comebacks={len(self._comebacks)}>"
+        return f"<StreamRouter work={len(self._work)} {self._waiting}>"
 
     @property
     def processors(self) -> list[StreamProcessor]:
@@ -79,18 +69,29 @@ class StreamRouter:
     @property
     def pending(self) -> int:
         """Paths of which it is not known yet what they are."""
-        return sum(work.processor is None for work in self._work.values())
+        return len(self._waiting) + sum(work.processor is None for work in self._work.values())
 
     # Events.
 
-    def handle(self, events: Iterable[StreamEvent]) -> None:
+    def handle(
+        self, events: Iterable[StreamEvent], seen: Mapping[str, FileStamp] | None = None
+    ) -> None:
+        """`seen`: the files of the look that the events are from. What only a look has found is
+        backlog, until it is seen to grow; a name that appeared just now is being written to, until
+        its writer closes it."""
         for event in events:
-            if event.kind is EventKind.MOVE and event.moved_from is not None:
-                self._move(event.moved_from, event.relpath)
-            elif event.kind is EventKind.DELETE:
-                self._delete(event.relpath)
-            elif not self._wake(event) and self.selection.wants(event.relpath):
-                self.start(event.relpath)
+            relpath, kind = event.relpath, event.kind
+            if kind is EventKind.MOVE and event.moved_from is not None:
+                self._move(event.moved_from, relpath)
+            elif kind is EventKind.DELETE:
+                self._delete(relpath)
+            elif not self._wake(event) and self.selection.wants(relpath):
+                stamp = seen.get(relpath) if seen is not None else None
+                is_growing = kind is EventKind.CREATE and seen is None
+                self._waiting.put(
+                    relpath, is_growing=is_growing, size=stamp.size if stamp else None
+                )
+        self._begin_next()
 
     def _wake(self, event: StreamEvent) -> bool:
         work = self._work.get(event.relpath)
@@ -105,6 +106,7 @@ class StreamRouter:
         return True
 
     def _delete(self, relpath: str) -> None:
+        self._waiting.discard(relpath)
         if not self._wake(StreamEvent(kind=EventKind.DELETE, relpath=relpath)):
             self.conclusion.forget_path(relpath)
 
@@ -116,6 +118,8 @@ class StreamRouter:
         if not self.selection.wants(new):
             self._delete(old)
             return
+        is_growing = self._waiting.is_growing(old)
+        self._waiting.discard(old)
         work, is_free = self._work.get(old), new not in self._work
         if work is not None and work.processor is not None:
             if not is_free:
@@ -126,28 +130,45 @@ class StreamRouter:
             else:
                 self._delete(old)
         if is_free:
-            self.start(new)
+            self._waiting.put(new, is_growing=is_growing)
 
     def _go_on_under(self, new: str, work: Work, processor: StreamProcessor) -> None:
         log.info("renamed while uploading", file_path=new, former=work.relpath)
         del self._work[work.relpath]
         self._work[new] = work
+        self._waiting.discard(new)
         work.relpath, work.was_deleted = new, False
         work.again = work.again or processor.end is not None  # its record may be written already
         processor.renamed(new)
 
     # Work.
 
-    def start(self, relpath: str) -> None:
-        work = Work(relpath)
-        self._work[relpath] = work
-        work.task = apart(self._carry_out(work), name=f"stream at {relpath!r}")
+    def start(self, relpath: str, *, is_growing: bool = True) -> None:
+        """As soon as it is its turn."""
+        self._waiting.put(relpath, is_growing=is_growing)
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        backlog = sum(work.is_backlog for work in self._work.values())
+        most = min(MOST_OF_BACKLOG, max(1, self.max_active - 1))
+        while len(self._work) < self.max_active and not self._is_draining:
+            taken = self._waiting.take(may_be_backlog=backlog < most)
+            if taken is None:
+                return
+            relpath, is_growing = taken
+            backlog += not is_growing
+            self._begin(Work(relpath, was_backlog=not is_growing))
+
+    def _begin(self, work: Work) -> None:
+        if work.relpath not in self._work:
+            self._work[work.relpath] = work
+            work.task = apart(self._carry_out(work), name=f"stream at {work.relpath!r}")
+            self._begun += 1
 
     async def _carry_out(self, work: Work) -> None:
         """The guard of rule 15: what goes wrong with one path stops nothing else."""
         try:
-            async with self._active:
-                await self._work_on(work)
+            await self._work_on(work)
         except ForeignStreamError:
             self._come_back(work, pause=self.foreign_pause_s)
         except SymbolicLinkError as error:
@@ -168,7 +189,7 @@ class StreamRouter:
         finally:
             self._leave(work)
         if work.again and work.relpath not in self._work:
-            self.start(work.relpath)
+            self.start(work.relpath, is_growing=not work.was_backlog)
 
     def _leave(self, work: Work) -> None:
         """A name that went before its end was known is forgotten now: no event comes after."""
@@ -176,6 +197,44 @@ class StreamRouter:
             del self._work[work.relpath]
             if work.was_deleted:
                 self.conclusion.forget_path(work.relpath)
+        if work.gives_way_to is not None and not self._is_draining:
+            self._waiting.put(work.relpath, is_growing=not work.was_backlog)
+            self._begin(work.gives_way_to)
+        self._begin_next()
+
+    # Who waits.
+
+    async def tend_waiting(self, now: float) -> None:
+        """Finds what grows while it waits, and lets nobody wait for good because another folder has
+        all the room."""
+        some = self._waiting.next_to_glance_at()
+        if some:
+            self._waiting.note(await asyncio.to_thread(glance, self.intake.root, some))
+            self._begin_next()
+        first = self._waiting.first()
+        if first is None or self._begun > self._begun_before:
+            self._begun_before, self._stuck_since = self._begun, now
+        elif now - self._stuck_since >= STUCK_S:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Nothing has ended for a while, so nothing else could begin."""
+        for _ in range(GIVE_WAY_PER_BEAT):
+            if (first := self._waiting.first()) is None:
+                return
+            is_backlog = not self._waiting.is_growing(first)
+            held = {
+                path: work
+                for path, work in self._work.items()
+                if work.may_give_way and (work.is_backlog or not is_backlog)
+            }
+            chosen = one_too_many(held, first)
+            if chosen is None:
+                self._waiting.give_turn_away()
+                continue
+            log.info("a stream waits, for another folder's turn", file_path=chosen, other=first)
+            self._waiting.discard(first)
+            held[chosen].give_way(Work(first, is_backlog))
 
     def _tell_of_link(self, relpath: str, error: SymbolicLinkError) -> None:
         """Once, and nothing is tried again: what takes its place is an event."""
@@ -236,14 +295,16 @@ class StreamRouter:
         before = self._comebacks.get(work.relpath)
         failures = before.failures + 1 if before else 1
         wait = pause if pause is not None else COMEBACK.wait_s(failures)
-        self._comebacks[work.relpath] = Comeback(self.clocks.monotonic() + wait, failures)
+        at = self.clocks.monotonic() + wait
+        self._comebacks[work.relpath] = Comeback(at, failures, work.was_backlog)
 
     def start_comebacks(self, now: float) -> None:
-        for relpath in [path for path, comeback in self._comebacks.items() if comeback.at <= now]:
+        due = [path for path, comeback in self._comebacks.items() if comeback.at <= now]
+        for relpath in due:
             comeback = self._comebacks[relpath]
             if relpath not in self._work:
-                self.start(relpath)
-                self._comebacks[relpath] = Comeback(float("inf"), comeback.failures)
+                self.start(relpath, is_growing=not comeback.is_backlog)
+                comeback.at = float("inf")
 
     def fence_off(self, record: StreamRecord) -> None:
         """Another instance owns the stream: whatever we are doing with it stops now."""
@@ -257,6 +318,7 @@ class StreamRouter:
 
     async def drain(self, timeout_s: float) -> None:
         """Parts on the wire may arrive; then everything stops where it is, as after a crash."""
+        self._is_draining = True
         await self.slots.drain(timeout_s)
         await cancel_all(work.task for work in self._work.values() if work.task is not None)
 

@@ -1,7 +1,7 @@
 """The loops of the ingest side and the order in which they start and stop."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -19,7 +19,7 @@ from cefmp4.ingest.pulse import Pulse
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.startup import Startup
 from cefmp4.model.event import EventKind, StreamEvent
-from cefmp4.model.stream import Stream
+from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports import CheckpointStore
 from cefmp4.tasks import cancel_all
@@ -29,6 +29,7 @@ from cefmp4.watch.watcher import Watcher
 log = structlog.get_logger()
 
 ORPHAN_INTERVAL_S = 60.0
+EVENTS_AT_ONCE = 1000  # some 10 ms
 PUBLISH_INTERVAL_S = 1.0
 FOLDER_INTERVAL_S = 0.5
 AWAY_LOOKS = 2  # a folder that is exchanged for another is away for a moment
@@ -108,7 +109,7 @@ class IngestService:
         found = self.reconciler.entries
         for relpath in await self.startup.place(unfinished, found, self.reconciler.is_gone):
             self.router.start(relpath)
-        self.router.handle(events)
+        await self._handle(events, seen=found)
         await self._remember_mounts()
 
     async def _remember_mounts(self) -> None:
@@ -126,15 +127,26 @@ class IngestService:
 
     async def _follow_events(self) -> None:
         while True:
-            self.router.handle(await self.watcher.events())
+            await self._handle(await self.watcher.events())
+
+    async def _handle(
+        self, events: list[StreamEvent], seen: Mapping[str, FileStamp] | None = None
+    ) -> None:
+        """With pauses, for there may be 100,000 of them. What a look found at once comes in the
+        order in which it was recorded."""
+        if seen is not None:
+            events = await asyncio.to_thread(_oldest_first, events, seen)
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            self.router.handle(events[start : start + EVENTS_AT_ONCE], seen)
+            await asyncio.sleep(0)
 
     async def _reconcile(self) -> None:
         async def deliver(events: list[StreamEvent]) -> None:
             reconciler = self.reconciler
             seen = await self.startup.place_hidden(reconciler.entries, reconciler.is_gone)
-            self.router.handle(
-                [StreamEvent(kind=EventKind.CREATE, relpath=path) for path in seen] + events
-            )
+            for relpath in seen:
+                self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
+            await self._handle(events, seen=reconciler.entries)
             await self._remember_mounts()
 
         await self.reconciler.run(deliver)
@@ -185,7 +197,7 @@ class IngestService:
             self.memory_lost.clear()
             await self.finder.remember_again()
             await self.startup.restore(lambda: [one.stream for one in self.router.records])
-            self.router.handle(self._unknown_files())
+            await self._handle(self._unknown_files(), seen=self.reconciler.entries)
 
     def _unknown_files(self) -> list[StreamEvent]:
         """Those of other instances, whose records are lost, too."""
@@ -194,6 +206,18 @@ class IngestService:
             for relpath, stamp in self.reconciler.entries.items()
             if not self.index.has(relpath, stamp)
         ]
+
+
+def _oldest_first(events: list[StreamEvent], seen: Mapping[str, FileStamp]) -> list[StreamEvent]:
+    """New files by their dates; renames before them and removals behind them, as they are."""
+
+    def rank(event: StreamEvent) -> tuple[int, int]:
+        if event.kind is EventKind.MOVE:
+            return 0, 0
+        stamp = seen.get(event.relpath)
+        return (2, 0) if stamp is None else (1, stamp.mtime_ns)
+
+    return sorted(events, key=rank)
 
 
 async def _first_of(*events: asyncio.Event) -> None:

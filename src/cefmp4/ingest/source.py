@@ -66,6 +66,7 @@ class SourceFile:
         self.birth_ns = birth_ns
         self.home = home
         self.is_lost = False  # until a look finds it again
+        self.is_gone = False  # from its name, at the last look
         self._facts = facts  # the latest that are surely of this file
         self._changing = threading.Lock()
 
@@ -116,6 +117,11 @@ class SourceFile:
         return stamp_of(self._ask(), self.birth_ns)
 
     def look(self) -> Look:
+        look = self._look()
+        self.is_gone = not look.in_place
+        return look
+
+    def _look(self) -> Look:
         try:
             mine = self._ask()
         except DescriptorLostError:

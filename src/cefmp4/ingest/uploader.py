@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import TypeVar
@@ -69,7 +70,9 @@ class Uploader:
         lag: int,
         former: FormerGeneration | None,
     ) -> bool:
-        async with self._slots.take(record.stream.id):
+        async with self._slot_for(record):
+            if source.is_gone:
+                return False
             try:
                 crc64 = await self._hash_written(source, part, lag)
             except ShortFileError:
@@ -82,6 +85,10 @@ class Uploader:
             except ProofFailedError:
                 return False  # the writer changed it between our two reads: it comes again
             return True
+
+    def _slot_for(self, record: StreamRecord) -> AbstractAsyncContextManager[None]:
+        stream = record.stream
+        return self._slots.take(stream.id, stream.relpath, is_growing=record.has_grown)
 
     async def _hash_written(self, source: SourceFile, part: PartRange, lag: int) -> int | None:
         def read() -> int | None:
@@ -99,8 +106,11 @@ class Uploader:
         crc64: int,
         former: FormerGeneration | None = None,
     ) -> None:
-        """Raises ProofFailedError when the bytes are no longer the ones that were hashed."""
-        async with self._slots.take(record.stream.id):
+        """Raises ProofFailedError when the bytes are no longer the ones that were hashed, and
+        ShortFileError when the file is gone."""
+        async with self._slot_for(record):
+            if source.is_gone:
+                raise ShortFileError
             await self._store_part(record, source, part, crc64, former)
 
     async def _store_part(

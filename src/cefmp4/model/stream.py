@@ -112,8 +112,10 @@ class Stream:
         return f"<Stream {self.id} {self.state} {self.relpath!r} sent_high={self.sent_high}>"
 
     def move_to(self, state: StreamState, reason: str = "") -> None:
-        """The one way to change the state; staying where one is, is no transition."""
+        """The one way to change the state; staying where one is, is no transition, but there may be
+        another reason for it."""
         if state is self.state:
+            self.reason = reason or self.reason
             return
         if state not in TRANSITIONS[self.state]:
             raise InvariantError(f"stream {self.id} cannot go from {self.state} to {state}")

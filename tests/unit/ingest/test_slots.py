@@ -123,3 +123,49 @@ async def test_patience_ends_before_it_is_quiet() -> None:
     slots = PartSlots(max_parts=1, max_streams=1)
     async with slots.take("a"), asyncio.timeout(30):
         await slots.quiet(0.01)
+
+
+async def in_turn(slots: PartSlots, *wanted: tuple[str, str, bool]) -> list[str]:
+    """Who gets the one slot after whom, when all ask while it is taken."""
+    log: list[str] = []
+
+    async def send(stream: str, relpath: str, is_growing: bool) -> None:
+        async with slots.take(stream, relpath, is_growing=is_growing):
+            log.append(stream)
+            await asyncio.sleep(0)
+
+    async with slots.take("first"):
+        tasks = [asyncio.create_task(send(*each)) for each in wanted]
+        await settle()
+    await asyncio.gather(*tasks)
+    return log
+
+
+async def test_a_growing_recording_goes_before_the_backlog() -> None:
+    slots = PartSlots(max_parts=1, max_streams=1)
+    backlog = [(f"old{n}", f"a/old{n}", False) for n in range(3)]
+    assert await in_turn(slots, *backlog, ("now", "a/now", True)) == ["now", "old0", "old1", "old2"]
+
+
+async def test_folders_take_turns_however_many_streams_each_has() -> None:
+    slots = PartSlots(max_parts=1, max_streams=1)
+    flood = [(f"evil{n}", f"evil/{n}", True) for n in range(20)]
+    log = await in_turn(slots, *flood, ("cam", "cam/1", True), ("cam", "cam/1", True))
+    assert [position for position, stream in enumerate(log) if stream == "cam"] == [1, 3]
+
+
+async def test_the_backlog_leaves_a_slot_for_what_grows() -> None:
+    slots = PartSlots(max_parts=4, max_streams=4)
+    backlog = [asyncio.create_task(hold(slots, f"old{n}")) for n in range(6)]
+    await settle()
+    assert "in_flight={'old0': 1, 'old1': 1, 'old2': 1}" in repr(slots)
+    async with asyncio.timeout(5), slots.take("now", "now", is_growing=True):
+        assert "'now': 1" in repr(slots)
+    for task in backlog:
+        task.cancel()
+    await asyncio.gather(*backlog, return_exceptions=True)
+
+
+async def hold(slots: PartSlots, stream: str) -> None:
+    async with slots.take(stream):
+        await asyncio.sleep(60)

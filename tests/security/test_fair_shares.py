@@ -1,0 +1,141 @@
+"""Whoever may write to the watched folder wants the recordings of others to wait: with very many
+files, with one that claims more than any store holds, with one that goes away while it is sent."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.acceptance.service import MIB, Site, open_site, reached
+from tests.servers import SwiftServer
+
+from cefmp4.model.stream import Stream, StreamState
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.acceptance,
+    pytest.mark.asyncio(loop_scope="session"),
+]
+
+FOLDER = "attacked"
+FILES = 2000
+PART = 5 * MIB
+RECORDED = 5 * PART
+SPEED = 4 * MIB  # bytes a second
+
+
+def drop(folder: Path, count: int, prefix: str) -> None:
+    folder.mkdir(exist_ok=True)
+    body = os.urandom(2048)
+    for number in range(count):
+        (folder / f"{prefix}{number:05}.mp4").write_bytes(body)
+
+
+async def record(site: Site, relpath: str, size: int = RECORDED) -> int:
+    """Returns how many bytes of it were stored when its writer closed it."""
+    path = site.watched / relpath
+    await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
+    block, began, written = os.urandom(MIB), time.monotonic(), 0
+    with path.open("wb", buffering=0) as file:
+        while written < size:
+            written += file.write(block)
+            await asyncio.sleep(max(0.0, began + written / SPEED - time.monotonic()))
+        stream = await stream_at(site, relpath)
+        parts = await site.checkpoints.load_parts(stream.id) if stream else {}
+        return sum(part.size for part in parts.values())
+
+
+async def stream_at(site: Site, relpath: str) -> Stream | None:
+    return await site.checkpoints.load_stream_at(FOLDER, relpath)
+
+
+async def is_stored(site: Site, relpath: str) -> bool:
+    stream = await stream_at(site, relpath)
+    return stream is not None and stream.is_proven
+
+
+@asynccontextmanager
+async def running(s3: SwiftServer, folder: Path, **settings: str) -> AsyncIterator[Site]:
+    async with open_site(s3, folder, HANDOVER_JOBS="none", WATCH_DIR_ID=FOLDER, **settings) as site:
+        yield site
+
+
+async def test_thousands_of_small_files_hold_up_no_recording(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """Half of them lie there when the service starts, half are dropped while it runs; a recorder
+    writes beside them, and in another folder a finished file waits as well."""
+    async with running(s3_server, tmp_path) as site:
+        flood = site.watched / "flood"
+        await asyncio.to_thread(drop, flood, FILES // 2, "early")
+        await site.service.start()
+        await asyncio.to_thread(drop, flood, FILES // 2, "late")
+        await asyncio.to_thread(drop, site.watched / "cam", 1, "short")
+        assert await record(site, "flood/rec.mp4") > 0, "nothing was sent while it grew"
+
+        async def both_are() -> bool:
+            wanted = ("flood/rec.mp4", "cam/short00000.mp4")
+            return all([await is_stored(site, relpath) for relpath in wanted])
+
+        assert await reached(both_are, 20)
+        done = sum(stream.is_proven for stream in (await site.streams()).values())
+        assert done < FILES // 2, "the backlog was over: this shows nothing"
+
+
+async def test_a_file_of_nothing_but_holes_is_never_sent_and_says_why(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    async with running(s3_server, tmp_path) as site:
+        await site.service.start()
+        huge = site.watched / "huge.mp4"
+        huge.touch()
+        os.truncate(huge, 15 * 1024**4)
+        await record(site, "cam/rec.mp4", 2 * PART)
+
+        async def waits() -> bool:
+            stream = await stream_at(site, "huge.mp4")
+            return stream is not None and stream.state is StreamState.STALE
+
+        assert await reached(waits, 10)
+        stream = await stream_at(site, "huge.mp4")
+        assert stream is not None
+        assert stream.reason.startswith("mostly holes: 15728640 of 15728640 MiB")
+        assert (stream.upload_id, stream.sent_high) == ("", 0)
+        assert await reached(lambda: is_stored(site, "cam/rec.mp4"), 10)
+        huge.unlink()
+
+        async def is_over() -> bool:
+            stream = await stream_at(site, "huge.mp4")
+            return stream is not None and stream.state is StreamState.DROPPED
+
+        assert await reached(is_over, 10)
+
+
+async def test_a_huge_file_that_is_removed_ends_its_upload_at_once(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """With holes allowed, so that nothing else keeps it from being sent."""
+    async with running(s3_server, tmp_path, HOLES_LIMIT_BYTES=str(2**50)) as site:
+        huge = site.watched / "huge.mp4"
+        huge.touch()
+        os.truncate(huge, 15 * 1024**4)
+        await site.service.start()
+
+        async def sends() -> bool:
+            stream = await stream_at(site, "huge.mp4")
+            return stream is not None and stream.sent_high > 0
+
+        assert await reached(sends, 20)
+        huge.unlink()
+
+        async def is_over() -> bool:
+            stream = await stream_at(site, "huge.mp4")
+            return stream is not None and stream.state is StreamState.FAILED
+
+        assert await reached(is_over, 5)
+        assert await site.store.list_uploads("") == []
+        await record(site, "cam/rec.mp4", 2 * PART)
+        assert await reached(lambda: is_stored(site, "cam/rec.mp4"), 10)

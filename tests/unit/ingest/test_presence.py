@@ -1,0 +1,112 @@
+"""A file that goes away ends what is done for it, wherever that waits."""
+
+import asyncio
+import os
+
+import pytest
+from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+
+from cefmp4.errors import TransientError
+from cefmp4.ingest.ending import End
+from cefmp4.ingest.processor import HOLES_PATIENCE_S
+from cefmp4.model.part import GIB
+from cefmp4.model.stream import StreamState
+
+__all__ = ["hashing", "world"]  # fixtures
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+async def test_a_part_on_a_wire_that_hangs_is_cut_off(world: World, is_finished: bool) -> None:
+    processor = await open_growing(world, bytes_of(4 * PART))
+    if not is_finished:
+        world.write(bytes_of(4 * PART), at=4 * PART)
+    with world.store.pause("put_part") as gate:
+        processor.observe(processor.source.look())
+        world.clock.pass_by(3.0 if is_finished else 0.0)
+        step = asyncio.create_task(processor._guarded_step())
+        async with asyncio.timeout(10):
+            await gate.reached.wait()
+            os.unlink(world.folder / "r.mp4")
+            world.clock.pass_by(1.0)
+            processor.observe(processor.source.look())
+            world.clock.pass_by(60.0)
+            await step
+        calls = world.store.calls["put_part"]
+        while processor.end is None:
+            await world.look(processor)
+    assert processor.end is End.FAILED
+    assert "missing" in processor.record.stream.reason
+    assert world.store.open_uploads == {}
+    assert world.store.calls["put_part"] == calls
+
+
+async def test_a_store_that_is_away_keeps_no_file_that_is_gone(world: World) -> None:
+    processor = await open_growing(world, bytes_of(4 * PART))
+    world.store.fail("put_part", TransientError("away"), times=1_000_000)
+    world.write(bytes_of(4 * PART), at=4 * PART)
+    processor.observe(processor.source.look())
+    step = asyncio.create_task(processor._guarded_step())
+    await asyncio.sleep(0.05)
+    assert not step.done()
+    os.unlink(world.folder / "r.mp4")
+    processor.observe(processor.source.look())
+    world.clock.pass_by(60.0)
+    async with asyncio.timeout(10):
+        await step
+    await world.look(processor)
+    assert processor.end is End.FAILED
+
+
+async def test_no_part_begins_once_the_name_is_gone(world: World) -> None:
+    processor = await open_growing(world, bytes_of(4 * PART))
+    before = world.store.calls["put_part"]
+    world.write(bytes_of(4 * PART), at=4 * PART)
+    os.unlink(world.folder / "r.mp4")
+    processor.source.look()  # a look that the stream was not told of yet
+    await processor._guarded_step()
+    assert world.store.calls["put_part"] == before
+
+
+async def test_a_rename_that_comes_late_stops_nothing(world: World) -> None:
+    data = bytes_of(4 * PART)
+    processor = await open_growing(world, data)
+    os.rename(world.folder / "r.mp4", world.folder / "s.mp4")
+    await world.look(processor)
+    processor.renamed("s.mp4")
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+
+
+async def test_what_is_mostly_holes_waits_and_fails_with_a_reason(world: World) -> None:
+    world.write(b"")
+    os.truncate(world.folder / "r.mp4", 15 * 1024 * GIB)
+    processor = await world.admit()
+    assert processor is not None
+    for _ in range(3):
+        await world.look(processor)
+        world.clock.pass_by(3.0)
+    stream = processor.record.stream
+    assert (processor.end, stream.state) == (None, StreamState.STALE)
+    assert "mostly holes" in stream.reason
+    world.clock.pass_by(HOLES_PATIENCE_S)
+    await world.look(processor)
+    assert processor.end is End.FAILED
+    assert "HOLES_LIMIT_BYTES" in stream.reason
+    assert world.store.calls["put_part"] == world.store.calls["begin_upload"] == 0
+
+
+async def test_what_gets_its_data_while_it_waits_is_stored(world: World) -> None:
+    world.write(b"")
+    os.truncate(world.folder / "r.mp4", 15 * 1024 * GIB)
+    processor = await world.admit()
+    assert processor is not None
+    await world.look(processor)
+    world.clock.pass_by(3.0)
+    await world.look(processor)
+    assert processor.record.stream.state is StreamState.STALE
+    data = bytes_of(3 * PART)
+    os.truncate(world.folder / "r.mp4", len(data))
+    world.write(data)
+    assert await world.finish(processor) is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+    assert processor.record.stream.reason == ""
