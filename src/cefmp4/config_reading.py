@@ -42,12 +42,11 @@ def is_production(env_file: Path | None = ENV_FILE) -> bool:
 
 
 def _given(in_file: dict[str, str]) -> dict[str, str]:
-    """What is set, by its name in capitals; the environment wins, and nothing is no value."""
+    """What is set, by its name in capitals; the environment wins, and nothing is no value there
+    either: it hides none."""
     given = {}
-    for name, text in {
-        **in_file,
-        **{name.upper(): text for name, text in os.environ.items()},
-    }.items():
+    in_environment = ((name.upper(), text) for name, text in os.environ.items())
+    for name, text in (*in_file.items(), *in_environment):
         value = spellings.plain_value(name, text)
         # For a service called redis, Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod.
         if value and not (name.endswith("_PORT") and value.startswith("tcp://")):

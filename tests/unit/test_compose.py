@@ -1,123 +1,34 @@
 """docker-compose.yml follows .env, in any spelling: it is resolved as Compose does it, and what
 each service sees then is read as CefMP4 reads it."""
 
-import json
 import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from dotenv import dotenv_values
-from podman_compose import var_interpolate
+from tests.compose_file import (
+    COMPOSE,
+    OURS,
+    Project,
+    Resolve,
+    resolve,
+    settings_in,
+    untouched_environment,
+)
 
-from cefmp4.config import Settings
-from cefmp4.config_reading import load_settings
 from cefmp4.config_spellings import NAMES, OF_COMPOSE, OLD_SPELLINGS, REDIS_SPELLINGS
 from cefmp4.errors import SettingsError
 from cefmp4.example_env import render
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = ROOT / "docker-compose.yml"
-DOCKER_COMPOSE = shutil.which("docker-compose") or ""
-OURS = ("app", "worker")
-IMAGE = dict(
-    pair.split("=", 1)
-    for block in re.findall(r"^ENV ((?:.*\\\n)*.*)", (ROOT / "Dockerfile").read_text(), re.M)
-    for pair in block.replace("\\\n", " ").split()
-)
+__all__ = ["resolve", "untouched_environment"]
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
-    """`services` as Compose would start them, with what `.env` adds to their environment."""
-
-    services: dict[str, Any]
-
-    def environment(self, service: str) -> dict[str, str]:
-        return {name: str(value) for name, value in self.services[service]["environment"].items()}
-
-    def mount(self, service: str) -> dict[str, Any]:
-        (mount,) = self.services[service]["volumes"]
-        return {**mount, "read_only": str(mount.get("read_only", False)).lower() == "true"}
-
-    def port(self, service: str) -> tuple[str, str, str]:
-        (port,) = self.services[service]["ports"]
-        return str(port["host_ip"]), str(port["published"]), str(port["target"])
-
-
-def in_python(folder: Path) -> Project:
-    """Compose's interpolation as podman-compose has it; `environment` wins over `env_file`."""
-    variables = _variables(folder)
-
-    def interpolated(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {name: interpolated(value) for name, value in node.items()}
-        if isinstance(node, list):
-            return [interpolated(value) for value in node]
-        return var_interpolate(node, variables) if isinstance(node, str) else node
-
-    services = interpolated(yaml.safe_load(COMPOSE.read_text()))["services"]
-    for service in services.values():
-        for file in service.get("env_file", []):
-            assert file == {"path": ".env", "required": False}
-            service["environment"] = {**variables, **service["environment"]}
-        for mount in service.get("volumes", []):
-            if isinstance(mount, dict) and mount["type"] == "bind":
-                mount["source"] = os.path.normpath(folder / mount["source"])
-    return Project(services)
-
-
-def _variables(folder: Path) -> dict[str, str]:
-    found = dotenv_values(folder / ".env")
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def in_docker(folder: Path) -> Project:
-    """By Compose itself, where it is installed; it needs no engine for that."""
-    shutil.copy(COMPOSE, folder)
-    done = subprocess.run(
-        [DOCKER_COMPOSE, "config", "--format", "json"],
-        cwd=folder,
-        capture_output=True,
-        env={},
-        check=True,
-    )
-    return Project(json.loads(done.stdout)["services"])
-
-
-Resolve = Callable[[str], Project]
-
-
-@pytest.fixture(params=[in_python, in_docker] if DOCKER_COMPOSE else [in_python])
-def resolve(request: pytest.FixtureRequest, tmp_path: Path) -> Resolve:
-    def resolved(text: str) -> Project:
-        (tmp_path / ".env").write_text(text)
-        project: Project = request.param(tmp_path)
-        return project
-
-    return resolved
-
-
-@pytest.fixture(autouse=True)
-def _bare() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def settings_in(project: Project, service: str) -> Settings:
-    """What the service makes of its environment."""
-    os.environ.clear()
-    os.environ.update(IMAGE | project.environment(service))
-    return load_settings(env_file=None)[0]
+def servers(project: Project) -> dict[str, str | None]:
+    """What Redis and MinIO are given."""
+    return dotenv_values(project.prepare() / "servers.env")
 
 
 def test_without_any_settings(resolve: Resolve, tmp_path: Path) -> None:
@@ -125,8 +36,11 @@ def test_without_any_settings(resolve: Resolve, tmp_path: Path) -> None:
     for service in OURS:
         settings = settings_in(project, service)
         assert settings.s3_endpoint_url == "http://minio:9000"
-        assert settings.redis_address == "redis://redis:6379/0"
-        assert settings.s3_access_key_id == project.environment("minio")["MINIO_ROOT_USER"]
+        own = servers(project)
+        assert settings.redis_address == f"redis://:{own['REDISCLI_AUTH']}@redis:6379/0"
+        assert settings.s3_access_key_id == own["MINIO_ROOT_USER"]
+        assert settings.s3_secret_access_key
+        assert settings.s3_secret_access_key.get_secret_value() == own["MINIO_ROOT_PASSWORD"]
         assert settings.s3_bucket_name == project.environment("bucket")["S3_BUCKET_NAME"]
         assert project.mount(service)["source"] == str(tmp_path / "local_watch_dir")
         assert project.mount(service)["read_only"]
@@ -168,7 +82,7 @@ def test_either_spelling_counts_everywhere(resolve: Resolve, text: str) -> None:
         assert settings.redis_address == "redis://box:6380/0"
         assert settings.chunk_size_bytes == 16 * 1024 * 1024
         assert settings.log_level == "DEBUG"
-    own = project.environment("minio")
+    own = servers(project)
     assert (own["MINIO_ROOT_USER"], own["MINIO_ROOT_PASSWORD"]) == ("me", "hidden-secret")
     assert project.environment("bucket")["S3_BUCKET_NAME"] == "films"
 
@@ -194,9 +108,11 @@ def test_spellings_that_disagree_are_refused(resolve: Resolve, text: str, names:
 def test_the_own_redis_follows_its_port(resolve: Resolve, text: str) -> None:
     project = resolve(text)
     redis = project.services["redis"]
-    assert settings_in(project, "app").redis_address == "redis://redis:6390/0"
+    url = urlsplit(settings_in(project, "app").redis_address or "")
+    assert (url.hostname, url.port) == ("redis", 6390)
+    assert (url.password or "") == servers(project).get("REDISCLI_AUTH", "")
     assert "6390" in redis["command"]
-    assert "6390" in redis["healthcheck"]["test"]
+    assert "-p 6390 " in redis["healthcheck"]["test"][-1]
 
 
 @pytest.mark.parametrize(

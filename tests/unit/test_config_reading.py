@@ -267,3 +267,14 @@ def test_what_is_taken_for_a_region_can_be_used(text: str) -> None:
     except ValueError:
         with pytest.raises(ValueError, match="such as"):
             values.region(text)
+
+
+def test_an_empty_variable_hides_nothing_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("REDIS_URL=redis://in-the-file\nLOG_LEVEL=DEBUG\n")
+    monkeypatch.setenv("REDIS_URL", "")
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    settings, _ = load_settings(tmp_path / ".env")
+    assert settings.redis_address == "redis://in-the-file"
+    assert settings.log_level == "ERROR"
