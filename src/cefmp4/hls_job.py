@@ -3,8 +3,8 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import structlog
 from cefmp4.encode import publish
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.hls import HlsEncoder, HlsOptions
+from cefmp4.encode.loopback import Loopback, RemoteObject
 from cefmp4.encode.making import Maker
 from cefmp4.encode.published import SOURCE, find_published
 from cefmp4.encode.result import NeedsEncoderError, Progress, Tier, document
@@ -25,19 +26,24 @@ from cefmp4.ingest.source import ShortFileError, hash_range
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.ports import JobResult, ObjectStore, ResultStore
+from cefmp4.storage.s3_errors import KeyMissingError
 from cefmp4.watch.stamps import stamp_of_fd
 
 log = structlog.get_logger()
 
 MADE_BEFORE = "made_before"  # in the ledger's result: what is published is of an earlier job
-URL_SECONDS = 24 * 3600  # longer than an encode takes; also how long a leaked address is good
 _ALLOWED = {None: Tier.COPY, SlotKind.CPU: Tier.CPU, SlotKind.GPU: Tier.GPU}
 
 
-class ReadableStore(ObjectStore, Protocol):
-    """A store that other programs can be given an address of."""
+class FoundObject(RemoteObject, Protocol):
+    @property
+    def etag(self) -> str: ...
 
-    async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str: ...
+
+class ReadableStore(ObjectStore, Protocol):
+    """A store whose objects can be read as they were when they were found."""
+
+    async def find_object(self, key: str, *, bucket: str = "") -> FoundObject: ...
 
 
 def make_encoder(
@@ -74,8 +80,8 @@ class HlsJobs:
             bucket=self.bucket,
             attempt=_attempt(context.fence),
         )
-        with _opened(job.spec.input) as fd:
-            source = HlsSource(fd=fd) if fd is not None else await self._remote(job)
+        async with self._opened(job) as source:
+            fd = source.fd
             try:
                 done = await self.encoder.encode(
                     source,
@@ -129,17 +135,25 @@ class HlsJobs:
     async def discard(self, job: Job, fence: int) -> None:
         await publish.discard(self.store, stream_id=job.spec.subject, attempt=_attempt(fence))
 
-    async def _remote(self, job: Job) -> HlsSource:
-        source = job.spec.input
+    @asynccontextmanager
+    async def _opened(self, job: Job) -> AsyncIterator[HlsSource]:
+        with _opened_file(job.spec.input) as fd:
+            if fd is not None:
+                yield HlsSource(fd=fd)
+                return
+            async with Loopback(await self._remote(job.spec.input)).open() as loopback:
+                yield HlsSource(url=loopback.url, environment=loopback.environment)
+
+    async def _remote(self, source: JobInput) -> FoundObject:
         if not source.key:
             raise PermanentError(f"the file {source.path} is gone or has changed")
-        bucket = source.bucket or self.bucket
-        if source.etag and bucket == self.bucket:
-            found = await self.store.head(source.key)
-            if found is None or found.etag != source.etag:
-                raise PermanentError(f"the object {source.key} is gone or was replaced")
-        url = await self.store.presigned_read(source.key, bucket=bucket, seconds=URL_SECONDS)
-        return HlsSource(url=url)
+        try:
+            found = await self.store.find_object(source.key, bucket=source.bucket)
+        except KeyMissingError:
+            raise PermanentError(f"the object {source.key} is gone") from None
+        if source.etag and found.etag != source.etag:
+            raise PermanentError(f"the object {source.key} was replaced")
+        return found
 
 
 def _attempt(fence: int) -> str:
@@ -147,7 +161,7 @@ def _attempt(fence: int) -> str:
 
 
 @contextmanager
-def _opened(source: JobInput) -> Iterator[int | None]:
+def _opened_file(source: JobInput) -> Iterator[int | None]:
     """The local file, if this host has it and it is still the one that was proven."""
     fd = _open_same(source)
     try:

@@ -6,10 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 
@@ -84,10 +85,12 @@ async def streaming(
     cpu_limit_s: float,
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child whose output is read while it runs. The caller drains `stdout` and `stderr`; on
+    """A child whose output is read while it runs. Arguments are for all users of the machine to
+    see, so what is secret goes into its `environment`. The caller drains `stdout` and `stderr`; on
     leaving the block, however it is left, the whole group is killed and reaped."""
-    process = await _spawn(_launched(argv, cpu_limit_s, None), stdin, pass_fds)
+    process = await _spawn(_launched(argv, cpu_limit_s, None), stdin, pass_fds, environment)
     try:
         _lower_priority(process.pid)
         yield process
@@ -103,10 +106,11 @@ async def run(
     max_output_bytes: int,
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Finished:
     """Runs a program to its end, or kills its group: at the time limit, when it prints more than
     `max_output_bytes`, when we are cancelled, and (Linux) when this process dies."""
-    process = await _spawn(_launched(argv, timeout_s, memory_bytes), stdin, pass_fds)
+    process = await _spawn(_launched(argv, timeout_s, memory_bytes), stdin, pass_fds, environment)
     stdout, stderr = _Head(max_output_bytes), _Tail(_STDERR_TAIL_BYTES)
     timed_out = False
     try:
@@ -152,7 +156,7 @@ def machine_memory_bytes() -> int:
 
 
 async def _spawn(
-    argv: Sequence[str], stdin: int, pass_fds: Sequence[int]
+    argv: Sequence[str], stdin: int, pass_fds: Sequence[int], environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
@@ -160,7 +164,7 @@ async def _spawn(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env={**_environment(), **environment},
             cwd="/",
             start_new_session=True,
             pass_fds=pass_fds,

@@ -63,6 +63,10 @@ def bomb(path: Path) -> bytes:
     return pickle.dumps((Touch(path),))
 
 
+def strike(value: bytes) -> dict[Any, Any]:
+    return {"direction": "strike", "operator": "==", "value": value}
+
+
 # As long a memo as the number says: five bytes take all memory.
 MEMO_BOMB = b"\x80\x02Nr\xff\xff\xff\x7f0)."
 BAD_TICKETS: dict[str, Callable[[Path], dict[Any, Any]]] = {
@@ -194,8 +198,8 @@ async def test_a_strike_runs_nothing_and_stops_nothing(
     redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
-    strike = {"direction": "strike", "operator": "==", "parameter": "job_id"}
-    await redis.xadd(f"{LANE}:strikes", strike | {"value": pickle.dumps(Touch(mark))})
+    bomb = strike(pickle.dumps(Touch(mark))) | {"parameter": "job_id"}
+    await redis.xadd(f"{LANE}:strikes", bomb)
     await redis.xadd(f"{LANE}:strikes", {"direction": "strike", "function": "work"})
     async with working(redis_url, tmp_path / "work") as queue:
         await does_a_job(queue, "first")
@@ -204,7 +208,7 @@ async def test_a_strike_runs_nothing_and_stops_nothing(
 
 async def test_a_command_runs_nothing_either(redis: Redis, redis_url: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    message = {"direction": "strike", "operator": "==", "value": pickle.dumps(Touch(mark))}
+    message = strike(pickle.dumps(Touch(mark)))
     for lane in ("hls-look", "hls-encode", "analysis"):
         await redis.xadd(f"cefmp4-{lane}:strikes", message)
     process = await asyncio.create_subprocess_exec(

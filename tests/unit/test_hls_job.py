@@ -18,17 +18,39 @@ from cefmp4.hls_job import HlsJobs
 from cefmp4.ingest.source import crc_of
 from cefmp4.jobs.attempt import JobContext
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, input_of_stream
+from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports import JobResult
+from cefmp4.storage.s3_errors import KeyMissingError
 from cefmp4.watch.stamps import stamp_of_fd
 
 KEY, DATE = "streams/s/r.mp4", 1_700_000_000
 FRONT, REAR = os.urandom(3 << 20), os.urandom(3 << 20)
 
 
+@dataclass
+class Found:
+    store: FakeObjectStore
+    stored: StoredObject
+
+    @property
+    def size(self) -> int:
+        return self.stored.size
+
+    @property
+    def etag(self) -> str:
+        return self.stored.etag
+
+    async def read(self, start: int, end: int) -> bytes:
+        return await self.store.read(self.stored.key, start, end)
+
+
 class Store(FakeObjectStore):
-    async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str:
-        return f"http://s3/{key}"
+    async def find_object(self, key: str, *, bucket: str = "") -> Found:
+        stored = await self.head(key)
+        if stored is None:
+            raise KeyMissingError
+        return Found(self, stored)
 
 
 class Nowhere:
@@ -123,7 +145,7 @@ async def test_another_file_with_its_inode_size_and_date_is_not_read(worker: Wor
     assert worker.is_alike
     reader = Reader()
     await worker.work(reader)
-    assert reader.seen == [f"http://s3/{KEY}"]
+    assert reader.seen == ["http://recording/object"]
 
 
 async def test_another_birth_is_another_file(worker: Worker) -> None:
@@ -132,7 +154,7 @@ async def test_another_birth_is_another_file(worker: Worker) -> None:
         pytest.skip("this file system does not tell when a file was made")
     reader = Reader()
     await worker.work(reader, birth_ns=worker.source.birth_ns + 1)
-    assert reader.seen == [f"http://s3/{KEY}"]
+    assert reader.seen == ["http://recording/object"]
 
 
 @pytest.mark.parametrize("finds_media", [True, False])
@@ -147,7 +169,7 @@ async def test_a_mixture_is_not_believed_though_the_date_was_set_back(
     assert reader.seen not in ([FRONT], [REAR])
     reader = Reader()
     await worker.work(reader)
-    assert reader.seen == [f"http://s3/{KEY}"]
+    assert reader.seen == ["http://recording/object"]
 
 
 @pytest.mark.parametrize("how", ["renamed", "removed", "rights"])

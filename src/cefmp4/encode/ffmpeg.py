@@ -1,6 +1,6 @@
 """The command lines of ffmpeg and ffprobe. Pure: what is asked for in, arguments out.
 
-Inputs see one file or one server and nothing else; outputs are pipes."""
+Inputs see one file or one object and nothing else; outputs are pipes."""
 
 import re
 from collections.abc import Sequence
@@ -175,7 +175,7 @@ def _input(source: Input) -> list[str]:
 
 
 def _cage(is_remote: bool) -> list[str]:
-    protocols = "http,https,tcp,tls" if is_remote else "file"
+    protocols = "http,tcp" if is_remote else "file"
     reconnect = _RECONNECT if is_remote else ()
     return [*reconnect, "-protocol_whitelist", protocols, "-format_whitelist", _CONTAINERS]
 

@@ -5,7 +5,7 @@ import asyncio
 import re
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -97,6 +97,7 @@ class FfmpegRun:
     on_pace: Callable[[Pace], None]
     cancel: asyncio.Event | None = None
     pass_fds: Sequence[int] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     feed: Feed | None = None  # writes to its standard input, and closes it
     pace: Pace = field(default_factory=Pace)
     complaints: Complaints = field(default_factory=Complaints)
@@ -132,7 +133,11 @@ class FfmpegRun:
         fds = (*self.pass_fds, *pipes.write_fds)
         stdin = subprocess.PIPE if self.feed else subprocess.DEVNULL
         async with proc.streaming(
-            argv, cpu_limit_s=self.limits.total_s, stdin=stdin, pass_fds=fds
+            argv,
+            cpu_limit_s=self.limits.total_s,
+            stdin=stdin,
+            pass_fds=fds,
+            environment=self.environment,
         ) as process:
             pipes.close_writers()
             async with asyncio.TaskGroup() as group:

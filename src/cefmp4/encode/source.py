@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,10 +35,12 @@ class UnusableSourceError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsSource:
-    """A local file by its open descriptor, so that a rename changes nothing, or a presigned URL."""
+    """A local file by its open descriptor, so that a rename changes nothing, or a URL that opens
+    only with what is in the environment."""
 
     fd: int | None = None
-    url: str = field(default="", repr=False)  # it carries a signature
+    url: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # it is a secret
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
@@ -83,6 +86,7 @@ async def answer(
         memory_bytes=ffprobe.memory_bytes,
         max_output_bytes=_MAX_ANSWER_BYTES,
         pass_fds=source.pass_fds,
+        environment=source.environment,
     )
     if done.timed_out:
         raise TransientError("ffprobe did not end in time")

@@ -75,6 +75,7 @@ def run_of(job: Job, limits: MakerLimits, duration_s: float) -> FfmpegRun:
         on_pace=report,
         cancel=job.cancel,
         pass_fds=job.source.pass_fds,
+        environment=job.source.environment,
     )
 
 

@@ -35,6 +35,7 @@ from cefmp4.storage.part_transfer import BodyTransfer
 from cefmp4.storage.s3_calls import S3Calls
 from cefmp4.storage.s3_connect import S3Config, connect
 from cefmp4.storage.s3_errors import KeyMissingError, RangeMissingError
+from cefmp4.storage.s3_object import S3Object
 from cefmp4.storage.s3_probe import PROBE_PREFIX, probe_store
 from cefmp4.storage.s3_readback import Finding, ReadBack
 
@@ -208,10 +209,12 @@ class S3Store:
     def list_objects(self, prefix: str) -> AsyncIterator[StoredObject]:
         return s3_listing.list_objects(self._calls, prefix)
 
-    async def presigned_read(self, key: str, *, bucket: str = "", seconds: int) -> str:
-        """An address that reads an object of this server until it expires; it carries a
-        signature, so it is a secret."""
-        return await self._calls.presigned_read(key, bucket=bucket or self._bucket, seconds=seconds)
+    async def find_object(self, key: str, *, bucket: str = "") -> S3Object:
+        """In whatever bucket of this server. Raises KeyMissingError."""
+        place = bucket or self._bucket
+        reply = await self._calls.call("HeadObject", Bucket=place, Key=key)
+        etag = reply.get("ETag", "").strip('"')
+        return S3Object(self._calls, bucket=place, key=key, size=reply["ContentLength"], etag=etag)
 
     async def delete(self, key: str) -> None:
         with suppress(KeyMissingError):

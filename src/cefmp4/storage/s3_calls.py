@@ -29,17 +29,6 @@ class S3Calls:
     def bucket(self) -> str:
         return self._bucket
 
-    async def presigned_read(self, key: str, *, bucket: str, seconds: int) -> str:
-        """Made here, without asking the server: whether the object is there shows when it is
-        read."""
-        try:
-            url: str = await self._client.generate_presigned_url(
-                "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
-            )
-        except FOREIGN_ERRORS as error:  # a name that no bucket can have
-            raise translate("GetObject", error) from None
-        return url
-
     async def facts(self, key: str) -> tuple[int, str]:
         """Size and ETag. Raises KeyMissingError."""
         reply = await self.call("HeadObject", Key=key)
@@ -52,7 +41,7 @@ class S3Calls:
         """One attempt, for callers that repeat more than the request itself."""
         method = getattr(self._client, xform_name(operation))
         try:
-            reply: dict[str, Any] = await method(Bucket=self._bucket, **params)
+            reply: dict[str, Any] = await method(**{"Bucket": self._bucket, **params})
         except FOREIGN_ERRORS as error:
             raise translate(operation, error) from None  # it may quote what we sent
         return reply
