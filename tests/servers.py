@@ -14,11 +14,20 @@ from redis.asyncio import Redis
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.servers import swift_process, valkey_process
+from cefmp4.embedded.sockets import listen_on_loopback, port_of
 from cefmp4.embedded.state import CREDENTIALS, free_port, new_credentials, write_private
 from cefmp4.model.part import MIN_PART_BYTES
 from cefmp4.storage.s3_connect import S3Config
 
 START_SECONDS = 30.0
+# Other people's Redis has a port, which can be behind a proxy, too.
+ON_A_PORT = """
+import sys
+from cefmp4.embedded import valkey_server
+port = sys.argv.pop(1)
+valkey_server._CONF = valkey_server._CONF.replace("port 0", f"bind 127.0.0.1\\nport {port}")
+valkey_server.main()
+"""
 # Set by `make test-servers` alone, because the tests empty that Redis.
 USES_GIVEN_SERVERS = os.environ.get("TEST_GIVEN_SERVERS") == "yes"
 
@@ -38,12 +47,14 @@ class _Server:
         return self.process.log.read_text(errors="replace")
 
     async def start(self) -> None:
+        self._open()
         self.process.start()
         await self.process.ready(START_SECONDS)
 
     async def stop(self) -> None:
         self.resume()
         await self.process.stop()
+        self._close()
 
     async def restart(self) -> None:
         await self.stop()
@@ -53,6 +64,12 @@ class _Server:
         """kill -9; returns when it is gone."""
         if self.process.is_running:
             self.process.kill()
+        self._close()
+
+    def _open(self) -> None:
+        """What it needs to be reached, and must not have while it is down."""
+
+    def _close(self) -> None: ...
 
     def pause(self) -> None:
         """It keeps its connections and answers nothing: a server that hangs."""
@@ -119,16 +136,28 @@ class SwiftServer(_Server, S3Place):
         self, folder: Path, *, min_part_bytes: int = MIN_PART_BYTES, region: str = "us-east-1"
     ) -> None:
         self.region = region
-        self.port = free_port()
         keys = new_credentials()
         self.access_key = keys.s3_access_key_id
         self.secret_key = keys.s3_secret_access_key
         folder.mkdir(parents=True, exist_ok=True)
         write_private(folder / CREDENTIALS, asdict(keys))
+        listener = listen_on_loopback()
+        self.port = port_of(listener)
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         super().__init__(
-            swift_process(folder, self.port, region=region, min_part_bytes=min_part_bytes)
+            swift_process(folder, listener, region=region, min_part_bytes=min_part_bytes)
         )
+        self._descriptor = listener.detach()
+        self._close()
+
+    def _open(self) -> None:
+        with listen_on_loopback(self.port) as listener:
+            os.dup2(listener.fileno(), self._descriptor)
+
+    def _close(self) -> None:
+        """Its descriptor stays, so that its number does; nobody listens there any more."""
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), self._descriptor)
 
 
 class RedisPlace:
@@ -156,7 +185,9 @@ class ValkeyServer(_Server, RedisPlace):
         folder.mkdir(parents=True, exist_ok=True)
         write_private(folder / CREDENTIALS, asdict(keys))
         self.url = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
-        super().__init__(valkey_process(folder, self.port, keys))
+        process = valkey_process(folder, keys)
+        process._command = ["-c", ON_A_PORT, str(self.port), *process._command[2:]]
+        super().__init__(process)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from cefmp4 import config_spellings as spellings
 from cefmp4.config import AppEnv, Settings
 from cefmp4.errors import SettingsError
+from cefmp4.trust import check_trusted
 
 ENV_FILE = Path(".env")
 
 
 def load_settings(env_file: Path | None = ENV_FILE) -> tuple[Settings, list[str]]:
     """The settings and the warnings about their names. Raises SettingsError: one line that names
-    the setting as it was written, its value unless it is a secret, and what is allowed."""
+    the setting as it was written, its value unless it may be a secret, and what is allowed."""
     in_file = _read(env_file)
     given = _given(in_file)
     values = spellings.resolve(given)
@@ -57,6 +58,7 @@ def _given(in_file: dict[str, str]) -> dict[str, str]:
 def _read(env_file: Path | None) -> dict[str, str]:
     if env_file is None or not env_file.is_file():
         return {}
+    check_trusted(env_file, str(env_file))
     try:
         text = env_file.read_text("utf-8-sig")  # editors on Windows mark the encoding
     except (OSError, UnicodeDecodeError) as error:

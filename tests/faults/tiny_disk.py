@@ -12,7 +12,7 @@ from tests.faults.disks import must, unmount
 async def tiny_disk(folder: Path, size: int) -> AsyncIterator[None]:
     """Mounted on `folder`. Nothing may hold it open at the end."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    await must("mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
+    await must("mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "none", str(folder))
     try:
         yield
     finally:

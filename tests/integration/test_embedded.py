@@ -16,11 +16,12 @@ import psutil
 import pytest
 from botocore.config import Config
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cefmp4.embedded.supervisor import Connection, EmbeddedServers, load_connection
-from cefmp4.errors import CefError, ServerUnreachableError, SettingsError
+from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.model.part import MIN_PART_BYTES
+from cefmp4.storage.checkpoints import open_checkpoints
 
 pytestmark = pytest.mark.integration
 
@@ -49,6 +50,10 @@ def both(state_dir: Path) -> EmbeddedServers:
 
 def only_redis(state_dir: Path) -> EmbeddedServers:
     return EmbeddedServers(state_dir, want_redis=True, want_s3=False, bucket="films")
+
+
+def only_s3(state_dir: Path) -> EmbeddedServers:
+    return EmbeddedServers(state_dir, want_redis=False, want_s3=True, bucket="films")
 
 
 @asynccontextmanager
@@ -142,24 +147,30 @@ async def test_no_secret_in_what_other_users_can_see(state_dir: Path) -> None:
             assert not [text for text in shown for secret in secrets.values() if secret in text]
 
 
-async def test_listens_on_loopback_and_on_one_port_each(state_dir: Path) -> None:
+async def test_one_port_of_loopback_and_for_the_rest_socket_files(state_dir: Path) -> None:
     async with both(state_dir) as servers:
-        for process in servers.servers:
-            listening = [
+        listening = {
+            process.name: [
                 connection.laddr.ip
                 for connection in psutil.Process(process.pid).net_connections("inet")
                 if connection.status == psutil.CONN_LISTEN
             ]
-            assert listening == ["127.0.0.1"]
+            for process in servers.servers
+        }
+    assert listening == {"S3 server": ["127.0.0.1"], "Valkey": []}
 
 
 async def test_refuses_wrong_keys(state_dir: Path) -> None:
     async with both(state_dir) as servers:
         url = servers.connection.redis_url
         assert url
-        async with Redis.from_url(url.replace("redis://:", "redis://:x")) as redis:
-            with pytest.raises(AuthenticationError):
+        wrong = url.replace("unix://:", "unix://:x")
+        async with Redis.from_url(wrong) as redis:
+            with pytest.raises(RedisConnectionError, match="invalid username-password"):
                 await redis.ping()
+        async with open_checkpoints(wrong, lease_seconds=10) as checkpoints:
+            with pytest.raises(AccessDeniedError, match="check user and password in REDIS_URL"):
+                await checkpoints.is_fresh()
 
 
 async def test_keeps_keys_ports_and_data_over_a_restart(state_dir: Path) -> None:
@@ -261,14 +272,22 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 async def test_a_taken_port_is_left_alone(state_dir: Path) -> None:
-    async with only_redis(state_dir) as servers:
-        former = servers.connection.redis_url
-    ports = json.loads((state_dir / "ports.json").read_text())
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", ports["redis"]))
-        other.listen()
-        async with only_redis(state_dir) as servers:
-            assert servers.connection.redis_url != former
+    async with only_s3(state_dir) as servers:
+        former = servers.connection.s3_endpoint_url
+    port = json.loads((state_dir / "ports.json").read_text())["s3"]
+    with socket.create_server(("127.0.0.1", port)):
+        async with only_s3(state_dir) as servers:
+            assert servers.connection.s3_endpoint_url != former
+
+
+async def test_a_folder_that_was_used_with_a_port_goes_on(state_dir: Path) -> None:
+    async with only_redis(state_dir) as servers, redis_client(servers.connection) as redis:
+        await redis.set("position", "42")
+    (state_dir / "ports.json").write_text(json.dumps({"redis": 6379, "s3": 9000}))
+    (state_dir / "redis" / "valkey.conf").write_text("bind 127.0.0.1\nport 6379\n")
+    (state_dir / "redis" / "valkey.sock").unlink(missing_ok=True)
+    async with only_redis(state_dir) as servers, redis_client(servers.connection) as redis:
+        assert await redis.get("position") == b"42"
 
 
 async def test_only_what_is_wanted_is_started(state_dir: Path) -> None:
@@ -310,8 +329,12 @@ async def test_a_region_and_a_deep_folder(tmp_path: Path) -> None:
     )
     async with servers, s3_client(servers.connection) as s3:
         await s3.put_object(Bucket="films", Key="a", Body=b"")
+        for connection in (servers.connection, load_connection(deep)):
+            assert connection
+            async with redis_client(connection) as redis:
+                assert await redis.ping()
 
 
 async def test_ports_of_two_folders_differ(tmp_path: Path) -> None:
-    async with only_redis(tmp_path / "a") as one, only_redis(tmp_path / "b") as two:
-        assert one.connection.redis_url != two.connection.redis_url
+    async with only_s3(tmp_path / "a") as one, only_s3(tmp_path / "b") as two:
+        assert one.connection.s3_endpoint_url != two.connection.s3_endpoint_url

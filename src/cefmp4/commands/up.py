@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import structlog
 
@@ -13,6 +13,7 @@ from cefmp4.app import ingest, until_signal
 from cefmp4.app_worker import slots_of, work
 from cefmp4.commands.watching import watch_url_of
 from cefmp4.config import AppEnv, Settings
+from cefmp4.embedded.state import CREDENTIALS
 from cefmp4.embedded.supervisor import EmbeddedServers
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
@@ -43,7 +44,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
             startup_timeout_s=settings.startup_timeout_seconds,
         ) as servers:
             settings = settings.with_servers(servers.connection)
-            _announce(settings)
+            _announce(settings, keys=settings.state_dir.absolute() / CREDENTIALS)
             await _run_together({**_services(settings, stop), "servers": servers.watch()}, stop)
     return 0
 
@@ -87,8 +88,9 @@ def _tell_where(settings: Settings, job: Job) -> None:
             print(f"  watch      {url}  {printable(name)}", flush=True)
 
 
-def _announce(settings: Settings) -> None:
-    """For people who start it in a terminal: where things go, and where to look."""
+def _announce(settings: Settings, *, keys: Path | None = None) -> None:
+    """For people who start it in a terminal: where things go, and where to look. `keys` is the file
+    that holds those of the embedded servers."""
     if settings.app_env is AppEnv.PRODUCTION:
         log.info(
             "everything on this machine",
@@ -99,6 +101,8 @@ def _announce(settings: Settings) -> None:
         return
     print(f"  watching   {settings.watch_dir.resolve()}")
     print(f"  storing    s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}")
+    if keys:
+        print(f"  keys       {keys}")
     if settings.prom_port:
         print(f"  page       {page_url(settings.http_host, settings.prom_port)}")
     print(

@@ -1,4 +1,7 @@
-"""One server as a child process: its start, the moment it answers, its end. Knows no server."""
+"""One server as a child process: its start, the moment it answers, its end. Knows no server.
+
+What every server must keep: nothing secret is in its arguments; it listens where nobody else can
+(see `sockets`); and its probe sends nothing secret before it knows that its process answers."""
 
 import asyncio
 import contextlib
@@ -19,7 +22,8 @@ _MAX_LOG_BYTES = 4 * 1024 * 1024
 
 class ServerProcess:
     """Start it from the main thread: the server dies with the thread that started it, see
-    `lifetime`. `keep_open` are descriptors that it holds as long as it lives (the folder lock)."""
+    `lifetime`. `probe` gets its process id and tells whether that process answers as it should.
+    `keep_open` are descriptors that it holds as long as it lives (the folder lock, its port)."""
 
     def __init__(
         self,
@@ -27,7 +31,7 @@ class ServerProcess:
         command: Sequence[str],
         *,
         log: Path,
-        probe: Callable[[], Awaitable[bool]],
+        probe: Callable[[int], Awaitable[bool]],
         keep_open: Sequence[int] = (),
     ) -> None:
         self.name = name
@@ -83,12 +87,11 @@ class ServerProcess:
     async def _answers(self) -> bool:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
-                return await self._probe()
+                return await self._probe(self.pid)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False
 
     def _must_run(self) -> None:
-        # Asked after the probe: another program on our port may have answered it.
         if not self.is_running:
             raise ServerUnreachableError(
                 f"the embedded {self.name} ended with code {self._started().returncode}",

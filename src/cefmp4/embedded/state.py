@@ -7,13 +7,22 @@ import json
 import os
 import secrets
 import socket
+import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
+from cefmp4.embedded.sockets import (
+    listen_on_loopback,
+    port_of,
+    redis_socket,
+    users_listening_on,
+)
 from cefmp4.embedded.swift_config import ACCOUNT
-from cefmp4.errors import SettingsError
+from cefmp4.errors import ServerUnreachableError, SettingsError
+from cefmp4.trust import check_trusted
 
 LOCK = "lock"
 CREDENTIALS = "credentials.json"
@@ -32,7 +41,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """How to reach what a running `up` has started; None for what it did not start."""
+    """How to reach what a running `up` has started; None for what it did not start. `redis_url` may
+    be of use to this process alone, see `redis_socket`."""
 
     redis_url: str | None = field(repr=False)
     s3_endpoint_url: str | None
@@ -46,16 +56,49 @@ class Connection:
 def load_connection(state_dir: Path) -> Connection | None:
     """What the `up` that runs on this folder has written; None where none runs."""
     try:
-        connection = Connection(**json.loads((state_dir / CONNECTION).read_text()))
+        text = (state_dir / CONNECTION).read_text()
     except FileNotFoundError:
         return None
     except PermissionError:
         raise SettingsError(
             f"STATE_DIR={state_dir}: it belongs to another user", hint="run this as that user"
         ) from None
+    check_trusted(state_dir / CONNECTION, "STATE_DIR")
+    try:
+        connection = Connection(**json.loads(text))
     except (ValueError, TypeError) as error:
         raise SettingsError(f"{state_dir / CONNECTION} cannot be read: {error}") from None
-    return connection if _is_held(state_dir) and _is_alive(connection.pid) else None
+    if not (_is_held(state_dir) and _is_alive(connection.pid)):
+        return None
+    _check_listener(connection)
+    if connection.redis_url is None:
+        return connection
+    old = urlsplit(connection.redis_url)
+    if old.scheme != "unix":
+        raise SettingsError(
+            f"STATE_DIR={state_dir}: an older `cefmp4 up` runs on it", hint="restart it"
+        )
+    return replace(connection, redis_url=redis_url(state_dir, old.password or ""))
+
+
+def redis_url(state_dir: Path, password: str) -> str:
+    """As this process can use it."""
+    return f"unix://:{password}@{quote(str(redis_socket(state_dir)))}"
+
+
+def _check_listener(connection: Connection) -> None:
+    """Before anything is sent there: where `up` ended a moment ago, its port is anybody's."""
+    if connection.s3_endpoint_url is None or sys.platform != "linux":
+        return
+    port = urlsplit(connection.s3_endpoint_url).port or 0
+    users = users_listening_on(port)
+    if not users:
+        raise ServerUnreachableError("the embedded S3 server of `cefmp4 up` is not there any more")
+    if users != {os.geteuid()}:
+        raise SettingsError(
+            f"another user of this machine listens on port {port}, where `cefmp4 up` had its S3",
+            hint="start `cefmp4 up` again: it takes another port",
+        )
 
 
 def _is_alive(pid: int) -> bool:
@@ -130,6 +173,7 @@ class StateFolder:
     def _make(self) -> None:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_trusted(self.path, "STATE_DIR")
             names = os.listdir(self.path)
             # A folder that somebody fills with other things keeps its mode; our files have theirs.
             if not names or LOCK in names:
@@ -157,24 +201,24 @@ class StateFolder:
                 f"{path} cannot be read: {error}", hint="delete it to get new ones"
             ) from None
 
-    def port(self, server: str) -> int:
-        """The one of the last start, so that addresses people wrote down stay right, if it is
-        free; else any free one."""
-        ports = self._ports()
-        port = ports.get(server, 0)
-        if not port or not _is_free(port):
-            port = free_port()
-            while port in ports.values():  # the other server's, which may not listen yet
-                port = free_port()
-            write_private(self.path / PORTS, {**ports, server: port})
-        return port
-
-    def _ports(self) -> dict[str, int]:
+    def listen(self, server: str) -> socket.socket:
+        """On the port of the last start, so that addresses people wrote down stay right, if it is
+        free; else on any free one."""
+        former = self._port_of_last_start(server)
         try:
-            ports = json.loads((self.path / PORTS).read_text())
-        except (FileNotFoundError, ValueError):
-            return {}  # a convenience: new ports are chosen
-        return {name: port for name, port in dict(ports).items() if isinstance(port, int)}
+            listener = listen_on_loopback(former)
+        except OSError:
+            listener = listen_on_loopback()
+        if port_of(listener) != former:
+            write_private(self.path / PORTS, {server: port_of(listener)})
+        return listener
+
+    def _port_of_last_start(self, server: str) -> int:
+        try:
+            port = json.loads((self.path / PORTS).read_text())[server]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return 0  # a convenience: any other will do
+        return port if isinstance(port, int) and 0 < port < 65536 else 0
 
     def publish(self, connection: Connection) -> None:
         write_private(self.path / CONNECTION, asdict(connection))
@@ -204,17 +248,5 @@ def write_private(path: Path, content: dict[str, Any]) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    with listen_on_loopback() as probe:
+        return port_of(probe)

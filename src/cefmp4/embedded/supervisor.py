@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,14 @@ from cefmp4.embedded.installed import (
 )
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.servers import swift_process, valkey_process
-from cefmp4.embedded.state import Connection, Credentials, StateFolder, load_connection
+from cefmp4.embedded.sockets import port_of
+from cefmp4.embedded.state import (
+    Connection,
+    Credentials,
+    StateFolder,
+    load_connection,
+    redis_url,
+)
 from cefmp4.errors import CefError, ServerUnreachableError, first_error
 from cefmp4.model.part import MIN_PART_BYTES
 
@@ -30,7 +36,6 @@ log = structlog.get_logger()
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
-_START_ATTEMPTS = 3  # another program may take the port that we saw free a moment ago
 
 
 class EmbeddedServers:
@@ -80,8 +85,12 @@ class EmbeddedServers:
             if self._want_s3:
                 check_folder_fits_s3(self._state.path)
             credentials = self._state.credentials()
+            s3_url = self._add_s3(opening) if self._want_s3 else None
+            if self._want_redis:
+                self._add_redis(credentials)
             opening.push_async_callback(self._stop_servers)
-            self._connection = await self._start_servers(credentials)
+            await self._start_servers()
+            self._connection = await self._connect(credentials, s3_url)
             opening.callback(self._state.unpublish)
             self._state.publish(self._connection)
             self._opened = opening.pop_all()
@@ -96,7 +105,7 @@ class EmbeddedServers:
         await self._opened.aclose()
 
     async def watch(self) -> None:
-        """Restarts a server that dies, on its port. Never returns; raises CefError when one dies
+        """Restarts a server that dies, where it was. Never returns; raises CefError when one dies
         too often."""
         with first_error():
             async with asyncio.TaskGroup() as group:
@@ -125,79 +134,52 @@ class EmbeddedServers:
             else:
                 log.warning("embedded server restarted", server=server.name)
 
-    async def _start_servers(self, credentials: Credentials) -> Connection:
-        redis: asyncio.Task[int] | None = None
-        s3: asyncio.Task[int] | None = None
+    def _add_redis(self, credentials: Credentials) -> None:
+        self._servers.append(
+            valkey_process(self._state.path, credentials, keep_open=[self._state.lock])
+        )
+
+    def _add_s3(self, opening: AsyncExitStack) -> str:
+        """Its port stays taken until the exit, whatever becomes of the server."""
+        listener = opening.enter_context(self._state.listen("s3"))
+        self._servers.append(
+            swift_process(
+                self._state.path,
+                listener,
+                region=self._region,
+                min_part_bytes=self._min_part_bytes,
+                keep_open=[self._state.lock],
+            )
+        )
+        return f"http://127.0.0.1:{port_of(listener)}"
+
+    async def _start_servers(self) -> None:
+        for server in self._servers:
+            server.start()
         with first_error():
             async with asyncio.TaskGroup() as group:
-                if self._want_redis:
-                    redis = group.create_task(self._start("redis", self._valkey(credentials)))
-                if self._want_s3:
-                    s3 = group.create_task(self._start_s3(credentials))
+                for server in self._servers:
+                    group.create_task(server.ready(self._startup_timeout_s), name=server.name)
+
+    async def _connect(self, credentials: Credentials, s3_url: str | None) -> Connection:
+        if s3_url:
+            await make_bucket(
+                s3_url,
+                self._bucket,
+                access_key=credentials.s3_access_key_id,
+                secret_key=credentials.s3_secret_access_key,
+                region=self._region,
+            )
+        password = credentials.redis_password
         return Connection(
-            redis_url=_redis_url(credentials, redis.result()) if redis else None,
-            s3_endpoint_url=_s3_url(s3.result()) if s3 else None,
-            s3_access_key_id=credentials.s3_access_key_id if s3 else None,
-            s3_secret_access_key=credentials.s3_secret_access_key if s3 else None,
+            redis_url=redis_url(self._state.path, password) if self._want_redis else None,
+            s3_endpoint_url=s3_url,
+            s3_access_key_id=credentials.s3_access_key_id if s3_url else None,
+            s3_secret_access_key=credentials.s3_secret_access_key if s3_url else None,
             s3_region_name=self._region,
             bucket=self._bucket,
             pid=os.getpid(),
         )
 
-    async def _start_s3(self, credentials: Credentials) -> int:
-        port = await self._start("s3", self._swift)
-        await make_bucket(
-            _s3_url(port),
-            self._bucket,
-            access_key=credentials.s3_access_key_id,
-            secret_key=credentials.s3_secret_access_key,
-            region=self._region,
-        )
-        return port
-
-    async def _start(self, name: str, build: Callable[[int], ServerProcess]) -> int:
-        for _ in range(_START_ATTEMPTS - 1):
-            port = self._state.port(name)
-            try:
-                return await self._start_on(port, build)
-            except ServerUnreachableError:
-                if self._state.port(name) == port:  # still free, so that was not its trouble
-                    raise
-        return await self._start_on(self._state.port(name), build)
-
-    async def _start_on(self, port: int, build: Callable[[int], ServerProcess]) -> int:
-        server = build(port)
-        self._servers.append(server)
-        server.start()
-        try:
-            await server.ready(self._startup_timeout_s)
-        except ServerUnreachableError:
-            await server.stop()
-            self._servers.remove(server)
-            raise
-        return port
-
-    def _swift(self, port: int) -> ServerProcess:
-        return swift_process(
-            self._state.path,
-            port,
-            region=self._region,
-            min_part_bytes=self._min_part_bytes,
-            keep_open=[self._state.lock],
-        )
-
-    def _valkey(self, credentials: Credentials) -> Callable[[int], ServerProcess]:
-        return lambda port: valkey_process(
-            self._state.path, port, credentials, keep_open=[self._state.lock]
-        )
-
     async def _stop_servers(self) -> None:
         await asyncio.gather(*(server.stop() for server in self._servers))
-
-
-def _redis_url(credentials: Credentials, port: int) -> str:
-    return f"redis://:{credentials.redis_password}@127.0.0.1:{port}/0"
-
-
-def _s3_url(port: int) -> str:
-    return f"http://127.0.0.1:{port}"

@@ -24,10 +24,11 @@ _CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwiftOptions:
-    """`min_part_bytes` is 5 MiB as on AWS; tests make it smaller to use small files."""
+    """`listener` is the descriptor of the open port. `min_part_bytes` is 5 MiB as on AWS; tests
+    make it smaller to use small files."""
 
     data: Path
-    port: int
+    listener: int
     access_key: str
     secret_key: str = field(repr=False)
     region: str = "us-east-1"

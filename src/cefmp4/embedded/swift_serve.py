@@ -29,11 +29,11 @@ from cefmp4.embedded.swift_config import (
 )
 from cefmp4.embedded.swift_listing import repeat_updates
 from cefmp4.embedded.swift_rings import write_rings
-from cefmp4.embedded.swift_wire import listen_backend, listen_public, route_to_backends
+from cefmp4.embedded.swift_wire import listen_backend, route_to_backends, take_public
 
 
 def serve(options: SwiftOptions) -> None:
-    """Never returns. The public port opens last, so that who gets an answer gets a right one."""
+    """Never returns. The public port is served last: who gets an answer gets a right one."""
     os.environ["TZ"] = "UTC"
     time.tzset()
     os.umask(0o077)
@@ -45,7 +45,7 @@ def serve(options: SwiftOptions) -> None:
         eventlet.spawn(_run, listen_backend(kind), app)
     eventlet.spawn(repeat_updates)
     app = wsgi.loadapp(wsgi.ConfigString(proxy_conf(options)))
-    _run(listen_public(options.port), app)
+    _run(take_public(options.listener), app)
 
 
 def _run(listener: Any, app: Any) -> None:

@@ -32,7 +32,7 @@ def main() -> None:
 def _arguments() -> tuple[SwiftOptions, int]:
     parser = argparse.ArgumentParser(prog="cefmp4.embedded.swift_server")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--listener", type=int, required=True, help="descriptor of the open port")
     parser.add_argument("--credentials", type=Path, required=True, help="JSON file, mode 0600")
     parser.add_argument("--region", required=True)
     parser.add_argument("--min-part-bytes", type=int, required=True)
@@ -41,7 +41,7 @@ def _arguments() -> tuple[SwiftOptions, int]:
     keys = json.loads(given.credentials.read_text())
     options = SwiftOptions(
         data=given.data,
-        port=given.port,
+        listener=given.listener,
         access_key=keys["s3_access_key_id"],
         secret_key=keys["s3_secret_access_key"],
         region=given.region,

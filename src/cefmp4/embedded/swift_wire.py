@@ -14,13 +14,9 @@ from cefmp4.embedded.swift_rings import backend_port
 _BACKLOG = 1024
 
 
-def listen_public(port: int) -> socket.socket:
-    listener = green_socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(_BACKLOG)
-    return listener  # type: ignore[no-any-return]  # eventlet has no types
+def take_public(descriptor: int) -> socket.socket:
+    """The port that our owner holds open, so that nobody else can take it while we restart."""
+    return green_socket.socket(fileno=descriptor)  # type: ignore[no-any-return]  # as below
 
 
 def listen_backend(kind: str) -> socket.socket:

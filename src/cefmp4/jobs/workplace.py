@@ -14,6 +14,7 @@ import structlog
 
 from cefmp4.errors import SettingsError, TransientError
 from cefmp4.model.part import MIB
+from cefmp4.trust import check_trusted
 
 log = structlog.get_logger()
 
@@ -62,6 +63,8 @@ class Workplace:
 def open_workplace(root: Path, *, reserve_bytes: int = 0) -> Iterator[Workplace]:
     """Raises SettingsError where no job could ever begin there."""
     root.mkdir(parents=True, exist_ok=True)
+    # A worker keeps nothing there for another start, so it does not matter who could swap it.
+    check_trusted(root, "STATE_DIR", also_parents=False)
     disk = os.statvfs(root)
     if disk.f_blocks * disk.f_frsize <= reserve_bytes:
         raise SettingsError(

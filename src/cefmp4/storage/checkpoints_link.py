@@ -104,12 +104,15 @@ def connect(url: str) -> RedisLink:
             protocol=2,
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"REDIS_URL=***: {redact(str(error))}") from None
+        _ = pool.connection_class(**pool.connection_kwargs)  # refuses them only when it is made
+    except (ValueError, TypeError, RedisError):  # they tell what stood there
+        raise SettingsError("REDIS_URL=***: it has an option that cannot be used") from None
     return RedisLink(Redis.from_pool(pool))
 
 
 def translated_error(error: Exception) -> CefError:
+    if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, RedisError):
+        error = error.__cause__  # on a socket file the client wraps what it was told on arrival
     text = redact(str(error)) or type(error).__name__
     if isinstance(error, NoPermissionError):
         return AccessDeniedError(

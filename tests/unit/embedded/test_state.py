@@ -2,19 +2,19 @@
 
 import asyncio
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cefmp4.embedded import state
+from cefmp4.embedded.sockets import port_of
 from cefmp4.embedded.state import Connection, StateFolder, load_connection, new_credentials
 from cefmp4.errors import SettingsError
 
 CONNECTION = Connection(
-    redis_url="redis://:hush@127.0.0.1:1/0",
-    s3_endpoint_url="http://127.0.0.1:2",
+    redis_url=None,
+    s3_endpoint_url=None,
     s3_access_key_id="cefmp4:abc",
     s3_secret_access_key="hush",
     s3_region_name="us-east-1",
@@ -78,18 +78,19 @@ def test_unreadable_credentials_say_what_to_do(tmp_path: Path) -> None:
 
 def test_a_port_is_kept_until_somebody_has_it(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
-    port = folder.port("redis")
-    assert folder.port("redis") == port
-    assert folder.port("s3") != port
-    with socket.create_server(("127.0.0.1", port)):
-        other = folder.port("redis")
-        assert other != port
-    assert folder.port("redis") == other
+    with folder.listen("s3") as listener:
+        port = port_of(listener)
+    with folder.listen("s3") as listener:
+        assert port_of(listener) == port
+        with folder.listen("s3") as other:  # as of another program
+            assert port_of(other) != port
 
 
-def test_a_torn_ports_file_only_costs_the_former_ports(tmp_path: Path) -> None:
-    (tmp_path / "ports.json").write_text("[1")
-    assert StateFolder(tmp_path).port("s3") > 0
+@pytest.mark.parametrize("text", ["[1", "[1]", "{}", '{"s3": "80"}', '{"s3": 70000}'])
+def test_a_torn_ports_file_only_costs_the_former_ports(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ports.json").write_text(text)
+    with StateFolder(tmp_path).listen("s3") as listener:
+        assert port_of(listener) > 0
 
 
 def test_a_folder_of_somebody_elses_files_keeps_its_mode(tmp_path: Path) -> None:

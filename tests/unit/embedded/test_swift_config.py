@@ -11,7 +11,7 @@ from cefmp4.embedded.swift_config import SwiftOptions, backend_conf, proxy_conf
 def options(**changed: object) -> SwiftOptions:
     given: dict[str, object] = {
         "data": Path("/data"),
-        "port": 1,
+        "listener": 1,
         "access_key": "cefmp4:abc",
         "secret_key": "s-e_c",
     }

@@ -1,0 +1,78 @@
+"""Where the embedded servers listen, so that nobody else can take the place of one: on a socket
+file in a folder that only we can enter, or on a port that the owner of the server holds."""
+
+import os
+import socket
+import struct
+import sys
+from pathlib import Path
+
+from cefmp4.errors import SettingsError
+
+REDIS_SOCKET = Path("redis", "valkey.sock")  # in the state folder
+_LOOPBACK = "127.0.0.1"
+_BACKLOG = 1024
+_LONGEST_PATH = 107 if sys.platform == "linux" else 103
+_LISTENS = "0A"  # TCP_LISTEN, as the kernel writes it
+
+
+def listen_on_loopback(port: int = 0) -> socket.socket:
+    """Of port 0, any free one. While it is open no other program can listen there, also not between
+    two lives of the server that takes its connections: those wait for the next."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((_LOOPBACK, port))
+        listener.listen(_BACKLOG)  # at once: another may be bound to it, too, until one listens
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def port_of(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def users_listening_on(port: int) -> set[int]:
+    """Whoever a client of this port of loopback might reach."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except FileNotFoundError:
+            continue  # no IPv6 here
+        for line in lines:
+            _, local, _, state, _, _, _, user, *_ = line.split()
+            if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
+                found.add(int(user))
+    return found
+
+
+def is_peer(connection: socket.socket, pid: int) -> bool:
+    """Whether that process is the one that listens at the other end of a socket file. Only Linux
+    tells; elsewhere it is enough that nobody else can enter the folder of the file."""
+    if sys.platform != "linux":
+        return True
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", told)[0] == pid)
+
+
+def redis_socket(folder: Path) -> Path:
+    """Where our Valkey listens, in a folder of its own that nobody else can enter. A path longer
+    than the 107 bytes that a socket may have gets a name for this process alone; the descriptor in
+    it stays open as long as the process lives."""
+    path = folder.absolute() / REDIS_SOCKET
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        return path
+    if sys.platform != "linux":
+        raise SettingsError(
+            f"STATE_DIR: {path} is longer than the {_LONGEST_PATH} bytes that a socket may have",
+            hint="choose a folder with a shorter path",
+        )
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    return Path(f"/proc/self/fd/{descriptor}", path.name)
