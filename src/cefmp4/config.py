@@ -66,6 +66,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "watch_dir_id": values.folder_id,
     "watch_filter_globs": values.globs,
     "after_upload": values.after_upload,
+    "redis_host": values.redis_host,
     "s3_endpoint_url": values.endpoint,
     "http_allowed_hosts": values.host_names,
     "s3_bucket_name": values.bucket,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from cefmp4.config import Settings
-from cefmp4.config_values import unquoted
+from cefmp4.config_values import endpoint, redis_host, unquoted
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable, redact
 from cefmp4.model.part import MIB
@@ -44,6 +44,11 @@ SECRETS = {
     for name, field in Settings.model_fields.items()
     if "Secret" in str(field.annotation)
 } | {"S3_SECRET_KEY", "S3_ACCESS_KEY", "S3_ACCESS_KEY_ID"}
+_ADDRESSES: dict[str, Callable[[str], object]] = {
+    "REDIS_HOST": redis_host,
+    "S3_ENDPOINT": endpoint,
+    "S3_ENDPOINT_URL": endpoint,
+}
 
 
 def resolve(given: Mapping[str, str]) -> dict[str, str]:
@@ -69,11 +74,20 @@ def spelled_as(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def shown(name: str, value: str) -> str:
-    """For messages: one short line without secrets."""
-    if name in SECRETS or "@" in value:
+    """For messages: one short line without secrets. An address that is none may hold one
+    anywhere, or be one."""
+    if name in SECRETS or "@" in value or not _is_address(name, value):
         return "***"
     text = printable(redact(value))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _is_address(name: str, value: str) -> bool:
+    try:
+        _ADDRESSES.get(name, str)(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _in_bytes(megabytes: str) -> str:

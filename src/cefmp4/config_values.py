@@ -5,7 +5,7 @@ import ipaddress
 import json
 import re
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from cefmp4.model.folder import is_folder_id
 from cefmp4.model.names import check_key_template
@@ -13,6 +13,14 @@ from cefmp4.model.rendition import HIGHEST_RUNG, LOWEST_RUNG
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_REDIS_OPTIONS = {
+    "db", "username", "password", "client_name", "protocol", "max_connections",
+    "health_check_interval", "retry_on_timeout",
+    "socket_timeout", "socket_connect_timeout", "socket_keepalive",
+    "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs",
+    "ssl_check_hostname", "ssl_min_version", "ssl_ciphers",
+}  # fmt: skip
+_ESCAPE = "write @ / ? # in a password as %40 %2F %3F %23"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _QUOTES = "\"'"
@@ -129,8 +137,9 @@ def region(name: str) -> str:
 def endpoint(url: str) -> str | None:
     if not url.startswith(("http://", "https://")):
         raise ValueError("it must start with http:// or https://")
-    parts = urlsplit(url)
-    _ = parts.port  # raises for what is none
+    if "@" in url:
+        raise ValueError("it holds no keys: those are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY")
+    parts = _split(url)
     if not is_host(parts.hostname or ""):
         # The client library takes no underscores either, which names of containers may have.
         raise ValueError("its host must be letters, digits, dots and dashes, or an IP address")
@@ -142,10 +151,35 @@ def endpoint(url: str) -> str | None:
 def check_redis_url(url: str) -> None:
     if not url.startswith(_REDIS_SCHEMES):
         raise ValueError(f"it must start with one of {', '.join(_REDIS_SCHEMES)}")
+    parts = _split(url)
+    if parts.scheme == "unix":
+        if not parts.netloc.endswith("@") and parts.netloc:
+            raise ValueError(f"a socket file has no host: unix:///its/path; {_ESCAPE}")
+    elif not re.fullmatch(r"/?[0-9]*/?", parts.path):
+        raise ValueError(f"behind its host there can be a number, that of a database; {_ESCAPE}")
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if "@" in parts.query or parts.fragment or not _REDIS_OPTIONS.issuperset(options):
+        raise ValueError(f"it has an option that is unknown; {_ESCAPE}")
+
+
+def redis_host(name: str) -> str:
+    """Underscores too: names of containers may have them."""
+    if not (is_host(name.strip("[]")) or re.fullmatch(r"[A-Za-z0-9._-]{1,253}", name)):
+        raise ValueError("it must be a host name or an IP address")
+    return name
+
+
+def _split(url: str) -> SplitResult:
+    """The errors of the library tell what stood there."""
     try:
-        _ = urlsplit(url).port
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("its host is none") from None
+    try:
+        _ = parts.port
     except ValueError:
         raise ValueError("its port must be a number up to 65535") from None
+    return parts
 
 
 def check_secret(text: str) -> None:

@@ -128,7 +128,7 @@ def test_the_environment_and_the_file_must_agree(
     [
         ({"STREAM_CHUNK_SIZE_MB": "abc"}, "STREAM_CHUNK_SIZE_MB=abc: "),
         ({"STREAM_CHUNK_SIZE_MB": "1"}, "STREAM_CHUNK_SIZE_MB=1: "),
-        ({"S3_ENDPOINT": "ftp://x"}, "S3_ENDPOINT=ftp://x: "),
+        ({"S3_ENDPOINT": "ftp://x"}, r"S3_ENDPOINT=\*\*\*: it must start with"),
         ({"S3_BUCKET": "a/b"}, "S3_BUCKET=a/b: "),
         ({"PYTHON_LOG_LEVEL": "loud"}, "PYTHON_LOG_LEVEL=loud: "),
         ({"REDIS_URL": "http://:hidden@h"}, r"REDIS_URL=\*\*\*: "),
