@@ -14,7 +14,7 @@ SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/security tests/acceptance)
 
-.PHONY: help up setup lint lock check test test-servers bench bench-short faults faults-short soak clean
+.PHONY: help up setup lint lock audit sbom check test test-servers bench bench-short faults faults-short soak clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F"|" '{printf "%-20s %s\n", $$1, $$2}'
@@ -62,6 +62,16 @@ bench-short: setup .venv-peers/.installed ## the same, smaller: a few minutes
 
 lock: .venv-tools/.installed ## writes locks/ from pyproject.toml; UPGRADE=yes takes newer versions
 	.venv-tools/bin/python -m scripts.lock $(if $(UPGRADE),--upgrade)
+
+audit: .venv-tools/.installed ## known weaknesses of all that is locked, asked of PyPI; of the workflow and the Dockerfile
+	.venv-tools/bin/hadolint Dockerfile
+	.venv-tools/bin/zizmor --offline --quiet .github/workflows
+	@for lock in locks/*.txt; do echo "$$lock"; \
+	.venv-tools/bin/pip-audit --strict --disable-pip --require-hashes -r "$$lock" || failed=yes; \
+	done; test -z "$$failed"
+
+sbom: .venv-tools/.installed .venv-runtime/.installed ## build/sbom.cdx.json: what the image is made of (CycloneDX)
+	.venv-tools/bin/python -m scripts.sbom
 
 faults: setup ## kills, stops and breaks everything, at length, and prints the matrix; SEED=7 replays
 	@started=$$SECONDS; failed=; \

@@ -28,6 +28,7 @@ COMMANDS = {
     "worker": "take jobs",
     "jobs": "list, show, retry, cancel or submit jobs",
     "doctor": "check settings, servers, rights and programs",
+    "licences": "what this installation consists of, and under which licences",
 }
 
 
