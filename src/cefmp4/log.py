@@ -1,5 +1,6 @@
 """Structured logs: a console for people in development, one JSON object a line in production."""
 
+import atexit
 import logging
 import re
 import sys
@@ -9,6 +10,8 @@ from types import TracebackType
 from typing import Any
 
 import structlog
+
+from cefmp4.log_flood import FloodGate
 
 _SECRET_FIELD = re.compile(r"secret|token|password|authorization|access_key", re.IGNORECASE)
 _SECRET_IN_TEXT = re.compile(
@@ -52,6 +55,15 @@ def _printable(
             fields[name] = (
                 "\n".join(map(printable, value.split("\n"))) if is_trace else printable(value)
             )
+    return fields
+
+
+def _indent_trace(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """What an error says may be a hostile name, too: no line of it looks like one of the log."""
+    if isinstance(trace := fields.get("exception"), str):
+        fields["exception"] = "\n".join(f"    {line}" for line in trace.split("\n"))
     return fields
 
 
@@ -113,10 +125,17 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_news)
+    if logging.getLevelName(level) > logging.DEBUG:  # who looks for bugs wants it all
+        handler.addFilter(gate := FloodGate())
+        atexit.register(gate.flush)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([] if json_lines else [_indent_trace]),
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
