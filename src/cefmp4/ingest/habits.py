@@ -9,6 +9,7 @@ from cefmp4.model.part import MIB
 MIN_LAG = 4 * MIB
 MAX_LAG = 256 * MIB
 REWRITER_SHARE = 0.5  # more parts changed at close than this: the writer rewrites its whole file
+REMEMBERED = 1000  # folders, those that taught something last; they are made without end
 PROBATION = 10  # files that wait for their close before the writer gets another chance
 
 
@@ -32,7 +33,8 @@ class FolderHabits:
 
     def learn(self, relpath: str, *, sent_early: int, changed: int, head_changed: bool) -> bool:
         """Called once a stream is proven. Returns whether anything new was learnt."""
-        habit = self._habits.setdefault(_key(relpath), Habit())
+        key = _key(relpath)
+        habit = self._habits.pop(key, Habit())
         before = (habit.lag, habit.waits)
         if sent_early == 0:
             habit.waits = max(0, habit.waits - 1)
@@ -40,6 +42,10 @@ class FolderHabits:
             habit.waits = PROBATION
         elif changed > (1 if head_changed else 0):
             habit.lag = min(habit.lag * 2, MAX_LAG)
+        if habit != Habit():
+            self._habits[key] = habit
+            while len(self._habits) > REMEMBERED:
+                del self._habits[next(iter(self._habits))]
         return (habit.lag, habit.waits) != before
 
     def _of(self, relpath: str) -> Habit:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from cefmp4.model.stream import FileStamp, Stream
 
 LATEST = 200  # streams that ended lately, kept whole for people to see
+# Hard links are made by the thousand, and each candidate for a rename is opened.
+PATHS_OF_AN_INODE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class FinishedIndex:
     def __init__(self) -> None:
         self.latest: deque[Stream] = deque(maxlen=LATEST)
         self._by_path: dict[str, Finished] = {}
-        self._by_inode: dict[int, tuple[str, ...]] = {}
+        self._by_inode: dict[tuple[int, int, int], tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._by_path)
@@ -39,8 +41,9 @@ class FinishedIndex:
         self._by_path[stream.relpath] = Finished(
             stream.id, stream.key, stream.stamp, stream.is_proven
         )
-        others = self._by_inode.get(stream.stamp.inode, ())
-        self._by_inode[stream.stamp.inode] = (*others, stream.relpath)
+        likeness = _likeness(stream.stamp)
+        others = self._by_inode.get(likeness, ())
+        self._by_inode[likeness] = (*others, stream.relpath)[-PATHS_OF_AN_INODE:]
 
     def get(self, relpath: str) -> Finished | None:
         return self._by_path.get(relpath)
@@ -53,12 +56,11 @@ class FinishedIndex:
         """The paths under which this file may have been finished: candidates for a rename, and no
         more than that, because another file may have got its inode, size and date. Several file
         systems below the folder use the same inode numbers, and a boot gives them other device
-        numbers: those of this device come first, and the others count, too."""
-        found = [(path, self._by_path[path]) for path in self._by_inode.get(stamp.inode, ())]
+        numbers: those of this device come first, and the others count, too. Of many, the latest:
+        a file that is not found by them is sent as one of its own."""
+        found = [(path, self._by_path[path]) for path in self._by_inode.get(_likeness(stamp), ())]
         likely = [
-            (known.stamp.device != stamp.device, path)
-            for path, known in found
-            if known.is_proven and known.stamp.has_size_and_date_of(stamp)
+            (known.stamp.device != stamp.device, path) for path, known in found if known.is_proven
         ]
         return [path for _, path in sorted(likely)]
 
@@ -66,12 +68,12 @@ class FinishedIndex:
         known = self._by_path.pop(relpath, None)
         if known is None:
             return
-        inode = known.stamp.inode
-        others = tuple(path for path in self._by_inode[inode] if path != relpath)
+        likeness = _likeness(known.stamp)
+        others = tuple(path for path in self._by_inode.get(likeness, ()) if path != relpath)
         if others:
-            self._by_inode[inode] = others
+            self._by_inode[likeness] = others
         else:
-            del self._by_inode[inode]
+            self._by_inode.pop(likeness, None)
 
     def remove_id(self, stream_id: str) -> str | None:
         for relpath, known in self._by_path.items():
@@ -82,3 +84,7 @@ class FinishedIndex:
 
     def entries(self) -> list[tuple[str, Finished]]:
         return list(self._by_path.items())
+
+
+def _likeness(stamp: FileStamp) -> tuple[int, int, int]:
+    return stamp.inode, stamp.size, stamp.mtime_ns

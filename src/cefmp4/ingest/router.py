@@ -33,6 +33,7 @@ GIVE_WAY_PER_BEAT = 8
 STUCK_S = 2.0
 
 COMEBACK = Backoff(first_s=2.0, cap_s=60.0)  # for a stream that crashed on a bug, or is unreadable
+LINKS_REMEMBERED = 1000  # as told of
 
 
 @dataclass(slots=True)
@@ -238,6 +239,9 @@ class StreamRouter:
 
     def _tell_of_link(self, relpath: str, error: SymbolicLinkError) -> None:
         """Once, and nothing is tried again: what takes its place is an event."""
+        self._comebacks.pop(relpath, None)
+        if len(self._told_links) >= LINKS_REMEMBERED:
+            self._told_links.clear()
         if relpath not in self._told_links:
             self._told_links.add(relpath)
             log.warning(str(error), file_path=relpath)

@@ -1,4 +1,4 @@
-from cefmp4.ingest.habits import MAX_LAG, MIN_LAG, PROBATION, FolderHabits
+from cefmp4.ingest.habits import MAX_LAG, MIN_LAG, PROBATION, REMEMBERED, FolderHabits
 
 
 def test_a_writer_that_rewrites_everything_makes_the_next_files_wait() -> None:
@@ -39,3 +39,16 @@ def test_it_survives_a_restart_and_garbage() -> None:
     for garbage in ("", "[]", "[1]", '{"a": 1}', '{"a": {"lag": "x", "waits": 0}}', "null"):
         again.load_json(garbage)
         assert not again.waits_for_close("cam/b.mp4")
+
+
+def test_folders_without_number_leave_those_that_taught_last() -> None:
+    habits = FolderHabits()
+    for number in range(5 * REMEMBERED):
+        habits.learn(f"{number}/a.mp4", sent_early=0, changed=0, head_changed=False)
+    assert habits.to_json() == "{}"
+    for number in range(REMEMBERED + 10):
+        habits.learn(f"{number}/a.mp4", sent_early=10, changed=10, head_changed=False)
+        habits.learn("cam/a.mp4", sent_early=10, changed=10, head_changed=False)
+    assert habits.waits_for_close("cam/b.mp4")
+    assert not habits.waits_for_close("0/b.mp4")
+    assert len(habits._habits) == REMEMBERED
