@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
@@ -16,6 +16,9 @@ from cefmp4.config import AppEnv, Settings
 from cefmp4.config_reading import is_production, load_settings
 from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.log import configure_logging, redact
+
+if TYPE_CHECKING:  # loaded where it is needed
+    from cefmp4.embedded.state import Connection
 
 EXIT_OK, EXIT_NOT_SO, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 
@@ -36,12 +39,14 @@ STARTERS = {"up", "ingest"}  # the others look at what runs, or join it
 SERVICES = {"up", "ingest", "worker"}  # what they write to standard error is a log
 
 
-def _with_running_servers(settings: Settings) -> Settings:
-    """A `cefmp4 up` that runs here tells where its servers are."""
+def _running_servers(command: str, settings: Settings) -> "Connection | None":
+    """A `cefmp4 up` that runs here tells where its servers are, to who needs them."""
+    is_complete = settings.redis_address is not None and settings.s3_endpoint_url is not None
+    if command in STARTERS or is_complete:
+        return None
     from cefmp4.embedded.state import load_connection
 
-    connection = load_connection(settings.state_dir)
-    return settings if connection is None else settings.with_servers(connection)
+    return load_connection(settings.state_dir)
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -80,11 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logging(
             level=settings.log_level, json_lines=settings.app_env is AppEnv.PRODUCTION
         )
-        if arguments.command not in STARTERS:
-            settings = _with_running_servers(settings)
+        servers = _running_servers(arguments.command, settings)
         for warning in warnings:
             say(logging.WARNING, warning)
-        return asyncio.run(_run(arguments, settings))
+        if servers is None:
+            return asyncio.run(_run(arguments, settings))
+        return asyncio.run(_run_beside(servers, arguments, settings.with_servers(servers)))
     except (SettingsError, AccessDeniedError) as error:  # the password is a setting, too
         say(logging.ERROR, _spelled(error, settings))
         return EXIT_USAGE
@@ -105,6 +111,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     return await _module(arguments.command).run(arguments, settings)
+
+
+async def _run_beside(
+    servers: "Connection", arguments: argparse.Namespace, settings: Settings
+) -> int:
+    """It ends with the `up` whose servers it uses: their port is anybody's then."""
+    from cefmp4.embedded.state import until_gone
+
+    command = asyncio.create_task(_run(arguments, settings), name=arguments.command)
+    gone = asyncio.create_task(until_gone(servers), name="until up ends")
+    try:
+        await asyncio.wait({command, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not command.done():
+            raise ServerUnreachableError("`cefmp4 up` has ended, and its servers with it")
+        return await command
+    finally:
+        for task in (command, gone):
+            task.cancel()
+        await asyncio.gather(command, gone, return_exceptions=True)
 
 
 def _forget_full_log() -> None:

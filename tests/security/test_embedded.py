@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from redis.asyncio import Redis
 from tests.acceptance.service import reached
-from tests.acceptance.terminal import cefmp4
+from tests.acceptance.terminal import cefmp4, environment, up
 from tests.security.other_user import (
     OTHER_UID,
     folder_for_all,
@@ -233,3 +234,39 @@ async def test_a_command_does_not_talk_to_who_took_the_port_of_up() -> None:
         assert f"port {port}" in answer.err
         state.close()
     assert heard == [f"took {port}"]
+
+
+async def test_a_worker_ends_with_the_up_whose_port_another_user_takes() -> None:
+    with folder_for_all() as folder:
+        async with up(folder, PROM_PORT="0", HANDOVER_JOBS="none") as owner:
+            await owner.says("Drop a recording into the folder")
+            connection = load_connection(folder / ".cefmp4")
+            assert connection
+            async with worker(folder) as process:
+                with impostor(port_of(connection)) as heard:
+                    os.kill(connection.pid, signal.SIGKILL)
+                    assert await has_taken(port_of(connection))
+                    async with asyncio.timeout(READY_S):
+                        assert await process.wait() == 3
+        assert heard == [f"took {port_of(connection)}"]
+
+
+@asynccontextmanager
+async def worker(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """That is ready for jobs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cefmp4", "worker"),
+        cwd=folder,
+        env=environment({"WORKER_PORT": "0"}),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr
+    try:
+        async with asyncio.timeout(READY_S):
+            while b"ready for jobs" not in await process.stderr.readline():
+                assert not process.stderr.at_eof()
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

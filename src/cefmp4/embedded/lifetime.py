@@ -1,5 +1,6 @@
 """Ties a server process to the process that started it, so that no kill leaves a server behind."""
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -20,3 +21,19 @@ def die_with_parent(parent_pid: int) -> None:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent_pid:  # it ended before we asked
         sys.exit(0)
+
+
+async def until_ended(pid: int) -> None:
+    """On Linux alone."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        loop.add_reader(descriptor, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from cefmp4.embedded.lifetime import until_ended
 from cefmp4.errors import ServerUnreachableError
 
 _STOP_GRACE_SECONDS = 5.0
@@ -104,15 +105,7 @@ class ServerProcess:
         if sys.platform != "linux":
             return await asyncio.to_thread(process.wait)
         if process.poll() is None:
-            loop = asyncio.get_running_loop()
-            ended = asyncio.Event()
-            descriptor = os.pidfd_open(process.pid)
-            try:
-                loop.add_reader(descriptor, ended.set)
-                await ended.wait()
-            finally:
-                loop.remove_reader(descriptor)
-                os.close(descriptor)
+            await until_ended(process.pid)
         return process.wait()
 
     async def stop(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from cefmp4.embedded.lifetime import until_ended
 from cefmp4.embedded.sockets import (
     listen_on_loopback,
     port_of,
@@ -84,6 +85,13 @@ def load_connection(state_dir: Path) -> Connection | None:
 def redis_url(state_dir: Path, password: str) -> str:
     """As this process can use it."""
     return f"unix://:{password}@{quote(str(redis_socket(state_dir)))}"
+
+
+async def until_gone(connection: Connection) -> None:
+    """Returns when a port of its servers is anybody's: never, where they have none."""
+    if connection.s3_endpoint_url is None:
+        await asyncio.Event().wait()
+    await until_ended(connection.pid)
 
 
 def _check_listener(connection: Connection) -> None:
