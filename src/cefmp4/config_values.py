@@ -151,7 +151,10 @@ def endpoint(url: str) -> str | None:
 def check_redis_url(url: str) -> None:
     if not url.startswith(_REDIS_SCHEMES):
         raise ValueError(f"it must start with one of {', '.join(_REDIS_SCHEMES)}")
-    parts = _split(url)
+    try:
+        parts = _split(url)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_ESCAPE}") from None
     if parts.scheme == "unix":
         if not parts.netloc.endswith("@") and parts.netloc:
             raise ValueError(f"a socket file has no host: unix:///its/path; {_ESCAPE}")

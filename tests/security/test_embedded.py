@@ -251,6 +251,37 @@ async def test_a_worker_ends_with_the_up_whose_port_another_user_takes() -> None
         assert heard == [f"took {port_of(connection)}"]
 
 
+ALONGSIDE = """
+import socket, sys, time
+for family, address in ((socket.AF_INET6, "::1"), (socket.AF_INET6, "::"), (socket.AF_INET, "")):
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        listener.bind((address, int(sys.argv[1])))
+        listener.listen()
+    except OSError:
+        pass  # this machine has no such address
+print("done", flush=True)
+time.sleep(60)
+"""
+
+
+async def test_who_listens_on_the_same_port_of_other_addresses_stops_no_command() -> None:
+    with folder_for_all() as folder:
+        async with running(folder / "state") as servers:
+            port = port_of(servers.connection)
+            beside = start_as_other(ALONGSIDE, str(port))
+            assert beside.stdout
+            try:
+                assert beside.stdout.readline() == "done\n"
+                assert load_connection(folder / "state") == servers.connection
+            finally:
+                beside.kill()
+                beside.communicate()
+
+
 @asynccontextmanager
 async def worker(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """That is ready for jobs."""

@@ -278,3 +278,47 @@ def test_an_empty_variable_hides_nothing_of_the_file(
     settings, _ = load_settings(tmp_path / ".env")
     assert settings.redis_address == "redis://in-the-file"
     assert settings.log_level == "ERROR"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://box",
+        "redis://:p%2Fw@box:6380/3",
+        "redis://user:p@ss@[::1]:6379/0",
+        "rediss://box/0?ssl_ca_certs=/a/ca.pem&ssl_cert_reqs=required",
+        "redis://box?db=2&password=secret",
+        "unix:///run/redis.sock",
+        "unix://user:secret@/run/redis%20a.sock?db=1",
+    ],
+)
+def test_addresses_of_redis(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load(monkeypatch, {"REDIS_URL": url})[0].redis_address == url
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("box:6379", "must start with one of"),
+        ("redis://:a/hidden@box", "port must be a number up to 65535; write @ / "),
+        ("redis://:1/hidden@box", "a number, that of a database"),
+        ("redis://:1?hidden@box", "an option that is unknown; write @ / "),
+        ("redis://:1#hidden@box", "an option that is unknown"),
+        ("redis://a@b?db=1&password=@hidden", "an option that is unknown"),
+        ("redis://box?hidden=1", "an option that is unknown"),
+        ("redis://[hidden", "its host is none"),
+        ("unix://hidden@box/run/redis.sock", "unix:///its/path"),
+        ("unix://:hidden/pass@/run/redis.sock", "write @ / "),
+    ],
+)
+def test_what_is_no_address_of_redis_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^REDIS_URL=\*\*\*: .*{reason}") as caught:
+        load(monkeypatch, {"REDIS_URL": url})
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["box", "my_redis", "10.0.0.1", "::1", "[::1]", "a.b.example."])
+def test_hosts_of_redis(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    assert host.strip("[]") in str(load(monkeypatch, {"REDIS_HOST": host})[0].redis_address)

@@ -37,17 +37,14 @@ def port_of(listener: socket.socket) -> int:
 
 
 def users_listening_on(port: int) -> set[int]:
-    """Whoever a client of this port of loopback might reach."""
+    """Whoever a client of this port of loopback would reach. Who listens there on all addresses is
+    not it: the kernel prefers the one who named this."""
+    address = int.from_bytes(socket.inet_aton(_LOOPBACK), sys.byteorder)
     found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue  # no IPv6 here
-        for line in lines:
-            _, local, _, state, _, _, _, user, *_ = line.split()
-            if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
-                found.add(int(user))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, _, _, _, user, *_ = line.split()
+        if state == _LISTENS and local == f"{address:08X}:{port:04X}":
+            found.add(int(user))
     return found
 
 
