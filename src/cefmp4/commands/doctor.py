@@ -8,6 +8,7 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
+from cefmp4.commands.doctor_exposure import examine_exposure
 from cefmp4.commands.doctor_folder import examine_folder
 from cefmp4.commands.doctor_media import examine_media
 from cefmp4.config import Settings
@@ -50,6 +51,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         _redis(settings),
         examine_s3(_s3_config(settings), key_prefix=names.static_prefix(settings.s3_key_template)),
         asyncio.to_thread(examine_folder, settings),
+        asyncio.to_thread(examine_exposure, settings),
         examine_media(settings),
     )
     return [*_configuration(settings), *(entry for group in groups for entry in group)]
