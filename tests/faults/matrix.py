@@ -15,6 +15,7 @@ from typing import Any
 from tests.faults import (
     scenarios_files,
     scenarios_fuse,
+    scenarios_http,
     scenarios_identity,
     scenarios_kills,
     scenarios_limits,
@@ -41,6 +42,7 @@ _MODULES = (
     scenarios_names,
     scenarios_limits,
     scenarios_fuse,
+    scenarios_http,
     scenarios_media,
     scenarios_planted,
 )  # importing them fills the registry

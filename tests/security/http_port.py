@@ -49,14 +49,12 @@ class Port:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.session.post("/api/session", json={"token": token}, headers=named)
 
-    async def raw(self, sent: bytes, *, is_ended: bool = False) -> bytes:
+    async def raw(self, sent: bytes) -> bytes:
         """All that comes back until the server closes, or has said nothing for a moment."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.number)
         received = b""
         try:
             writer.write(sent)
-            if is_ended:
-                writer.write_eof()
             while True:
                 async with asyncio.timeout(10 if not received else 0.3):
                     block = await reader.read(1 << 16)

@@ -5,7 +5,7 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from cefmp4.web import page
 from cefmp4.web.access import (
@@ -27,6 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/healthz"})
 # Each request proves by itself that it may: no browser of a stranger can sign.
 SIGNED_PATHS = frozenset({"/jobs"})
+VERSIONS = (HttpVersion10, HttpVersion11)
 LOGIN, SESSION = "/login", "/api/session"
 
 
@@ -48,8 +49,8 @@ class Guard:
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not request.raw_path.startswith("/"):
-            raise web.HTTPBadRequest(text="this is no proxy: ask for a path")
+        if request.version not in VERSIONS or not request.raw_path.startswith("/"):
+            raise web.HTTPBadRequest(text="ask in HTTP/1.1, and for a path: this is no proxy")
         if request.path in OPEN_PATHS | SIGNED_PATHS or await self._has_token(request):
             return await handler(request)
         self._check_host(request)

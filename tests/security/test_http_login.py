@@ -1,0 +1,50 @@
+"""The login as a browser sees it: nothing before, the page after it, a link from another site, and
+the logout."""
+
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from tests.chromium import NEEDS_CHROMIUM, browsing
+from tests.security.http_port import TOKEN, WIDE, open_port
+
+from cefmp4.web.access import Access
+from cefmp4.web.listener import Listener
+
+pytestmark = [pytest.mark.integration, NEEDS_CHROMIUM]
+
+SET = (
+    "document.getElementById('token').value = '{}'; document.querySelector('form').requestSubmit()"
+)
+IS_IN = "document.getElementById('streams') && document.body.innerText.includes('a.mp4')"
+IS_OUT = "!!document.getElementById('login') && document.readyState === 'complete'"
+
+
+async def test_a_person_logs_in_and_out(tmp_path: Path) -> None:
+    async with open_port(WIDE) as port, browsing(tmp_path) as page:
+        own = f"http://127.0.0.1:{port.number}/"
+
+        async def link(_request: web.Request) -> web.Response:
+            return web.Response(text=f"<a id=link href='{own}'>x</a>", content_type="text/html")
+
+        await page.open(own)
+        await page.until(IS_OUT)
+        await page.value(SET.format("a wrong token, of some length"))
+        await page.until("document.getElementById('message').innerText.includes('not the token')")
+        await page.value(SET.format(TOKEN))
+        await page.until(IS_IN)
+        assert await page.value("document.cookie") == ""
+        assert await page.value("Object.keys(localStorage).length") == 0
+        assert TOKEN not in str(await page.value("JSON.stringify(sessionStorage)"))
+        elsewhere = Access(reached_at="127.0.0.1")
+        async with Listener("127.0.0.1", 0, [web.get("/", link)], access=elsewhere) as other:
+            await page.open(f"http://localhost:{other.port}/")
+            await page.until("!!document.getElementById('link')")
+            await page.value("document.getElementById('link').click()")
+            await page.until(IS_IN)
+        await page.until("!document.getElementById('logout').hidden")
+        await page.value("document.getElementById('logout').click()")
+        await page.until(IS_OUT)
+        await page.open(own)
+        await page.until(IS_OUT)
+        assert not [said for said in page.complaints if "Content Security Policy" in said]
