@@ -1,5 +1,5 @@
-"""Writes build/sbom.cdx.json, what the image is made of, and validates it: `make sbom`. The packages
-are read from an environment that holds locks/runtime.txt and nothing else; hls.js is added."""
+"""Writes build/sbom.cdx.json, what the image is made of, and validates it: `make sbom`. It reads
+an environment that holds locks/runtime.txt and nothing else, and adds hls.js."""
 
 import json
 import re
