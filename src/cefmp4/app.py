@@ -3,11 +3,10 @@
 import asyncio
 import gc
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -53,6 +52,7 @@ from cefmp4.model.part import PartPlan
 from cefmp4.operations import find_view, forget_stream, retry_stream
 from cefmp4.ports import JobSink
 from cefmp4.reachability import tell_of_outages
+from cefmp4.stopping import cut_by, drain_s
 from cefmp4.storage.checkpoints import RedisCheckpointStore
 from cefmp4.storage.owner import owner_id
 from cefmp4.storage.s3 import S3Store
@@ -257,7 +257,7 @@ def build_ingest(
         memory_lost=memory_lost,
         finder=finder,
         found=found,
-        drain_timeout_s=settings.shutdown_timeout_seconds,
+        drain_timeout_s=drain_s(settings.shutdown_timeout_seconds),
     )
 
 
@@ -273,41 +273,48 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
-        checkpoints = await stack.enter_async_context(open_redis(settings))
-        store = await stack.enter_async_context(open_store(settings, checkpoints))
-        tell_of_outages()
-        hashing = stack.enter_context(
-            ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="hashing")
-        )
-        tripwires = await stack.enter_async_context(Tripwires())
-        jobs = JobsOnDemand(settings, stack)
-        ledger = await stack.enter_async_context(
-            open_ledger(settings.redis_address or "", lease_seconds=settings.lease_seconds)
-        )
-        finder = FolderFinder(
-            root=str(settings.watch_dir.resolve()),
-            named=settings.watch_dir_id,
-            host=settings.host,
-            checkpoints=checkpoints,
-        )
-        clients = Clients(checkpoints, store, jobs)
+        async with cut_by(stop):
+            sessions = await _open_sessions(settings, stack)
+            gc.collect()
+            gc.freeze()  # what was imported and built stays: the collector need not visit it again
+        if not stop.is_set():
+            await sessions.run(stop)
 
-        def build(found: Found) -> IngestService:
-            return build_ingest(settings, clients, tripwires, hashing, finder=finder, found=found)
 
-        sessions = IngestSessions(finder, build)
-        job_api = _job_api(settings, ledger, jobs)
-        find = partial(find_view, checkpoints)
-        watch = Watch(store, ledger, views=sessions.views, find=find, access=access_of(settings))
-        routes = [*job_api.routes(), *watch.routes(), *Media(store, find).routes()]
-        server = await stack.enter_async_context(
-            _http_server(settings, sessions, checkpoints, routes, job_api.measure)
-        )
-        if not settings.prom_port:
-            log.info("page, API and metrics", host=settings.http_host, port=server.port)
-        gc.collect()
-        gc.freeze()  # what was imported and built stays: the collector need not visit it again
-        await sessions.run(stop)
+async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSessions:
+    checkpoints = await stack.enter_async_context(open_redis(settings))
+    store = await stack.enter_async_context(open_store(settings, checkpoints))
+    tell_of_outages()
+    hashing = stack.enter_context(
+        ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="hashing")
+    )
+    tripwires = await stack.enter_async_context(Tripwires())
+    jobs = JobsOnDemand(settings, stack)
+    ledger = await stack.enter_async_context(
+        open_ledger(settings.redis_address or "", lease_seconds=settings.lease_seconds)
+    )
+    finder = FolderFinder(
+        root=str(settings.watch_dir.resolve()),
+        named=settings.watch_dir_id,
+        host=settings.host,
+        checkpoints=checkpoints,
+    )
+    clients = Clients(checkpoints, store, jobs)
+
+    def build(found: Found) -> IngestService:
+        return build_ingest(settings, clients, tripwires, hashing, finder=finder, found=found)
+
+    sessions = IngestSessions(finder, build)
+    job_api = _job_api(settings, ledger, jobs)
+    find = partial(find_view, checkpoints)
+    watch = Watch(store, ledger, views=sessions.views, find=find, access=access_of(settings))
+    routes = [*job_api.routes(), *watch.routes(), *Media(store, find).routes()]
+    server = await stack.enter_async_context(
+        _http_server(settings, sessions, checkpoints, routes, job_api.measure)
+    )
+    if not settings.prom_port:
+        log.info("page, API and metrics", host=settings.http_host, port=server.port)
+    return sessions
 
 
 def access_of(settings: Settings) -> Access:
@@ -372,23 +379,3 @@ def servers_away() -> list[str]:
     if metrics.is_server_full("s3"):
         away.append("the disk of the S3 server is full")
     return [*away, *refusals.REDIS.reasons, *refusals.S3.reasons]
-
-
-@asynccontextmanager
-async def until_signal() -> AsyncIterator[asyncio.Event]:
-    """SIGTERM or SIGINT set the event; a second one ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -25,6 +25,7 @@ from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import Job, JobKind, SlotKind
 from cefmp4.reachability import tell_of_outages
+from cefmp4.stopping import cut_by
 from cefmp4.storage.owner import is_dead, owner_id
 from cefmp4.web.health import Health
 from cefmp4.web.listener import Listener
@@ -33,6 +34,7 @@ from cefmp4.worker import JobRunner
 
 log = structlog.get_logger()
 
+RELEASING_S = 15.0  # with a Redis that is away, see JobRunner
 STALLED_S = 300.0  # clearing away what a large job left takes minutes on a slow store
 
 
@@ -49,38 +51,55 @@ async def work(
     elsewhere. `on_complete` is told of every job that is complete here."""
     metrics.disk_folders.update(state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
-        checkpoints = await stack.enter_async_context(open_redis(settings))
-        store = await stack.enter_async_context(open_store(settings, checkpoints))
-        tell_of_outages()
-        queue = await stack.enter_async_context(
-            open_jobs(settings.redis_address or "", lease_seconds=settings.lease_seconds)
-        )
-        workplace = stack.enter_context(
-            open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
-        )
-        use_gpu = settings.hls_gpu is GpuUse.AUTO
-        chooser = EncoderChooser(program=settings.ffmpeg_path, use_gpu=use_gpu)
-        hls = HlsJobs(
-            store=store,
-            bucket=settings.s3_bucket_name,
-            encoder=_encoder(settings, chooser),
-            results=ObjectResults(store, queue.ledger),
-        )
-        procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
-        runner = JobRunner(
-            queue=queue,
-            procedures={kind: procedures[kind] for kind in kinds if kind in procedures},
-            slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
-            workplace=workplace,
-            owner=owner_id(settings.instance_id or socket.gethostname()),
-            is_dead=is_dead,
-            drain_s=settings.worker_drain_seconds,
-            on_complete=on_complete,
-        )
-        if port is not None:
-            listener = await stack.enter_async_context(_listener(settings, port, runner))
-            log.info("metrics and health", host=settings.http_host, port=listener.port)
-        await runner.run(stop)
+        async with cut_by(stop):
+            runner = await _open_runner(settings, stack, kinds, slots, on_complete)
+            if port is not None:
+                listener = await stack.enter_async_context(_listener(settings, port, runner))
+                log.info("metrics and health", host=settings.http_host, port=listener.port)
+        if not stop.is_set():
+            await runner.run(stop)
+
+
+async def _open_runner(
+    settings: Settings,
+    stack: AsyncExitStack,
+    kinds: Sequence[JobKind],
+    slots: Mapping[SlotKind, int],
+    on_complete: Callable[[Job], None],
+) -> JobRunner:
+    checkpoints = await stack.enter_async_context(open_redis(settings))
+    store = await stack.enter_async_context(open_store(settings, checkpoints))
+    tell_of_outages()
+    queue = await stack.enter_async_context(
+        open_jobs(settings.redis_address or "", lease_seconds=settings.lease_seconds)
+    )
+    workplace = stack.enter_context(
+        open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
+    )
+    use_gpu = settings.hls_gpu is GpuUse.AUTO
+    chooser = EncoderChooser(program=settings.ffmpeg_path, use_gpu=use_gpu)
+    hls = HlsJobs(
+        store=store,
+        bucket=settings.s3_bucket_name,
+        encoder=_encoder(settings, chooser),
+        results=ObjectResults(store, queue.ledger),
+    )
+    procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
+    return JobRunner(
+        queue=queue,
+        procedures={kind: procedures[kind] for kind in kinds if kind in procedures},
+        slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
+        workplace=workplace,
+        owner=owner_id(settings.instance_id or socket.gethostname()),
+        is_dead=is_dead,
+        drain_s=settings.worker_drain_seconds,
+        on_complete=on_complete,
+    )
+
+
+def stop_s(settings: Settings) -> float:
+    """How long a stop of a process that may have jobs takes at most."""
+    return max(settings.shutdown_timeout_seconds, settings.worker_drain_seconds + RELEASING_S)
 
 
 def slots_of(settings: Settings) -> dict[SlotKind, int]:

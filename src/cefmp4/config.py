@@ -96,7 +96,7 @@ class Settings(BaseModel):
         small="a server that starts beside us is given up", big="a wrong address is noticed late", ge=0, le=3600,
     )  # fmt: skip
     shutdown_timeout_seconds: float = setting(
-        20, "seconds that parts in flight get on SIGTERM",
+        20, "seconds that a stop may take; parts in flight get nearly all of it",
         small="parts are sent again after the restart", big="a stop takes that long", ge=0, le=3600,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ from cefmp4.model.stream import Stream, StreamState
 from cefmp4.watch.stamps import stamp_of_fd
 
 CONTENT = b"proven bytes" * 1000
-TRIES = int(os.environ.get("ATTACK_TRIES", "250"))
+TRIES = int(os.environ.get("CEFMP4_ATTACK_TRIES", "200"))
 ID = "20260101T000000Z-00000000"
 # What a program does to files is announced, just before it is done, to whoever listens.
 MOMENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.link", "shutil.copyfile"}
@@ -361,6 +361,8 @@ def test_only_one_of_several_names_goes(scene: Scene) -> None:
     assert other.read_bytes() == CONTENT
 
 
+@pytest.mark.integration
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_service_moves_across_file_systems_and_its_watch_sees_nothing_new(
     s3_server: SwiftServer, tmp_path: Path
 ) -> None:

@@ -2,8 +2,9 @@
 
 import argparse
 
-from cefmp4.app import ingest, until_signal
+from cefmp4.app import ingest
 from cefmp4.config import Settings
+from cefmp4.stopping import until_signal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,6 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
-    async with until_signal() as stop:
+    async with until_signal(settings.shutdown_timeout_seconds) as stop:
         await ingest(settings, stop=stop)
     return 0

@@ -3,20 +3,22 @@
 import argparse
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
 import structlog
 
-from cefmp4.app import ingest, until_signal
-from cefmp4.app_worker import slots_of, work
+from cefmp4.app import ingest
+from cefmp4.app_worker import slots_of, stop_s, work
 from cefmp4.commands.watching import watch_url_of
 from cefmp4.config import AppEnv, Settings
 from cefmp4.embedded.state import CREDENTIALS
 from cefmp4.embedded.supervisor import EmbeddedServers
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
+from cefmp4.stopping import cut_by, until_signal
 from cefmp4.web.address import page_url
 
 log = structlog.get_logger()
@@ -30,22 +32,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     want_redis, want_s3 = settings.redis_address is None, settings.s3_endpoint_url is None
     settings.watch_dir.mkdir(parents=True, exist_ok=True)
-    async with until_signal() as stop:
-        if not (want_redis or want_s3):
-            _announce(settings)
-            await _run_together(_services(settings, stop), stop)
-            return 0
-        async with EmbeddedServers(
-            settings.state_dir,
-            want_redis=want_redis,
-            want_s3=want_s3,
-            bucket=settings.s3_bucket_name,
-            region=settings.s3_region_name,
-            startup_timeout_s=settings.startup_timeout_seconds,
-        ) as servers:
+    async with until_signal(stop_s(settings)) as stop, AsyncExitStack() as stack:
+        running: dict[str, Service] = {}
+        keys = None
+        if want_redis or want_s3:
+            async with cut_by(stop):
+                servers = await stack.enter_async_context(
+                    EmbeddedServers(
+                        settings.state_dir,
+                        want_redis=want_redis,
+                        want_s3=want_s3,
+                        bucket=settings.s3_bucket_name,
+                        region=settings.s3_region_name,
+                        startup_timeout_s=settings.startup_timeout_seconds,
+                    )
+                )
+            if stop.is_set():
+                return 0
             settings = settings.with_servers(servers.connection)
-            _announce(settings, keys=settings.state_dir.absolute() / CREDENTIALS)
-            await _run_together({**_services(settings, stop), "servers": servers.watch()}, stop)
+            keys = settings.state_dir.absolute() / CREDENTIALS
+            running["servers"] = servers.watch()
+        _announce(settings, keys=keys)
+        await _run_together(_services(settings, stop) | running, stop)
     return 0
 
 

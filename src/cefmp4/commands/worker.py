@@ -2,10 +2,10 @@
 
 import argparse
 
-from cefmp4.app import until_signal
-from cefmp4.app_worker import slots_of, work
+from cefmp4.app_worker import slots_of, stop_s, work
 from cefmp4.config import Settings
 from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
+from cefmp4.stopping import until_signal
 
 MAX_SLOTS = 64
 
@@ -38,7 +38,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         slots[SlotKind.GPU] = args.gpu_slots
     if args.cpu_slots is not None:
         slots[SlotKind.CPU] = args.cpu_slots
-    async with until_signal() as stop:
+    async with until_signal(stop_s(settings)) as stop:
         await work(settings, kinds=args.kinds, slots=slots, stop=stop, port=settings.worker_port)
     return 0
 

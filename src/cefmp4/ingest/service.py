@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
 
@@ -22,6 +22,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports import CheckpointStore
+from cefmp4.stopping import cut_by
 from cefmp4.tasks import cancel_all
 from cefmp4.watch.reconciler import Reconciler
 from cefmp4.watch.watcher import Watcher
@@ -60,11 +61,16 @@ class IngestService:
         """Until `stop`: intake ends first, then parts on the wire arrive, then all loops end. Or
         until the folder is no longer the one it was: then everything stops where it is, to go on in
         a service that is built anew when the folder is back."""
-        self.habits.load_json(await self.checkpoints.recall("habits") or "{}")
-        unfinished = await self.startup.load()
-        self.reconciler.expect_mounts(self.found.mounts)
-        self.reconciler.remember({path: known.stamp for path, known in self.index.entries()})
-        async with self.watcher:
+        async with AsyncExitStack() as stack:
+            async with cut_by(stop):
+                self.habits.load_json(await self.checkpoints.recall("habits") or "{}")
+                unfinished = await self.startup.load()
+                self.reconciler.expect_mounts(self.found.mounts)
+                known = {path: finished.stamp for path, finished in self.index.entries()}
+                self.reconciler.remember(known)
+                await stack.enter_async_context(self.watcher)
+            if stop.is_set():
+                return
             with first_error():
                 async with asyncio.TaskGroup() as loops:
                     await self._run_loops(loops, unfinished, stop)
@@ -90,13 +96,16 @@ class IngestService:
             self._restore_memory,
             self._watch_folder,
         )
-        await self._catch_up(unfinished)
-        intake = start(self._follow_events, self._reconcile)
-        running += start(self._sweep_orphans)
-        self.is_ready = True
-        log.info("ready", finished=len(self.index), streams=len(self.router.processors))
-        await _first_of(stop, self.folder_lost)
-        self.is_ready = False
+        intake: list[asyncio.Task[None]] = []
+        async with cut_by(stop):
+            await self._catch_up(unfinished)
+        if not stop.is_set():
+            intake = start(self._follow_events, self._reconcile)
+            running += start(self._sweep_orphans)
+            self.is_ready = True
+            log.info("ready", finished=len(self.index), streams=len(self.router.processors))
+            await _first_of(stop, self.folder_lost)
+            self.is_ready = False
         log.info("stopping", streams=len(self.router.processors))
         await cancel_all(intake)
         await self.router.drain(0 if self.folder_lost.is_set() else self.drain_timeout_s)

@@ -9,6 +9,7 @@ from cefmp4.errors import SettingsError
 from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.service import IngestService
 from cefmp4.model.view import StreamView
+from cefmp4.stopping import cut_by
 
 log = structlog.get_logger()
 
@@ -23,9 +24,14 @@ class IngestSessions:
         return f"<IngestSessions {self.service or self._finder.waiting_for}>"
 
     async def run(self, stop: asyncio.Event) -> None:
-        while (found := await self._finder.find(stop)) is not None:
+        while (found := await self._find(stop)) is not None:
             if not await self._serve(found, stop):
                 return
+
+    async def _find(self, stop: asyncio.Event) -> Found | None:
+        async with cut_by(stop):
+            return await self._finder.find(stop)
+        return None
 
     async def _serve(self, found: Found, stop: asyncio.Event) -> bool:
         """Whether it ended because the folder is away, also where that made it fail."""
