@@ -142,6 +142,17 @@ async def test_a_state_folder_of_another_user_is_not_used(home: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["credentials.json", "redis", "s3"])
+async def test_what_another_user_left_in_a_state_folder_is_not_used(name: str, home: Path) -> None:
+    state = StateFolder(home / "state")
+    await state.open()
+    state.close()
+    await asyncio.to_thread((state.path / name).mkdir)
+    give(state.path / name)
+    with pytest.raises(SettingsError, match=f"{state.path / name} belongs to the user"):
+        await state.open()
+
+
 async def test_a_state_folder_that_all_may_write_to_is_not_used(home: Path) -> None:
     """Nor made ours by closing it: what lies in it may be anybody's."""
     state = StateFolder(home / "state")

@@ -29,6 +29,7 @@ LOCK = "lock"
 CREDENTIALS = "credentials.json"
 CONNECTION = "connection.json"
 PORTS = "ports.json"
+_OURS = {LOCK, CREDENTIALS, CONNECTION, PORTS, "redis", "s3"}
 
 _LOCK_PATIENCE_SECONDS = 5.0
 
@@ -183,6 +184,8 @@ class StateFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_trusted(self.path, "STATE_DIR")
             names = os.listdir(self.path)
+            for name in {*names} & _OURS:  # of a user who ran it before, perhaps
+                check_trusted(self.path / name, "STATE_DIR", also_parents=False)
             # A folder that somebody fills with other things keeps its mode; our files have theirs.
             if not names or LOCK in names:
                 with contextlib.suppress(PermissionError):  # a mounted volume that root owns
