@@ -242,6 +242,8 @@ async def test_a_worker_ends_with_the_up_whose_port_another_user_takes() -> None
             await owner.says("Drop a recording into the folder")
             connection = load_connection(folder / ".cefmp4")
             assert connection
+            assert f"keys       {folder}/.cefmp4/credentials.json" in owner.said
+            assert [text for text in secrets_of(folder / ".cefmp4") if text in owner.said] == []
             async with worker(folder) as process:
                 with impostor(port_of(connection)) as heard:
                     os.kill(connection.pid, signal.SIGKILL)
