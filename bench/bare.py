@@ -25,7 +25,7 @@ async def examined(path: Path) -> Examined:
     """Not part of what is measured."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        found = await examine(HlsSource(fd=fd), Ffprobe())
+        found = await examine(HlsSource.of_file(fd), Ffprobe())
     finally:
         os.close(fd)
     assert isinstance(found, Examined)  # the bench makes recordings with pictures

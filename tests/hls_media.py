@@ -68,7 +68,7 @@ def recording(folder: Path, *options: str, seconds: float = 3, name: str = "clip
 async def opened(path: Path) -> AsyncIterator[HlsSource]:
     fd = os.open(path, os.O_RDONLY)
     try:
-        yield HlsSource(fd=fd)
+        yield HlsSource.of_file(fd)
     finally:
         os.close(fd)
 

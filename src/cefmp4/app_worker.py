@@ -114,6 +114,7 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
             rungs=settings.hls_rungs,
             may_copy=settings.hls_remux,
             has_thumbnails=settings.hls_thumbnails,
+            timeout_s=settings.hls_timeout_hours * 3600,
             ffprobe=Ffprobe(
                 program=settings.ffprobe_path,
                 timeout_s=settings.ffprobe_timeout_seconds,

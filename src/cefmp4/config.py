@@ -251,6 +251,12 @@ class Settings(BaseModel):
     hls_gpu: GpuUse = setting(
         GpuUse.AUTO, "where to encode: auto, on the GPU where it works, or off, on the CPU alone"
     )
+    hls_timeout_hours: float = setting(
+        168, "hours that HLS of one recording may take; of a file below 32 MiB its part of them, "
+        "but at least ten minutes, because a few bytes can claim to be a film of days",
+        small="long recordings fail on a slow machine", big="one odd file holds a slot for longer",
+        ge=0.1, le=10_000,
+    )  # fmt: skip
     ffmpeg_path: str = setting("ffmpeg", "the ffmpeg program")
     ffmpeg_memory_bytes: int = setting(
         0, "bytes of memory one ffmpeg may use; 0: three quarters of what this machine or container has",

@@ -139,10 +139,11 @@ class HlsJobs:
     async def _opened(self, job: Job) -> AsyncIterator[HlsSource]:
         with _opened_file(job.spec.input) as fd:
             if fd is not None:
-                yield HlsSource(fd=fd)
+                yield HlsSource.of_file(fd)
                 return
-            async with Loopback(await self._remote(job.spec.input)).open() as loopback:
-                yield HlsSource(url=loopback.url, environment=loopback.environment)
+            found = await self._remote(job.spec.input)
+            async with Loopback(found).open() as loopback:
+                yield HlsSource(url=loopback.url, environment=loopback.environment, size=found.size)
 
     async def _remote(self, source: JobInput) -> FoundObject:
         if not source.key:
@@ -150,7 +151,7 @@ class HlsJobs:
         try:
             found = await self.store.find_object(source.key, bucket=source.bucket)
         except KeyMissingError:
-            raise PermanentError(f"the object {source.key} is gone") from None
+            raise PermanentError(f"there is no such object: {source.key}") from None
         if source.etag and found.etag != source.etag:
             raise PermanentError(f"the object {source.key} was replaced")
         return found

@@ -3,12 +3,13 @@ nothing of it stays in the store; when all went well, `publish` makes it visible
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import structlog
 
-from cefmp4.encode import playlist, remux, result
+from cefmp4.encode import playlist, remux, result, worth
 from cefmp4.encode.encoders import EncoderChooser
 from cefmp4.encode.examination import examine
 from cefmp4.encode.examined import NO_DECODER, Examined, SoundOnly
@@ -47,6 +48,7 @@ class HlsOptions:
     has_thumbnails: bool = True
     ffprobe: Ffprobe = field(default_factory=Ffprobe)
     images_patience_s: float = 30.0  # after a copy is done
+    timeout_s: float = 168 * 3600.0  # of all that is done for one recording; less for few bytes
 
 
 class HlsEncoder:
@@ -82,8 +84,9 @@ class HlsEncoder:
             ffprobe=self._options.ffprobe,
         )
         try:
-            made, not_copied = await self._whatever_it_is(job, allowed)
-            done = await _describe(sink, made, not_copied, started)
+            async with self._time_for(source):
+                made, not_copied = await self._whatever_it_is(job, allowed)
+                done = await _describe(sink, made, not_copied, started)
             if cancel and cancel.is_set():
                 raise EncodeCancelledError
         except BaseException:
@@ -98,6 +101,20 @@ class HlsEncoder:
         )
         return done
 
+    @asynccontextmanager
+    async def _time_for(self, source: HlsSource) -> AsyncIterator[None]:
+        seconds = worth.longest_s(source.size, self._options.timeout_s)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PermanentError(
+                f"it takes more than {seconds:,.0f} s, all that its {source.size:,} bytes get",
+                hint="raise HLS_TIMEOUT_HOURS",
+            ) from None
+
     async def _whatever_it_is(self, job: Job, allowed: Tier) -> tuple[Made, tuple[str, ...]]:
         """Once more without a track that turns out to be undecodable, or with the lengths that
         came out; each of that happens once for a track at most."""
@@ -108,6 +125,7 @@ class HlsEncoder:
         while True:
             try:
                 if isinstance(found, SoundOnly):
+                    worth.check_length(job.source.size, found.duration_s)
                     has_poster = self._options.has_thumbnails
                     made = await self._maker.sound.alone(job, found, has_poster=has_poster)
                     return made, ()
@@ -125,6 +143,7 @@ class HlsEncoder:
         options = self._options
         picture = examined.video.picture
         length_s = examined.duration_s + outlasting_s(examined)
+        worth.check_length(job.source.size, examined.video.start_s + length_s)
         plan = plan_sprite(picture, length_s) if options.has_thumbnails else None
         not_copied = await self._reasons(job.source, examined)
         if not not_copied:
@@ -136,9 +155,16 @@ class HlsEncoder:
                 await job.sink.remove_own()
         if allowed is Tier.COPY:
             raise NeedsEncoderError("; ".join(not_copied))
-        renditions = ladder(picture, options.codecs, options.rungs)
+        rate = worth.bearable_frame_rate(
+            picture.frame_rate, job.source.size, examined.video.start_s + length_s
+        )
+        renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
         choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
-        return await self._maker.encode(job, examined, renditions, choice, plan), not_copied
+        made = await self._maker.encode(job, examined, renditions, choice, plan)
+        if rate < picture.frame_rate:
+            told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
+            made = replace(made, notes=(*made.notes, told))
+        return made, not_copied
 
     async def _reasons(self, source: HlsSource, examined: Examined) -> tuple[str, ...]:
         options = self._options

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cefmp4.encode import colors, ffmpeg, gate, remux
+from cefmp4.encode import colors, ffmpeg, gate, remux, worth
 from cefmp4.encode.boxes import BrokenMediaError
 from cefmp4.encode.encoder_options import Hdr10, VideoOut
 from cefmp4.encode.encoders import Choice, EncoderChooser
@@ -112,13 +112,19 @@ class Maker:
         plan: SpritePlan | None,
     ) -> Made:
         fit = fit_of(examined)
-        run = run_of(job, self._limits, examined.duration_s + fit.held_s)
+        told_s = examined.pictures_end_s + fit.held_s
+        run = run_of(job, self._limits, told_s)
+
+        def reached(out_time_s: float) -> None:
+            worth.check_reached(job.source.size, out_time_s, told_s, renditions[0].frame_rate)
+            run.reached(out_time_s)
+
         videos = [
             TrackPump(
                 r.name,
                 job.sink,
                 on_stored=run.moved,
-                on_reached=run.reached if r is renditions[0] else _ignored,
+                on_reached=reached if r is renditions[0] else _ignored,
                 encoder=encoder,
                 hdr=r.hdr,
             )

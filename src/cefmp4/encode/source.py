@@ -1,6 +1,7 @@
 """What an encode reads, and how ffprobe is asked about it."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,11 @@ class HlsSource:
     fd: int | None = None
     url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # it is a secret
+    size: int = 0
+
+    @classmethod
+    def of_file(cls, fd: int) -> "HlsSource":
+        return cls(fd=fd, size=os.fstat(fd).st_size)
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
