@@ -101,7 +101,7 @@ class Intake:
         if self._place not in (None, source.home.root):
             source.close()
             raise ForeignStreamError  # of another folder, mounted there just now
-        if await asyncio.to_thread(is_being_downloaded, source.path):
+        if await asyncio.to_thread(is_being_downloaded, self.root, relpath):
             source.close()
             return None  # the end of its control file is an event
         admitted = None

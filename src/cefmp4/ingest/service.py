@@ -186,7 +186,9 @@ class IngestService:
         saved = ""
         while True:
             with _healing("progress"):
-                await self.checkpoints.publish_views(self.pulse.views())
+                await self.checkpoints.publish_views(
+                    self.pulse.views(), note=self.reconciler.waiting_for
+                )
                 if (learnt := self.habits.to_json()) != saved:
                     await self.checkpoints.remember("habits", learnt)
                     saved = learnt

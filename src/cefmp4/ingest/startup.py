@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError
+from cefmp4.errors import CefError, first_error
 from cefmp4.ingest.adoption import Adoption
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.index import FinishedIndex
@@ -21,6 +21,7 @@ from cefmp4.retry import patiently
 log = structlog.get_logger()
 
 RESTORES_AT_ONCE = 8
+ENDS_AT_ONCE = 8
 
 
 class Startup:
@@ -107,6 +108,7 @@ class Startup:
         by_inode = _by_inode(found)
         paths: list[str] = []
         hidden: list[Stream] = []
+        missing: list[Stream] = []
         for stream in unfinished:
             there = found.get(stream.relpath)
             is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
@@ -114,9 +116,10 @@ class Startup:
             if has_moved or there is not None:  # another file in its place may be a new copy of it
                 paths.append(stream.relpath)
             elif is_gone(stream.relpath):
-                await self._end_missing(stream)
+                missing.append(stream)
             else:
                 hidden.append(stream)
+        await self._end_all(missing)
         if len(hidden) > len(self._hidden):
             log.warning(
                 "files of unfinished streams cannot be seen now: they wait",
@@ -165,6 +168,19 @@ class Startup:
         self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
     ) -> list[str]:
         return await self._place(self._hidden, found, is_gone) if self._hidden else []
+
+    async def _end_all(self, missing: list[Stream]) -> None:
+        """Side by side: each waits for several answers, and the start waits for all of them."""
+        gate = asyncio.Semaphore(ENDS_AT_ONCE)
+
+        async def end(stream: Stream) -> None:
+            async with gate:
+                await self._end_missing(stream)
+
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                for stream in missing:
+                    group.create_task(end(stream), name=f"end of {stream.id}")
 
     async def _end_missing(self, stream: Stream) -> None:
         try:

@@ -12,6 +12,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.watch.downloads import DownloadReport
 from cefmp4.watch.rescans import RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult, compare, scan
 from cefmp4.watch.selection import Selection
@@ -77,6 +78,7 @@ class Reconciler:
         self._latest: ScanResult | None = None
         self._unreadable: list[str] = []
         self._beyond: set[Limit] = set()
+        self._downloads = DownloadReport()
         self._was_missing = False
         self._cost_s = 0.0
         self._last_at = float("-inf")
@@ -103,6 +105,11 @@ class Reconciler:
     def mounts(self) -> frozenset[str]:
         """The folders that were mount points at any time."""
         return self._mounts
+
+    @property
+    def waiting_for(self) -> str:
+        """What people must do something about, in one line; empty where there is nothing."""
+        return self._downloads.waiting_for
 
     def is_gone(self, relpath: str) -> bool:
         """Whether the last look showed for sure that there is no such file."""
@@ -217,6 +224,7 @@ class Reconciler:
         if not result.is_whole:
             return
         self._report_left_out(result.left_out)
+        self._downloads.tell(result)
         metrics.folders_left_out.labels("unreadable").set(len(result.unreadable))
         if result.unreadable != self._unreadable:
             self._unreadable = result.unreadable

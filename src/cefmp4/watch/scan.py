@@ -2,14 +2,20 @@
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.watch.beneath import open_root
-from cefmp4.watch.selection import ARIA2_SUFFIX, Selection
+from cefmp4.watch.selection import ARIA2_SUFFIX, Selection, is_control_of
 from cefmp4.watch.walk import FolderQueue, LeftOut, Limits, open_to_read
+
+# aria2 writes its control file once a minute. A paused download may go on days later: it is never
+# taken for finished, but told of.
+STANDS_STILL_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,8 @@ class ScanResult:
     folder_paths: frozenset[str] = frozenset()  # those that were read; the root is ""
     unreadable: list[str] = field(default_factory=list)
     downloading: frozenset[str] = frozenset()  # wanted names that aria2 is still filling
+    standing_still: frozenset[str] = frozenset()  # of these, where nothing happened for long
+    not_downloading: frozenset[str] = frozenset()  # something else has the name of a control file
     mounts: frozenset[str] = frozenset()  # folders where another file system begins
     left_out: LeftOut = field(default_factory=LeftOut)
     root_missing: bool = False
@@ -67,6 +75,8 @@ class _Look:
     folders: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
     downloading: set[str] = field(default_factory=set)
+    standing_still: set[str] = field(default_factory=set)
+    not_downloading: set[str] = field(default_factory=set)
     mounts: set[str] = field(default_factory=set)
 
     def read_folder(self, fd: int, prefix: str, device: int) -> None:
@@ -87,8 +97,21 @@ class _Look:
                     self.queue.add(relpath, device)
         for control_file in control_files:
             target = control_file.removesuffix(ARIA2_SUFFIX)
-            if self.entries.pop(target, None):
-                self.downloading.add(target)
+            if target in self.entries:
+                with suppress(FileNotFoundError):  # either is gone again
+                    self._note_download(fd, target)
+
+    def _note_download(self, fd: int, relpath: str) -> None:
+        name = relpath.rpartition("/")[2]
+        file = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        control = os.stat(name + ARIA2_SUFFIX, dir_fd=fd, follow_symlinks=False)
+        if not is_control_of(control, file):
+            self.not_downloading.add(relpath)
+            return
+        del self.entries[relpath]
+        self.downloading.add(relpath)
+        if time.time() - max(file.st_mtime, control.st_mtime) > STANDS_STILL_S:
+            self.standing_still.add(relpath)
 
     def _note(self, entry: os.DirEntry[str], relpath: str) -> None:
         try:
@@ -147,6 +170,8 @@ def scan(
         folder_paths=frozenset(look.folders),
         unreadable=sorted(look.unreadable),
         downloading=frozenset(look.downloading),
+        standing_still=frozenset(look.standing_still),
+        not_downloading=frozenset(look.not_downloading),
         mounts=frozenset(look.mounts),
         left_out=look.queue.left_out,
         # An unmount in the middle makes every folder below look deleted.

@@ -2,10 +2,12 @@
 
 import os
 import re
+import stat
 from fnmatch import translate
 from pathlib import Path
 
 from cefmp4.model.names import is_temporary
+from cefmp4.watch.beneath import look_up
 
 ARIA2_SUFFIX = ".aria2"
 
@@ -35,9 +37,20 @@ class Selection:
         return not folder_name.startswith(".")
 
 
-def is_being_downloaded(path: str) -> bool:
-    """aria2 writes under the final name, out of order, with a control file beside it."""
-    return os.path.lexists(path + ARIA2_SUFFIX)
+def is_being_downloaded(root: str, relpath: str) -> bool:
+    """aria2 writes under the final name, out of order, with a control file beside it. Blocking."""
+    try:
+        control = look_up(root, relpath + ARIA2_SUFFIX)
+        return is_control_of(control, look_up(root, relpath))
+    except OSError:
+        return False
+
+
+def is_control_of(control: os.stat_result, file: os.stat_result) -> bool:
+    """aria2 makes both, as one user. With what anybody else put there, a recording could be hidden
+    for ever."""
+    is_own = control.st_uid == file.st_uid and not os.path.samestat(control, file)
+    return is_own and stat.S_ISREG(control.st_mode)
 
 
 def _matcher(globs: list[str]) -> re.Pattern[str] | None:

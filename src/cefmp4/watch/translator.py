@@ -93,7 +93,7 @@ class Translator:
             return
         if kind is not EventKind.DELETE:
             path = self._path(relpath)
-            if not _may_be_file(path) or is_being_downloaded(path):
+            if not _may_be_file(path) or is_being_downloaded(self._root, relpath):
                 return
         self._pass_on(StreamEvent(kind=kind, relpath=relpath))
 

@@ -57,6 +57,11 @@ def test_a_pattern_with_a_slash_is_matched_with_the_whole_path() -> None:
 def test_a_control_file_of_aria2_tells_of_a_download(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.touch()
-    assert not is_being_downloaded(str(path))
-    (tmp_path / "a.mp4.aria2").touch()
-    assert is_being_downloaded(str(path))
+    assert not is_being_downloaded(str(tmp_path), "a.mp4")
+    control = tmp_path / "a.mp4.aria2"
+    control.touch()
+    assert is_being_downloaded(str(tmp_path), "a.mp4")
+    for plant in (control.symlink_to, control.hardlink_to):  # of the recording itself
+        control.unlink()
+        plant(path)
+        assert not is_being_downloaded(str(tmp_path), "a.mp4")
