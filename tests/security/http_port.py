@@ -69,7 +69,7 @@ class Port:
 
 
 @asynccontextmanager
-async def open_port(access: Access) -> AsyncIterator[Port]:
+async def open_port(access: Access, store: FakeObjectStore | None = None) -> AsyncIterator[Port]:
     changes: list[str] = []
 
     async def find(stream_id: str) -> StreamView | None:
@@ -78,7 +78,7 @@ async def open_port(access: Access) -> AsyncIterator[Port]:
     async def change(stream_id: str) -> None:
         changes.append(stream_id)
 
-    store = FakeObjectStore()
+    store = store or FakeObjectStore()
     playlist = b"#EXTM3U\n"
     await store.put_object(
         f"hls/{ID}/master.m3u8",

@@ -184,9 +184,9 @@ async def test_sessions_are_bounded_in_time_and_number(monkeypatch: pytest.Monke
 async def test_a_wrong_token_is_answered_late_and_a_right_one_at_once() -> None:
     async with open_port(WIDE) as port:
         started = time.monotonic()
-        for _ in range(6):
+        for _ in range(5):
             assert await port.status("/stats", Authorization="Bearer wrong") == 401
-        assert time.monotonic() - started > 1.5
+        assert time.monotonic() - started > 1.4
         guessing = [
             asyncio.create_task(port.status("/stats", Authorization=f"Bearer {number}"))
             for number in range(60)

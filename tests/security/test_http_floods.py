@@ -5,16 +5,19 @@ import asyncio
 import json
 import os
 import resource
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from tests.acceptance.service import MIB, Service, open_site, reached
+from tests.security.http_port import LOOPBACK, open_port
 from tests.security.other_user import needs_two_users, start_as_other
 from tests.servers import SwiftServer, s3_server
 
 __all__ = ["s3_server"]
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(100), needs_two_users]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(100)]
 
 FEW = 256
 CROWD = 900  # within the usual limit of 1,024 for itself
@@ -66,6 +69,7 @@ async def record(path: Path) -> None:
             await asyncio.sleep(0.2)
 
 
+@needs_two_users
 async def test_nobody_is_kept_from_uploading_by_connections(
     tmp_path: Path, s3_server: SwiftServer
 ) -> None:
@@ -122,3 +126,20 @@ async def test_without_any_descriptor_left_it_waits_and_goes_on(
         lines = [json.loads(line) for line in service.log.read_text().splitlines()]
         assert [line for line in lines if "exception" in line] == []
         assert len(lines) < 100
+
+
+async def test_a_crowd_from_one_address_costs_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cefmp4.web.listener.MAX_CONNECTIONS", 8)
+
+    def come(port: int, address: str) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", port), 5, (address, 0))
+
+    async with open_port(LOOPBACK) as port:
+        with ExitStack() as stack:
+            visitor = stack.enter_context(come(port.number, "127.0.0.3"))
+            for _ in range(40):
+                stack.enter_context(come(port.number, "127.0.0.2"))
+                assert await port.status("/livez") == 200
+            visitor.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = await asyncio.to_thread(visitor.recv, 1000)
+    assert answer.startswith(b"HTTP/1.1 200 ")

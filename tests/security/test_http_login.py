@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from awscrt.checksums import crc64nvme
 from tests.chromium import NEEDS_CHROMIUM, browsing
-from tests.security.http_port import TOKEN, WIDE, open_port
+from tests.fakes import FakeObjectStore
+from tests.hls_media import recording
+from tests.security.http_port import ID, LOOPBACK, TOKEN, WIDE, open_port
 
 from cefmp4.web.access import Access
 from cefmp4.web.listener import Listener
@@ -48,3 +51,14 @@ async def test_a_person_logs_in_and_out(tmp_path: Path) -> None:
         await page.open(own)
         await page.until(IS_OUT)
         assert not [said for said in page.complaints if "Content Security Policy" in said]
+
+
+async def test_a_recording_opened_by_itself_plays_under_its_policy(tmp_path: Path) -> None:
+    made = recording(tmp_path, "-pix_fmt", "yuv420p", seconds=2).read_bytes()
+    store = FakeObjectStore()
+    crc = crc64nvme(made)
+    await store.put_object("streams/a.mp4", made, content_type="video/mp4", metadata={}, crc64=crc)
+    async with open_port(LOOPBACK, store) as port, browsing(tmp_path) as page:
+        await page.open(f"http://127.0.0.1:{port.number}/media/{ID}/file")
+        await page.until("document.querySelector('video').readyState > 1")
+        assert page.complaints == []

@@ -154,6 +154,9 @@ def test_ports_follow(resolve: Resolve) -> None:
     assert settings_in(project, "app").prom_port == 9100
     assert settings_in(project, "worker").worker_port == 9101
     assert {settings_in(project, service).http_host for service in OURS} == {"0.0.0.0"}
+    assert {settings_in(project, service).publish_host for service in OURS} == {"10.0.0.5"}
+    # The page then needs a token; it does not where the ports are published to this machine.
+    assert {settings_in(resolve(""), service).publish_host for service in OURS} == {"127.0.0.1"}
 
 
 def test_a_list_in_json_and_paths_of_the_host(resolve: Resolve) -> None:

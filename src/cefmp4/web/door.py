@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+import structlog
 from aiohttp import web
 
 from cefmp4.descriptors import RAN_OUT
 from cefmp4.web.complaints import Complaints
 from cefmp4.web.connection import Connection
+
+log = structlog.get_logger()
 
 PAUSE_S = 0.5  # then descriptors are looked for again
 SWEEP_S = 5.0  # a closed connection has so long, and once more, for what it did not take yet
@@ -80,14 +83,20 @@ class Door:
         while True:
             try:
                 peer, address = await loop.sock_accept(listening)
+            except ConnectionAbortedError:
+                continue  # it had gone before we came
             except OSError as error:
                 if error.errno in RAN_OUT:
                     self.complaints.note("descriptors", "")
                     for _ in range(len(self._inside) // 2):
                         self._make_room()  # those who work need it more
-                    await asyncio.sleep(PAUSE_S)
-                continue  # else it had gone before we came
-            await self._admit(peer, str(address[0]))
+                await asyncio.sleep(PAUSE_S)
+                continue
+            try:
+                await self._admit(peer, str(address[0]))
+            except Exception:
+                log.exception("a connection could not be taken")
+                peer.close()
 
     async def _admit(self, peer: socket.socket, address: str) -> None:
         if len(self._inside) >= self._limit and not self._make_room():

@@ -40,6 +40,10 @@ _NAME = re.compile(
 )
 _UNCHANGING = "private, max-age=31536000, immutable"  # the name carries the attempt
 _ASK_AGAIN = "private, no-cache"
+# A browser that opens a recording by itself makes a page around it.
+_PLAYABLE = (
+    "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+)
 
 
 class ReadableStore(Protocol):
@@ -100,6 +104,7 @@ class Media:
         headers = {
             "Content-Type": kind if is_media else "application/octet-stream",
             "Content-Disposition": f"{how}; filename*=UTF-8''{name}",
+            "Content-Security-Policy": _PLAYABLE,
             "Cache-Control": _ASK_AGAIN,
         }
         return await self._answer(request, stored, headers)
