@@ -125,8 +125,7 @@ class Finalizer:
             return Outcome.UNCHANGED, proof
         try:
             if is_single:
-                async with self._sending_whole.enter(record.stream.relpath):
-                    await self._store_whole(record, source, proof, disturbance)
+                await self._store_whole(record, source, proof, disturbance)
             else:
                 await self._complete(record, source, proof, former, disturbance)
         except (ShortFileError, ProofFailedError) as error:
@@ -186,19 +185,21 @@ class Finalizer:
         self, record: StreamRecord, source: SourceFile, proof: Proof, disturbance: Disturbance
     ) -> None:
         stream = record.stream
-        stream.etag = await self._make_object(
-            record,
-            disturbance,
-            lambda if_absent: self._store.put_object(
-                stream.key,
-                source.range(0, proof.stamp.size),
-                content_type=names.content_type_of(stream.relpath),
-                metadata=object_metadata(stream, proof.crc64),
-                crc64=proof.crc64,
-                if_absent=if_absent,
-            ),
-            what="object upload",
-        )
+
+        async def put(if_absent: bool) -> str:
+            async with self._sending_whole.enter(stream.relpath):
+                if disturbance.has_happened():
+                    raise ShortFileError
+                return await self._store.put_object(
+                    stream.key,
+                    source.range(0, proof.stamp.size),
+                    content_type=names.content_type_of(stream.relpath),
+                    metadata=object_metadata(stream, proof.crc64),
+                    crc64=proof.crc64,
+                    if_absent=if_absent,
+                )
+
+        stream.etag = await self._make_object(record, disturbance, put, what="object upload")
         if proof.stamp.size:
             whole = Part(
                 number=1,

@@ -44,6 +44,7 @@ class PartSlots:
         self._begun = 0  # parts so far
         self._empty = asyncio.Event()
         self._empty.set()
+        self._empty_since = self._busy_since = float("-inf")
         metrics.part_slots.set(max_parts)
 
     def __repr__(self) -> str:
@@ -68,9 +69,10 @@ class PartSlots:
                 await self._empty.wait()
 
     async def quiet(self, patience_s: float) -> None:
-        """Returns once no part was on the wire for a moment, or when patience is at its end."""
+        """Returns once no part was on the wire for a moment, or when there was none such moment for
+        so long; who asks later waits no longer for that."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout_at(self._busy_since + patience_s):
                 begun = -1
                 while begun != self._begun:
                     begun = self._begun
@@ -155,7 +157,11 @@ class PartSlots:
             self._in_flight.pop(stream_id, None)
         metrics.slots_in_use.set(sum(self._in_flight.values()))
         self._begun += change > 0
-        if self._in_flight:
-            self._empty.clear()
-        else:
+        now = asyncio.get_running_loop().time()
+        if not self._in_flight:
             self._empty.set()
+            self._empty_since = now
+        elif self._empty.is_set():
+            self._empty.clear()
+            if now - self._empty_since >= self._quiet_s:
+                self._busy_since = now

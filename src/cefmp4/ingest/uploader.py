@@ -70,30 +70,30 @@ class Uploader:
         lag: int,
         former: FormerGeneration | None,
     ) -> bool:
-        async with self._slot_for(record):
-            if source.is_gone:
-                return False
-            try:
+        end = part.end + lag
+        if not await asyncio.to_thread(source.has_data_until, part.start, end):
+            return False
+        await self.begin(record)
+
+        async def send() -> None:
+            async with self._slot_for(record):
                 crc64 = await self._hash_written(source, part, lag)
-            except ShortFileError:
-                return False
-            if crc64 is None:
-                return False
-            await self.begin(record)
-            try:
                 await self._store_part(record, source, part, crc64, former)
-            except ProofFailedError:
-                return False  # the writer changed it between our two reads: it comes again
-            return True
+
+        try:
+            await patiently(send, what="part upload")
+        except (ShortFileError, ProofFailedError):
+            return False  # the writer changed it between our two reads: it comes again
+        return True
 
     def _slot_for(self, record: StreamRecord) -> AbstractAsyncContextManager[None]:
         stream = record.stream
         return self._slots.take(stream.id, stream.relpath, is_growing=record.has_grown)
 
-    async def _hash_written(self, source: SourceFile, part: PartRange, lag: int) -> int | None:
-        def read() -> int | None:
-            if not source.has_data_until(part.start, part.end + lag):
-                return None
+    async def _hash_written(self, source: SourceFile, part: PartRange, lag: int) -> int:
+        def read() -> int:
+            if source.is_gone or not source.has_data_until(part.start, part.end + lag):
+                raise ShortFileError
             return hash_range(source.fd, part.start, part.end)
 
         return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
@@ -108,10 +108,15 @@ class Uploader:
     ) -> None:
         """Raises ProofFailedError when the bytes are no longer the ones that were hashed, and
         ShortFileError when the file is gone."""
-        async with self._slot_for(record):
-            if source.is_gone:
-                raise ShortFileError
-            await self._store_part(record, source, part, crc64, former)
+
+        async def send() -> None:
+            async with self._slot_for(record):
+                if source.is_gone:
+                    raise ShortFileError
+                await self._store_part(record, source, part, crc64, former)
+
+        is_copy = former is not None and former.has_same(part, crc64)
+        await patiently(send, what="part copy" if is_copy else "part upload")
 
     async def _store_part(
         self,
@@ -121,17 +126,15 @@ class Uploader:
         crc64: int,
         former: FormerGeneration | None,
     ) -> None:
+        """Once: who has to try again waits without a slot, so that a sick stream holds none."""
         stream, started = record.stream, monotonic()
         is_copy = former is not None and former.has_same(part, crc64)
         if is_copy and former is not None:
             etag = await self._copy(stream, part, former)
         else:
             body = source.range(part.start, part.end)
-            etag = await patiently(
-                lambda: self._store.put_part(
-                    stream.key, stream.upload_id, part.number, body, crc64=crc64
-                ),
-                what="part upload",
+            etag = await self._store.put_part(
+                stream.key, stream.upload_id, part.number, body, crc64=crc64
             )
         await record.add_part(
             Part(number=part.number, size=part.size, crc64=crc64, etag=etag, uploaded_at=time())
@@ -140,16 +143,13 @@ class Uploader:
         metrics.count_part(stream.id, part.size, is_copy=is_copy)
 
     async def _copy(self, stream: Stream, part: PartRange, former: FormerGeneration) -> str:
-        return await patiently(
-            lambda: self._store.copy_part(
-                stream.key,
-                stream.upload_id,
-                part.number,
-                source=former.stored,
-                start=part.start,
-                end=part.end,
-            ),
-            what="part copy",
+        return await self._store.copy_part(
+            stream.key,
+            stream.upload_id,
+            part.number,
+            source=former.stored,
+            start=part.start,
+            end=part.end,
         )
 
     async def begin(self, record: StreamRecord) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
 
-from cefmp4.errors import TransientError
+from cefmp4.errors import AccessDeniedError, TransientError
 from cefmp4.ingest.ending import End
+from cefmp4.ingest.intake import Admitted
 from cefmp4.ingest.processor import HOLES_PATIENCE_S
+from cefmp4.ingest.rules import full_parts
 from cefmp4.model.part import GIB
 from cefmp4.model.stream import StreamState
 
@@ -110,3 +113,38 @@ async def test_what_gets_its_data_while_it_waits_is_stored(world: World) -> None
     assert await world.finish(processor) is End.STORED
     assert world.store.data(processor.record.stream.key) == data
     assert processor.record.stream.reason == ""
+
+
+async def test_a_stream_that_the_store_refuses_holds_no_slot(world: World) -> None:
+    """Its name may have been chosen for that."""
+    uploader = world.uploader  # its slots are shared
+    world.write(bytes_of(6 * PART), name="sick.mp4")
+    world.write(bytes_of(6 * PART), name="well.mp4")
+    sick, well = await world.intake().admit("sick.mp4"), await world.intake().admit("well.mp4")
+    assert sick is not None
+    assert well is not None
+    put = world.store.put_part
+
+    async def refuse(key: str, *rest: Any, **named: Any) -> str:
+        if key == sick.record.stream.key:
+            raise AccessDeniedError("not this one")
+        return await put(key, *rest, **named)
+
+    world.store.put_part = refuse  # type: ignore[method-assign]
+
+    async def send(admitted: Admitted) -> int:
+        ready = full_parts(admitted.record.stream.plan, 6 * PART, PART, {})
+        return await uploader.send_full_parts(
+            admitted.record, admitted.source, list(ready), lag=PART, former=None
+        )
+
+    trying = asyncio.create_task(send(sick))
+    async with asyncio.timeout(20):
+        while not world.store.calls["begin_upload"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await send(well) == 4
+    assert not trying.done()
+    trying.cancel()
+    await asyncio.gather(trying, return_exceptions=True)
+    sick.source.close()
+    well.source.close()
