@@ -26,7 +26,7 @@ from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
-from cefmp4.model.job import JobInput, JobKind, JobSpec, SlotKind
+from cefmp4.model.job import JobInput, JobKind, JobSpec, JobState, SlotKind
 from cefmp4.worker import JobRunner
 
 __all__ = ["redis_server", "redis_url"]
@@ -224,11 +224,11 @@ async def test_a_command_runs_nothing_either(redis: Redis, redis_url: str, tmp_p
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("key", ["stream", "queue", "runs:first-hls#1", "workers", "strikes"])
-async def test_a_key_of_the_queue_that_is_something_else(
-    key: str, redis: Redis, redis_url: str, tmp_path: Path
+async def test_keys_of_the_queue_that_are_something_else(
+    redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    await redis.set(f"{LANE}:{key}", "something else")
+    for key in ("stream", "queue", "runs:first-hls#1", "workers", "strikes"):
+        await redis.set(f"{LANE}:{key}", "something else")
     async with working(redis_url, tmp_path / "work") as queue:
         await does_a_job(queue, "first")
 
@@ -284,3 +284,85 @@ def _way_to_load(node: ast.AST) -> str:
         case ast.Call(func=ast.Name(id="eval" | "exec" | "__import__" as name)):
             return name
     return ""
+
+
+LEDGER_KEYS = (
+    *("queue:hls-look", "waiting:hls-look", "running", "state:queued", "state:complete"),
+    *("litter", "fence", "workers:hls", "record:first-hls"),
+)
+
+
+async def test_keys_of_the_ledger_that_are_something_else(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    for key in LEDGER_KEYS:
+        await redis.set(f"cefmp4:job:{key}", "something else")
+    async with working(redis_url, tmp_path / "work") as queue:
+        await does_a_job(queue, "first")
+
+
+async def test_jobs_are_not_lost_with_the_list_of_them(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    async with open_jobs(redis_url, lease_seconds=2) as queue:
+        await queue.ledger.submit(
+            JobSpec(subject="early", kind=JobKind.HLS, input=JobInput(key="a"))
+        )
+    await redis.set("cefmp4:job:queue:hls-look", "something else")
+    before = count("index")
+    async with working(redis_url, tmp_path / "work") as queue:
+        await does_a_job(queue, "late")
+
+        async def is_complete() -> bool:
+            return (await queue.ledger.get("early-hls")).is_complete
+
+        await until(is_complete)
+    assert count("index") == before + 1
+
+
+BAD_RECORDS: dict[str, dict[Any, Any]] = {
+    "no JSON": {"spec": "{"},
+    "JSON without an end": {"spec": "[" * 100_000},
+    "another kind": {"kind": "miner"},
+    "another lane": {"lane": "fast"},
+    "words for numbers": {"max_attempts": "many", "priority": "high"},
+    "no numbers to count with": {"attempts": "many"},
+    "no round": {"round": "many"},
+}
+
+
+async def test_records_that_cannot_be_read_stop_no_other(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    before = count("job")
+    async with open_jobs(redis_url, lease_seconds=2) as queue:
+        for number, change in enumerate(BAD_RECORDS.values()):
+            spec = JobSpec(subject=f"bad{number}", kind=JobKind.HLS, input=JobInput(key="a"))
+            await queue.ledger.submit(spec)
+            await redis.hset(f"cefmp4:job:record:{spec.id}", mapping=change)
+    async with working(redis_url, tmp_path / "work") as queue:
+        await does_a_job(queue, "first")
+
+        async def are_set_aside() -> bool:
+            return await redis.zcard("cefmp4:job:queue:hls-look") == 0
+
+        await until(are_set_aside)
+        await does_a_job(queue, "second")
+        assert len(await queue.ledger.latest([JobState.COMPLETE], 9)) >= 2
+    assert count("job") > before
+
+
+NAMES = (b"\xff\xfe-hls", b"x" * 100_000, b"\x1b[2J")
+
+
+async def test_planted_names_stop_no_other(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    for name in NAMES:
+        record = b"cefmp4:job:record:" + name
+        await redis.hset(record, mapping={"state": "queued", "lane": "hls-look", "spec": "{}"})
+        await redis.zadd("cefmp4:job:queue:hls-look", {name: 0})
+        for key in ("running", "state:in_progress", "state:failed"):
+            await redis.zadd(f"cefmp4:job:{key}", {name: 0})
+        await redis.sadd("cefmp4:job:litter", name)
+    async with working(redis_url, tmp_path / "work") as queue:
+        await does_a_job(queue, "first")
+        assert await queue.ledger.latest([JobState.FAILED, JobState.COMPLETE], 9)

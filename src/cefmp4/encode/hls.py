@@ -119,13 +119,14 @@ class HlsEncoder:
         """Once more without a track that turns out to be undecodable, or with the lengths that
         came out; each of that happens once for a track at most."""
         found = await examine(job.source, self._options.ffprobe)
-        if isinstance(found, Examined) and outlasting_s(found):
+        if isinstance(found, Examined) and (outlasting_s(found) or _is_thin(job.source, found)):
             # A header may lie, and a picture that stays for hours costs hours of encoding.
             found = await remeasured(job.source, found, self._options.ffprobe)
         while True:
             try:
                 if isinstance(found, SoundOnly):
-                    worth.check_length(job.source.size, found.duration_s)
+                    if not found.is_length_a_guess:
+                        worth.check_length(job.source.size, found.duration_s)
                     has_poster = self._options.has_thumbnails
                     made = await self._maker.sound.alone(job, found, has_poster=has_poster)
                     return made, ()
@@ -143,7 +144,7 @@ class HlsEncoder:
         options = self._options
         picture = examined.video.picture
         length_s = examined.duration_s + outlasting_s(examined)
-        worth.check_length(job.source.size, examined.video.start_s + length_s)
+        worth.check_length(job.source.size, _shown_s(examined))
         plan = plan_sprite(picture, length_s) if options.has_thumbnails else None
         not_copied = await self._reasons(job.source, examined)
         if not not_copied:
@@ -155,9 +156,8 @@ class HlsEncoder:
                 await job.sink.remove_own()
         if allowed is Tier.COPY:
             raise NeedsEncoderError("; ".join(not_copied))
-        rate = worth.bearable_frame_rate(
-            picture.frame_rate, job.source.size, examined.video.start_s + length_s
-        )
+        size, shown_s = job.source.size, _shown_s(examined)
+        rate = worth.bearable_frame_rate(picture.frame_rate, size, shown_s)
         renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
         choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
         made = await self._maker.encode(job, examined, renditions, choice, plan)
@@ -215,6 +215,16 @@ class HlsEncoder:
             return DecodedImages()
         finally:
             stills.abandon()
+
+
+def _shown_s(examined: Examined) -> float:
+    """With the late start, and the last picture that stays."""
+    return examined.pictures_end_s + outlasting_s(examined)
+
+
+def _is_thin(source: HlsSource, examined: Examined) -> bool:
+    rate = examined.video.picture.frame_rate
+    return worth.is_thin(rate, source.size, _shown_s(examined))
 
 
 def _without(found: Examined | SoundOnly, index: int) -> Examined | SoundOnly:

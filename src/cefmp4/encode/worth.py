@@ -23,18 +23,21 @@ def check_length(size: int, length_s: float) -> None:
         )
 
 
+def is_thin(rate: Fraction, size: int, length_s: float) -> bool:
+    """Whether so many pictures cannot be in so few bytes."""
+    return float(rate) * length_s > _most_pictures(size)
+
+
 def bearable_frame_rate(rate: Fraction, size: int, length_s: float) -> Fraction:
-    """Less than `rate` where that many pictures cannot be in so few bytes."""
-    pictures = max(_FREE_PICTURES, size // _PICTURE_BYTES)
-    if rate * Fraction(length_s) <= pictures:
+    """Less than `rate` where it is thin."""
+    if not is_thin(rate, size, length_s):
         return rate
-    return min(rate, max(_SLOWEST, Fraction(int(pictures / length_s))))
+    return min(rate, max(_SLOWEST, Fraction(int(_most_pictures(size) / length_s))))
 
 
 def check_reached(size: int, reached_s: float, told_s: float, rate: Fraction) -> None:
     """Of a source that goes on long after the end that it told."""
-    most_s = max(_FREE_PICTURES, size // _PICTURE_BYTES) / rate
-    if reached_s > told_s + most_s:
+    if reached_s > told_s + _most_pictures(size) / float(rate):
         raise UnusableSourceError(
             f"it goes on after {reached_s / 3600:,.1f} hours; it claims to be {told_s:,.0f} s long"
         )
@@ -43,3 +46,7 @@ def check_reached(size: int, reached_s: float, told_s: float, rate: Fraction) ->
 def longest_s(size: int, most_s: float) -> float:
     """How long an encode may take: `most_s`, or its part of it where there are few bytes."""
     return max(min(_LEAST_S, most_s), most_s * min(1.0, size / _FULL_BYTES))
+
+
+def _most_pictures(size: int) -> int:
+    return max(_FREE_PICTURES, size // _PICTURE_BYTES)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError, UnknownJobError
+from cefmp4.errors import CefError, TransientError, UnknownJobError
 from cefmp4.jobs.ledger import RunningAttempt
 from cefmp4.jobs.overview import measure_queues
 from cefmp4.jobs.queue import JobQueue
@@ -49,7 +49,7 @@ class Reconciler:
         lost = [
             attempt.job_id
             for attempt in await self._running()
-            if self._is_lost(attempt) and await self._take_back(attempt)
+            if self._is_lost(attempt) and await self._is_taken_back(attempt)
         ]
         for kind in self._kinds:
             for lane in LANES[kind]:
@@ -73,6 +73,16 @@ class Reconciler:
     def _is_lost(self, attempt: RunningAttempt) -> bool:
         is_over = attempt.is_over and self._clock() >= self._trusts_leases_at
         return is_over or self._is_dead(attempt.owner)
+
+    async def _is_taken_back(self, attempt: RunningAttempt) -> bool:
+        """A record that cannot be read must not keep the others from going on."""
+        try:
+            return await self._take_back(attempt)
+        except TransientError:
+            raise
+        except CefError as error:
+            log.debug("a job stays with its worker", job_id=attempt.job_id, reason=str(error))
+            return False
 
     async def _take_back(self, attempt: RunningAttempt) -> bool:
         try:

@@ -16,7 +16,10 @@ end
 local now = clock()
 local function text(number) return string.format('%.3f', number) end
 local function record(id) return P .. 'record:' .. id end
-local function get(id, field) return redis.call('HGET', record(id), field) end
+local function get(id, field)
+  local value = redis.pcall('HGET', record(id), field)
+  return type(value) == 'string' and value  -- it may be no record at all
+end
 local function set(id, ...) redis.call('HSET', record(id), 'updated_at', text(now), ...) end
 local function move(id, state)
   local before = get(id, 'state')
@@ -25,8 +28,8 @@ local function move(id, state)
   set(id, 'state', state)
 end
 local function score_of(id)
-  local since = tonumber(get(id, 'submitted_at')) or now
-  return text(-(tonumber(get(id, 'priority')) or 0) * 10000000000 + since)
+  local since = tonumber(get(id, 'submitted_at') or '') or now
+  return text(-(tonumber(get(id, 'priority') or '') or 0) * 10000000000 + since)
 end
 local function queue(id, delay_s)
   local lane = get(id, 'lane')
@@ -70,7 +73,8 @@ SUBMIT = Script(
     _SHARED
     + """
 local id, kind, lane, spec, priority, max = unpack(ARGV)
-if redis.call('EXISTS', record(id)) == 1 then return 0 end
+if get(id, 'state') then return 0 end
+redis.call('DEL', record(id))  -- something else, or what a list that was none has cut short
 set(id, 'kind', kind, 'lane', lane, 'spec', spec, 'priority', priority, 'max_attempts', max,
   'submitted_at', text(now))
 return queue(id, 0)
@@ -257,7 +261,9 @@ local lane, count, seconds = unpack(ARGV)
 make_due(lane)
 local answer = {}
 for _, id in ipairs(redis.call('ZRANGE', P .. 'queue:' .. lane, 0, count - 1)) do
-  if tonumber(get(id, 'due_at') or '0') + seconds <= now then
+  if get(id, 'state') ~= 'queued' then
+    redis.call('ZREM', P .. 'queue:' .. lane, id)
+  elseif (tonumber(get(id, 'due_at') or '') or 0) + seconds <= now then
     answer[#answer + 1] = {id, get(id, 'round') or '0'}
   end
 end
@@ -274,9 +280,35 @@ make_due(lane)
 local ready = redis.call('ZRANGE', P .. 'queue:' .. lane, 0, 999)
 local oldest = now
 for _, id in ipairs(ready) do
-  oldest = math.min(oldest, tonumber(get(id, 'due_at') or text(now)))
+  oldest = math.min(oldest, tonumber(get(id, 'due_at') or '') or now)
 end
 return {redis.call('ZCARD', P .. 'queue:' .. lane), redis.call('ZCARD', P .. 'waiting:' .. lane),
   text(now - oldest)}
+"""
+)
+
+# ARGV: key, type. Answers whether it was of another type, and is gone now.
+DROP = Script("""
+local key, wanted = unpack(ARGV)
+local found = redis.call('TYPE', key).ok
+local is_right = found == 'none' or found == wanted
+if is_right and found == 'string' then
+  is_right = string.match(redis.call('GET', key), '^%d+$') and redis.call('STRLEN', key) < 16
+end
+return is_right and 0 or redis.call('DEL', key)
+""")
+
+# ARGV: id. Puts it where its record says that it belongs, after the lists were lost; a job that
+# runs is taken back unless its worker says soon that it lives.
+PLACE = Script(
+    _SHARED
+    + """
+local id = ARGV[1]
+local state, lane = get(id, 'state'), get(id, 'lane')
+if not state or not lane then return 0 end
+redis.call('ZADD', P .. 'state:' .. state, get(id, 'updated_at') or text(now), id)
+if state == 'queued' then redis.call('ZADD', P .. 'queue:' .. lane, score_of(id), id) end
+if state == 'in_progress' then redis.call('ZADD', P .. 'running', 'NX', text(now + 60), id) end
+return 1
 """
 )

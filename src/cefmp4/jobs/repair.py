@@ -1,0 +1,68 @@
+"""What is done where Redis holds something else than the ledger wrote: a list that is none is begun
+anew from the records, and what is no id of ours is left out. Each is told once, and counted."""
+
+import re
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import PermanentError
+from cefmp4.jobs import presence, scripts
+from cefmp4.model.job import JobKind, JobState, Lane
+from cefmp4.storage.checkpoints_link import RedisLink
+
+log = structlog.get_logger()
+
+RECORDS = "cefmp4:job:record:"
+LISTS = {
+    **{f"cefmp4:job:{name}:{lane}": "zset" for name in ("queue", "waiting") for lane in Lane},
+    **{f"cefmp4:job:state:{state}": "zset" for state in JobState},
+    **{presence.key_of(kind): "zset" for kind in JobKind},
+    "cefmp4:job:running": "zset",
+    "cefmp4:job:litter": "set",
+    "cefmp4:job:fence": "string",
+}
+_ID = re.compile(rb"[\w.:@=+-]{1,300}")
+_AT_ONCE = 500
+
+
+def read_id(raw: bytes) -> str | None:
+    """None for what no job is called."""
+    return raw.decode("ascii") if _ID.fullmatch(raw) else None
+
+
+def read_count(raw: object) -> int:
+    """0 for what is no number."""
+    try:
+        return int(raw)  # type: ignore[call-overload,no-any-return]  # whatever Redis answers
+    except (TypeError, ValueError):
+        return 0
+
+
+def is_mistyped(error: PermanentError) -> bool:
+    return "WRONGTYPE" in str(error) or "not an integer" in str(error)
+
+
+async def mend_lists(link: RedisLink) -> bool:
+    """Whether anything was wrong with them."""
+    wrong = [
+        name for name, kind in LISTS.items() if await link.run(scripts.DROP, words=[name, kind])
+    ]
+    for name in wrong:
+        metrics.unreadable_records.labels("index").inc()
+        log.warning("a list of jobs is begun anew", key=name, reason="it was something else")
+    if wrong:
+        await _place_all(link)
+    return bool(wrong)
+
+
+async def _place_all(link: RedisLink) -> None:
+    cursor: bytes | int = 0
+    while True:
+        cursor, keys = await link.call("SCAN", cursor, "MATCH", f"{RECORDS}*", "COUNT", _AT_ONCE)
+        for key in keys:
+            job_id = read_id(key.removeprefix(RECORDS.encode()))
+            if job_id:
+                await link.run(scripts.PLACE, words=[job_id])
+        if not int(cursor):
+            return
