@@ -319,7 +319,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
 
 def access_of(settings: Settings) -> Access:
     return Access(
-        reached_at=settings.publish_host or settings.http_host,
+        reached_at=settings.reached_at,
         token=settings.api_token.get_secret_value() if settings.api_token else None,
         names=settings.http_allowed_hosts,
     )

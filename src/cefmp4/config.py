@@ -341,6 +341,11 @@ class Settings(BaseModel):
         return self
 
     @property
+    def reached_at(self) -> str:
+        """The widest address at which others reach the HTTP ports."""
+        return self.publish_host or self.http_host
+
+    @property
     def host(self) -> str:
         return self.instance_id or socket.gethostname()
 

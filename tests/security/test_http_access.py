@@ -3,8 +3,11 @@ that somebody lets point here, and whoever does not know the token."""
 
 import asyncio
 import time
+from pathlib import Path
 
+import aiohttp
 import pytest
+from tests.acceptance.service import open_site
 from tests.security.http_port import (
     CHANGE,
     GUARDED,
@@ -18,6 +21,7 @@ from tests.security.http_port import (
     WIDE_WITHOUT_TOKEN,
     open_port,
 )
+from tests.servers import SwiftServer, s3_server
 
 from cefmp4.config_reading import load_settings
 from cefmp4.errors import SettingsError
@@ -26,6 +30,8 @@ from cefmp4.web.access import Access
 from cefmp4.web.guesses import Guesses
 from cefmp4.web.sessions import Sessions
 from cefmp4.web.tickets import Tickets
+
+__all__ = ["s3_server"]
 
 EVIL = "http://evil.example"
 BEARER = f"Bearer {TOKEN}"
@@ -230,6 +236,27 @@ async def test_an_address_for_a_player_opens_one_recording_for_a_while() -> None
             assert await port.status(wrong) == 401, wrong
         assert await port.status(f"/player/{ticket}/{ID}/..%2f..%2fx.m3u8") == 404
         assert await port.status(CHANGE.replace("/api", f"/player/{ticket}"), "POST") in (401, 405)
+
+
+@pytest.mark.acceptance
+async def test_the_service_bound_wide_says_that_it_needs_a_token(
+    tmp_path: Path, s3_server: SwiftServer
+) -> None:
+    """It starts: a recording must not wait for a setting of the page."""
+    async with open_site(s3_server, tmp_path, HTTP_HOST="0.0.0.0") as site:
+        service, given = site.service, dict(site.service.settings)
+        for changes, status in (
+            ({}, 403),
+            ({"API_TOKEN": TOKEN}, 401),
+            ({"PUBLISH_HOST": "127.0.0.1"}, 200),  # as docker compose has it
+        ):
+            service.settings = given | changes
+            await service.start()
+            url = f"http://127.0.0.1:{service.port}/stats"
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                assert response.status == status
+            await service.stop()
+        assert service.log.read_text().count("nobody can use the page: set API_TOKEN") == 1
 
 
 @pytest.mark.parametrize("token", ["short", "fifteen chars x"])

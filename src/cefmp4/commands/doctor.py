@@ -54,11 +54,11 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         asyncio.to_thread(examine_exposure, settings),
         examine_media(settings),
     )
-    return [*_configuration(settings), *(entry for group in groups for entry in group)]
+    return [*examine_configuration(settings), *(entry for group in groups for entry in group)]
 
 
-def _configuration(settings: Settings) -> list[Diagnosis]:
-    reached_at = settings.publish_host or settings.http_host
+def examine_configuration(settings: Settings) -> list[Diagnosis]:
+    reached_at = settings.reached_at
     if is_loopback(reached_at):
         return [ok("settings", "every value can be used")]
     if settings.api_token is None:

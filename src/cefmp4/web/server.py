@@ -83,7 +83,9 @@ class HttpServer:
         )
         await self._listener.__aenter__()
         if self._access and not self._access.is_usable:
-            log.warning("nobody can use the page: set API_TOKEN", reached_at=self._host)
+            log.warning(
+                "nobody can use the page: set API_TOKEN", reached_at=self._access.reached_at
+            )
         return self
 
     async def __aexit__(
