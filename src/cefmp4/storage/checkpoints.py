@@ -5,6 +5,7 @@ cefmp4:folders        set of the identities of watched folders
 cefmp4:paths:<folder> hash path -> id of the latest stream there
 cefmp4:paths          the same, of records that an older version wrote
 cefmp4:streams        hash id -> record
+cefmp4:unreadable     hash id -> record that could not be read and held a path
 cefmp4:keys           hash object key -> id of the stream that alone may store there
 cefmp4:displaced      set of the ids of unfinished streams whose path another one took
 cefmp4:parts:<id>     hash part number -> size:crc64:etag:time
@@ -27,6 +28,7 @@ from typing import TypeVar
 
 import structlog
 
+from cefmp4 import metrics
 from cefmp4.errors import InvariantError, LeaseLostError
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream
@@ -132,7 +134,7 @@ class RedisCheckpointStore:
 
     async def claim(self, stream: Stream, owner: str) -> Lease | None:
         dead = ""
-        for _ in range(2):  # once more, past the lease of an owner who is seen to be dead
+        for _ in range(3):  # again, past an owner who is seen to be dead, or what nobody can read
             fence, *in_the_way = await self._link.run(
                 scripts.CLAIM,
                 words=[
@@ -150,10 +152,27 @@ class RedisCheckpointStore:
             if not in_the_way:
                 return Lease(stream.id, owner, int(fence))
             dead = to_text(in_the_way[0])
+            if not dead and await self._set_aside(stream):
+                continue
             if not self._held_by_dead(dead):
                 return None
             log.info("the former owner is dead: its lease is taken over", stream_id=stream.id)
         return None
+
+    async def _set_aside(self, stream: Stream) -> bool:
+        """Whether its path was held by a record that cannot be read, and is free now: the recording
+        is handled as if Redis had never known it. The record is kept, for whoever wants to look."""
+        held = await self._link.call(
+            "HGET", _key_of("paths", stream.folder), to_bytes(stream.relpath)
+        )
+        record = None if held is None else await self._link.call("HGET", "cefmp4:streams", held)
+        if record is None or _decode_streams([record]):
+            return False
+        taken = await self._link.run(scripts.SET_ASIDE, words=[held, record, stream.held_key])
+        if taken:
+            metrics.unreadable_records.labels("stream").inc()
+            log.warning("a stream record was set aside", former_id=to_text(held))
+        return bool(taken)
 
     async def renew(self, leases: Iterable[Lease]) -> set[str]:
         lost: set[str] = set()

@@ -138,6 +138,19 @@ return {fence}
 """
 )
 
+# ARGV: id, record, object key or ''. Answers 0 where the record is another now, or is worked on.
+SET_ASIDE = Script(
+    _SHARED
+    + """
+local id, record, key = unpack(ARGV)
+if redis.call('HGET', 'cefmp4:streams', id) ~= record or lease_of(id) then return 0 end
+redis.call('HSET', 'cefmp4:unreadable', id, record)
+erase(id)
+let_key_go(key, id)
+return 1
+"""
+)
+
 # Answers the records of the unfinished streams that no path leads to, and forgets which of them
 # came to their end.
 DISPLACED = Script(

@@ -1,0 +1,77 @@
+"""A stream's record in Redis that nobody can read holds up no recording: it is set aside, and the
+recording is handled as if Redis had never known it."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from tests.acceptance.service import open_site
+from tests.checkpoint_records import A, B, claimed, part, stream
+from tests.servers import SwiftServer, redis_server, redis_url, s3_server
+
+from cefmp4 import metrics
+from cefmp4.storage.checkpoints import open_checkpoints
+
+__all__ = ["redis_server", "redis_url", "s3_server"]
+
+pytestmark = pytest.mark.integration
+
+UNREADABLE = {
+    "no JSON": b"\xff{",
+    "JSON of something else": b"[1]",
+    "another state": json.dumps({"id": "s1", "relpath": "a.mp4", "state": "lost"}).encode(),
+    "JSON without an end": b"[" * 100_000,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("record", UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_path_is_free_again(record: bytes, redis_url: str) -> None:
+    before = metrics.unreadable_records.labels("stream")._value.get()
+    async with (
+        open_checkpoints(redis_url, lease_seconds=5) as store,
+        Redis.from_url(redis_url) as redis,
+    ):
+        old = stream("s1", key="k")
+        lease = await claimed(store, old)
+        await store.save(old, lease, parts=[part(1)])
+        await redis.hset("cefmp4:streams", "s1", record)
+        assert await store.claim(stream("s2"), B) is None, "somebody works on it"
+        await store.release(lease)
+        new = stream("s2", key="k")
+        assert await store.save(new, await claimed(store, new, B)), "it holds its key"
+        assert await store.load_stream_at("", "a.mp4") == new
+        assert await redis.hgetall("cefmp4:unreadable") == {b"s1": record}
+    assert metrics.unreadable_records.labels("stream")._value.get() == before + 1
+
+
+async def test_what_can_be_read_is_never_set_aside(redis_url: str) -> None:
+    async with open_checkpoints(redis_url, lease_seconds=5) as store:
+        old = stream("s1")
+        lease = await claimed(store, old, A)
+        await store.save(old, lease)
+        await store.release(lease)
+        assert await store.claim(stream("s2"), B) is None
+        assert await store.load_stream("s1") == old
+
+
+@pytest.mark.acceptance
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_recording_is_stored_though_its_record_cannot_be_read(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    async with open_site(s3_server, tmp_path) as site, Redis.from_url(site.valkey.url) as redis:
+        path = site.watched / "a.mp4"
+        await asyncio.to_thread(path.write_bytes, os.urandom(100_000))
+        await site.service.start()
+        assert await site.described({"a.mp4"}, 60) == set()
+        first = (await site.streams())["a.mp4"]
+        await redis.hset("cefmp4:streams", first.id, b"{")
+        await asyncio.to_thread(path.write_bytes, os.urandom(120_000))
+
+        assert await site.described({"a.mp4"}, 60) == set(), await site.service.said()
+        assert not (await site.held("a.mp4")).faults(path)
+        assert await site.service.stop() == 0
