@@ -31,6 +31,7 @@ RECONCILE_S = 2.0
 RELEASE_AGAIN_S = 5.0
 RELEASE_S = 10.0  # then what cannot be released, as Redis is away, is left to the end of its lease
 INTAKE_STOP_S = 5.0
+FAREWELL_S = 1.0
 
 
 class JobRunner:
@@ -91,8 +92,9 @@ class JobRunner:
             self.is_taking_jobs = True
             await stop.wait()
             await self._drain()
-            with suppress(CefError):  # then it is forgotten a little later
-                await self._queue.ledger.leave(self._owner, self._procedures)
+            with suppress(CefError, TimeoutError):  # then it is forgotten a little later
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._queue.ledger.leave(self._owner, self._procedures)
             intake_stop.set()
             await asyncio.wait({intake}, timeout=INTAKE_STOP_S)
             intake.cancel()
