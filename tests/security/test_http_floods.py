@@ -116,7 +116,7 @@ async def test_without_any_descriptor_left_it_waits_and_goes_on(
         await asyncio.sleep(0.5)
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (open_files(service) - 3, hard))
         (site.watched / "b.mp4").write_bytes(os.urandom(6 * MIB))
-        answered = await probes(service, asyncio.create_task(asyncio.sleep(2)))
+        answered = await probes(service, asyncio.create_task(asyncio.sleep(1)))
         assert answered
         assert service.is_running
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (soft, hard))
