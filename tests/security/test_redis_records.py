@@ -58,6 +58,27 @@ async def test_what_can_be_read_is_never_set_aside(redis_url: str) -> None:
         assert await store.load_stream("s1") == old
 
 
+KEYS = ("streams", "paths", "keys", "folders", "displaced", "fence", "instances", "lease:s1")
+
+
+async def test_keys_that_are_something_else_are_begun_anew(redis_url: str) -> None:
+    before = metrics.unreadable_records.labels("index")._value.get()
+    async with (
+        open_checkpoints(redis_url, lease_seconds=5) as store,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await store.mark_used()
+        for key in KEYS:
+            await redis.delete(f"cefmp4:{key}")
+            is_text = key not in ("fence", "lease:s1")
+            await (redis.set if is_text else redis.lpush)(f"cefmp4:{key}", "something else")
+        new = stream("s1")
+        await store.save(new, await claimed(store, new), parts=[part(1)])
+        assert await store.load_streams() == [new]
+        assert await store.is_fresh(), "what is stored is looked for"
+    assert metrics.unreadable_records.labels("index")._value.get() >= before + len(KEYS) - 1
+
+
 @pytest.mark.acceptance
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_recording_is_stored_though_its_record_cannot_be_read(
@@ -72,6 +93,22 @@ async def test_a_recording_is_stored_though_its_record_cannot_be_read(
         await redis.hset("cefmp4:streams", first.id, b"{")
         await asyncio.to_thread(path.write_bytes, os.urandom(120_000))
 
+        assert await site.described({"a.mp4"}, 60) == set(), await site.service.said()
+        assert not (await site.held("a.mp4")).faults(path)
+        assert await site.service.stop() == 0
+
+
+@pytest.mark.acceptance
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_service_starts_and_stores_whatever_its_keys_are(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    async with open_site(s3_server, tmp_path) as site, Redis.from_url(site.valkey.url) as redis:
+        for key in KEYS:
+            await redis.set(f"cefmp4:{key}", "something else")
+        path = site.watched / "a.mp4"
+        await asyncio.to_thread(path.write_bytes, os.urandom(100_000))
+        await site.service.start()
         assert await site.described({"a.mp4"}, 60) == set(), await site.service.said()
         assert not (await site.held("a.mp4")).faults(path)
         assert await site.service.stop() == 0

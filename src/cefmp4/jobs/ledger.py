@@ -39,6 +39,7 @@ from cefmp4.model.job import (
     check_move,
 )
 from cefmp4.storage.checkpoints_link import RedisLink, connect
+from cefmp4.storage.checkpoints_mend import is_mistyped
 from cefmp4.storage.checkpoints_scripts import Script
 
 log = structlog.get_logger()
@@ -90,7 +91,7 @@ class RedisLedger:
         try:
             return await request()
         except PermanentError as error:
-            if not repair.is_mistyped(error) or not await repair.mend_lists(self._link):
+            if not is_mistyped(error) or not await repair.mend_lists(self._link):
                 raise
             return await request()
 

@@ -6,10 +6,10 @@ import re
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import PermanentError
 from cefmp4.jobs import presence, scripts
 from cefmp4.model.job import JobKind, JobState, Lane
 from cefmp4.storage.checkpoints_link import RedisLink
+from cefmp4.storage.checkpoints_scripts import DROP
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ LISTS = {
     **{presence.key_of(kind): "zset" for kind in JobKind},
     "cefmp4:job:running": "zset",
     "cefmp4:job:litter": "set",
-    "cefmp4:job:fence": "string",
+    "cefmp4:job:fence": "counter",
 }
 _ID = re.compile(rb"[\w.:@=+-]{1,300}")
 _AT_ONCE = 500
@@ -39,15 +39,9 @@ def read_count(raw: object) -> int:
         return 0
 
 
-def is_mistyped(error: PermanentError) -> bool:
-    return "WRONGTYPE" in str(error) or "not an integer" in str(error)
-
-
 async def mend_lists(link: RedisLink) -> bool:
     """Whether anything was wrong with them."""
-    wrong = [
-        name for name, kind in LISTS.items() if await link.run(scripts.DROP, words=[name, kind])
-    ]
+    wrong = [name for name, kind in LISTS.items() if await link.run(DROP, words=[name, kind])]
     for name in wrong:
         metrics.unreadable_records.labels("index").inc()
         log.warning("a list of jobs is begun anew", key=name, reason="it was something else")

@@ -287,17 +287,6 @@ return {redis.call('ZCARD', P .. 'queue:' .. lane), redis.call('ZCARD', P .. 'wa
 """
 )
 
-# ARGV: key, type. Answers whether it was of another type, and is gone now.
-DROP = Script("""
-local key, wanted = unpack(ARGV)
-local found = redis.call('TYPE', key).ok
-local is_right = found == 'none' or found == wanted
-if is_right and found == 'string' then
-  is_right = string.match(redis.call('GET', key), '^%d+$') and redis.call('STRLEN', key) < 16
-end
-return is_right and 0 or redis.call('DEL', key)
-""")
-
 # ARGV: id. Puts it where its record says that it belongs, after the lists were lost; a job that
 # runs is taken back unless its worker says soon that it lives.
 PLACE = Script(

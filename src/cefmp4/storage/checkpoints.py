@@ -36,6 +36,7 @@ from cefmp4.model.view import StreamView, most_telling
 from cefmp4.ports import Lease
 from cefmp4.storage import checkpoints_scripts as scripts
 from cefmp4.storage.checkpoints_link import RedisLink, connect
+from cefmp4.storage.checkpoints_mend import MendingLink
 from cefmp4.storage.checkpoints_records import (
     decode_part,
     decode_stream,
@@ -292,7 +293,7 @@ async def open_checkpoints(
 ) -> AsyncIterator[RedisCheckpointStore]:
     """`instance` must be unique among the living; by default the host name and the process id.
     No connection is made here: the first call says whether Redis is there."""
-    link = connect(url)
+    link = connect(url, MendingLink)
     name = instance or f"{socket.gethostname()}:{os.getpid()}"
     try:
         yield RedisCheckpointStore(link, lease_seconds=lease_seconds, instance=name)

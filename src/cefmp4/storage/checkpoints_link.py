@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -87,7 +87,7 @@ class RedisLink:
         await self._client.aclose()  # type: ignore[no-untyped-call,unused-ignore]
 
 
-def connect(url: str) -> RedisLink:
+def connect(url: str, make: Callable[[Redis], RedisLink] = RedisLink) -> RedisLink:
     """Opens no connection yet; one failed request is tried once more on a new connection."""
     # What a socket of this machine does not take.
     tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
@@ -107,7 +107,7 @@ def connect(url: str) -> RedisLink:
         _ = pool.connection_class(**pool.connection_kwargs)  # refuses them only when it is made
     except (ValueError, TypeError, RedisError):  # they tell what stood there
         raise SettingsError("REDIS_URL=***: it has an option that cannot be used") from None
-    return RedisLink(Redis.from_pool(pool))
+    return make(Redis.from_pool(pool))
 
 
 def translated_error(error: Exception) -> CefError:

@@ -284,3 +284,14 @@ else
 end
 return 1
 """)
+
+# ARGV: key, type, which may be `counter`. Answers whether it was of another one, and is gone now.
+DROP = Script("""
+local key, wanted = unpack(ARGV)
+local found = redis.call('TYPE', key).ok
+local is_right = found == 'none' or found == wanted
+if wanted == 'counter' and found == 'string' then
+  is_right = redis.call('STRLEN', key) < 16 and string.match(redis.call('GET', key), '^%d+$')
+end
+return is_right and 0 or redis.call('DEL', key)
+""")
