@@ -23,7 +23,6 @@ log = structlog.get_logger()
 _URL = "http://recording/object"
 _HEADER_BYTES = 16 * 1024
 _HEADER_S = 5.0
-_STALL_S = 600.0  # ffmpeg takes nothing while its encoders are busy or the sink is slow
 _STRANGERS = 32  # connections that have shown no token yet; the oldest gives way to one more
 # A seek wants little, and what is read in advance of the next one is for nothing.
 _FIRST_BYTES, _MOST_BYTES = MIB // 4, 4 * MIB
@@ -152,8 +151,7 @@ class Loopback:
                 writer.write(head)
                 writer.write(data)
                 head = b""
-                async with asyncio.timeout(_STALL_S):
-                    await writer.drain()
+                await writer.drain()  # for as long as ffmpeg is busy with what it has
                 ahead = min(ahead + 1, _MOST_AHEAD)
                 reading += self._next(pieces, ahead - len(reading))
         finally:
