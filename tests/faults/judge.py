@@ -64,6 +64,10 @@ class Held:
     crc64: str
     document: dict[str, Any] | None
 
+    @property
+    def path(self) -> str:
+        return str((self.document or {}).get("relative_path", ""))
+
 
 class Judge:
     """Looks at the server itself, past every proxy, with a client that is not the product's."""
@@ -75,11 +79,17 @@ class Judge:
         self._contents: dict[tuple[str, str], tuple[int, str, str]] = {}
         self._documents: dict[tuple[str, str], dict[str, Any]] = {}
 
-    async def look(self, wanted: Iterable[Wanted]) -> Verdict:
-        """Reads every object that it has not read before."""
+    async def look(self, wanted: Iterable[Wanted], *, apart: str = "") -> Verdict:
+        """Reads every object that it has not read before. Of what lies below `apart` nobody knows
+        beforehand what is to be stored; but what is said of it must be true."""
         verdict = await self.glance()
-        _compare(list(wanted), await self._held(), verdict)
+        _compare(list(wanted), await self._held(), verdict, apart)
         return verdict
+
+    async def digest_of(self, key: str) -> str:
+        """SHA-256 of the object; empty where there is none."""
+        etag = (await self.keys()).get(key)
+        return (await self._content(key, etag))[1] if etag is not None else ""
 
     async def glance(self) -> Verdict:
         """What can be seen without reading any object."""
@@ -162,7 +172,10 @@ class Judge:
         return self._documents[key, etag]
 
 
-def _compare(wanted: list[Wanted], held: list[Held], verdict: Verdict) -> None:
+def _compare(wanted: list[Wanted], held: list[Held], verdict: Verdict, apart: str) -> None:
+    for stored in held:
+        _compare_document(stored, verdict)
+    held = [one for one in held if not (apart and one.path.startswith(apart))]
     copies = Counter((one.sha256, one.size) for one in held)
     needed = Counter((one.sha256, one.size) for one in wanted)
     for one in {(want.sha256, want.size): want for want in wanted}.values():
@@ -173,10 +186,8 @@ def _compare(wanted: list[Wanted], held: list[Held], verdict: Verdict) -> None:
             verdict.duplicates.append(f"{one.relpath!r}: stored {count} times instead of {due}")
     changing = {one.relpath for one in wanted if one.has_interim}
     for stored in held:
-        _compare_document(stored, verdict)
-        path = (stored.document or {}).get("relative_path")
-        if not needed[stored.sha256, stored.size] and path not in changing:
-            verdict.duplicates.append(f"{stored.key} holds what nobody finished: {path!r}")
+        if not needed[stored.sha256, stored.size] and stored.path not in changing:
+            verdict.duplicates.append(f"{stored.key} holds what nobody finished: {stored.path!r}")
 
 
 def _compare_document(stored: Held, verdict: Verdict) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from tests.faults import (
     scenarios_files,
     scenarios_fuse,
+    scenarios_hostile,
     scenarios_http,
     scenarios_identity,
     scenarios_kills,
@@ -43,6 +44,7 @@ _MODULES = (
     scenarios_limits,
     scenarios_fuse,
     scenarios_http,
+    scenarios_hostile,
     scenarios_media,
     scenarios_planted,
 )  # importing them fills the registry

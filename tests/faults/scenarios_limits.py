@@ -188,8 +188,9 @@ async def one_tebibyte_preallocated(world: World) -> None:
 
 @scenario("files")
 async def one_tebibyte_sparse(world: World) -> None:
-    """Finished, with a few bytes of data: it is sent for as long as it is there, others have their
-    turn meanwhile, memory stays bounded, and nothing of it is left when it is deleted."""
+    """Finished, with a few bytes of data, and allowed: it is sent as long as it is there; others
+    have their turn meanwhile, memory stays bounded, and nothing of it is left when it goes."""
+    world.settings["HOLES_LIMIT_BYTES"] = str(TIB)
     world.settings["S3_ENDPOINT_URL"] = world.s3_server.endpoint_url  # past the proxy: many bytes
     path = world.watched / "sparse.mp4"
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

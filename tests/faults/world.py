@@ -45,6 +45,7 @@ class World:
     settings: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)  # what a scenario found wrong itself
     most_part_bytes: int = 0  # more must not be sent; 0 is no limit
+    apart: str = ""  # where somebody writes of whom it is not known what he finishes
     secrets: dict[str, str] = field(default_factory=dict)  # what must not be stored, by SHA-256
     mount: Path | None = None  # where the services see what is written into `watched`
     closing: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -200,7 +201,7 @@ class World:
             is_late = asyncio.get_running_loop().time() > deadline
             verdict = await self._glance()
             if verdict.is_clean or is_late:
-                whole = await self.judge.look(self.wanted.values())
+                whole = await self.judge.look(self.wanted.values(), apart=self.apart)
                 verdict.losses, verdict.duplicates = whole.losses, whole.duplicates
                 if verdict.is_clean or is_late:
                     break

@@ -36,8 +36,8 @@ class Holes:
         if missing <= self._limit_bytes or 2 * missing <= size:
             return ""
         return (
-            f"mostly holes: {missing // MIB} of {size // MIB} MiB were never written; it waits for "
-            f"its data, and is stored as it is with a HOLES_LIMIT_BYTES of {missing} or more"
+            f"mostly holes: {missing // MIB} of {size // MIB} MiB were never written; write them, "
+            f"or allow it with HOLES_LIMIT_BYTES={missing} and `cefmp4 streams retry`"
         )
 
 

@@ -55,7 +55,7 @@ async def test_more_data_than_holes_is_no_reason_whatever_is_missing(tmp_path: P
 async def test_an_operator_may_allow_it_and_is_told_with_how_much(tmp_path: Path) -> None:
     with made(tmp_path / "r.mp4", TIB, {0: MIB}) as source:
         complaint = await Holes(source).complaint(source.stamp())
-        told = int(complaint.split("HOLES_LIMIT_BYTES of ")[1].split()[0])
+        told = int(complaint.split("HOLES_LIMIT_BYTES=")[1].split()[0])
         assert told < TIB
         assert not await Holes(source, limit_bytes=told).complaint(source.stamp())
         assert await Holes(source, limit_bytes=told - 1).complaint(source.stamp())

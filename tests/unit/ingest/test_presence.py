@@ -96,6 +96,13 @@ async def test_what_is_mostly_holes_waits_and_fails_with_a_reason(world: World) 
     assert processor.end is End.FAILED
     assert "HOLES_LIMIT_BYTES" in stream.reason
     assert world.store.calls["put_part"] == world.store.calls["begin_upload"] == 0
+    world.index.add(stream)
+    await processor.record.release()
+    assert await world.admit() is None, "it is looked at again although nothing changed"
+    os.truncate(world.folder / "r.mp4", 0)
+    world.write(data := bytes_of(2 * PART))
+    again = await world.stored()
+    assert world.store.data(again.record.stream.key) == data
 
 
 async def test_what_gets_its_data_while_it_waits_is_stored(world: World) -> None:
