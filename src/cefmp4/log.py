@@ -16,7 +16,7 @@ from cefmp4.log_flood import FloodGate
 _SECRET_FIELD = re.compile(r"secret|token|password|authorization|access_key", re.IGNORECASE)
 _SECRET_IN_TEXT = re.compile(
     # redis://user:PASSWORD@host, whatever is in it; not the port of http://host:9000/key@home
-    r"(://[^/\s:@\[]*:)(?!\d{1,5}(?:/|$|\s))\S+(@)"
+    r"((?:redis|rediss|unix)://[^/\s:@\[]*:|://[^/\s:@\[]*:(?!\d{1,5}(?:/|$|\s)))\S+(@)"
     r"|((?:X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token)=)[^&\s'\"]+",  # presigned URLs
     re.IGNORECASE,
 )

@@ -169,6 +169,8 @@ def test_no_part_of_what_stands_for_the_host_of_redis_is_told(
 
 
 @given(password=passwords.filter(lambda text: not set(text) & set(" \\'\"")))
+@example(password=f"1/{MARK}")
+@example(password=f"{MARK}@")
 def test_addresses_in_the_errors_of_libraries_lose_their_passwords(password: str) -> None:
     text = f"cannot connect to redis://user:{password}@host:6379/0, gave up"
     assert redact(text) == "cannot connect to redis://user:***@host:6379/0, gave up"
