@@ -13,6 +13,7 @@ from cefmp4.errors import InvariantError
 from cefmp4.model.event import StreamEvent
 from cefmp4.watch import inotify_calls as kernel
 from cefmp4.watch.beneath import open_root
+from cefmp4.watch.rescans import Renames
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.translator import PAIRING_S, Translator
 from cefmp4.watch.walk import FolderQueue, Limits, open_to_read
@@ -30,7 +31,7 @@ class Callbacks:
 
     event: Callable[[StreamEvent], None]
     overflow: Callable[[], None]
-    folder_moved: Callable[[], None]
+    folder_moved: Callable[[Renames], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class FolderObserver:
         self._stopping = threading.Event()
         self._left: dict[int, tuple[Folder, float]] = {}  # by cookie: folders on their way
         self._has_moved = False
+        self._renames: Renames = []
         self._walk_again_at = NEVER
         self._no_walk_before = 0.0
         self._sweep: float | None = None  # what the thread had used when the walk began
@@ -161,7 +163,8 @@ class FolderObserver:
             self._sweep = None
         if self._has_moved:
             self._has_moved = False
-            self._callbacks.folder_moved()
+            renames, self._renames = self._renames, []
+            self._callbacks.folder_moved(renames)
 
     def _expire_folders(self, now: float) -> None:
         """A folder whose rename has no second half is outside now."""
@@ -214,8 +217,8 @@ class FolderObserver:
         if not self._selection.enters(event.name):
             if moved is not None:
                 self._drop(moved)
-        elif moved is not None and self._tree.path_of(moved) is not None:
-            self._may_sweep = False  # a walk that is under way may miss what moves
+        elif moved is not None and (former := self._tree.path_of(moved)) is not None:
+            self._renames.append((former, relpath))
             self._may_sweep = False  # a walk that is under way may miss what moves
             self._remove(self._tree.move(moved, event.name, parent))
         else:

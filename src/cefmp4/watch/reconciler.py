@@ -13,7 +13,7 @@ from cefmp4 import metrics
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.watch.downloads import DownloadReport
-from cefmp4.watch.rescans import RescanCause, RescanRequests
+from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult, compare, scan
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import BEYOND, LeftOut, Limit, Limits
@@ -49,6 +49,10 @@ class Coverage(Protocol):
 
     def take_told(self) -> set[str]:
         """The names that events told of since the last call."""
+        ...
+
+    def take_renames(self) -> Renames:
+        """The renames of folders since the last call."""
         ...
 
     async def check(self, result: ScanResult) -> None:
@@ -145,6 +149,7 @@ class Reconciler:
         cause = self._watcher.rescans.take() or RescanCause.INTERVAL
         metrics.rescans.labels(RescanCause.START if is_first else cause).inc()
         told = self._told | self._watcher.take_told()
+        renames = self._watcher.take_renames()
         result, events = await self._look()
         self._last_at, self._latest = now, result
         self._report_trouble(result)
@@ -154,7 +159,7 @@ class Reconciler:
             return []
         self._told = set()
         self._mounts = self._mounts | result.mounts
-        return await asyncio.to_thread(self._remember_whole, events, result, told)
+        return await asyncio.to_thread(self._remember_whole, events, result, told, renames)
 
     async def _look(self) -> tuple[ScanResult, list[StreamEvent]]:
         stop = threading.Event()
@@ -181,17 +186,18 @@ class Reconciler:
         return result, events, time.thread_time() - began
 
     def _remember_whole(
-        self, events: list[StreamEvent], result: ScanResult, told: set[str]
+        self,
+        events: list[StreamEvent],
+        result: ScanResult,
+        told: set[str],
+        renames: Renames,
     ) -> list[StreamEvent]:
         """In a thread: there may be many. What lies below a folder that could not be read stays
         known. Without events to tell of renames, a file must be missing twice in a row: one that is
         renamed into a folder we had looked at already is in neither place, and shows up as renamed
         in the next look."""
-        events += [
-            StreamEvent(kind=EventKind.DELETE, relpath=relpath)
-            for relpath in told
-            if relpath not in self._known and result.lacks(relpath)
-        ]
+        left = [path for path in told if path not in self._known and result.lacks(path)]
+        events = _with_renames(events, left, renames, result)
         gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
         is_polling = self._watcher.is_polling
         held = (gone & self._known.keys()) - self._missed_once.keys() if is_polling else set()
@@ -258,3 +264,30 @@ class Reconciler:
 
     def _left(self, since_last_s: float) -> float:
         return max(0.0, self._last_at + since_last_s - time.monotonic())
+
+
+def _with_renames(
+    events: list[StreamEvent], left: list[str], renames: Renames, result: ScanResult
+) -> list[StreamEvent]:
+    """`left`: names that only events told of, and that are gone. They went along with a folder, or
+    away."""
+    moved = {}
+    for path in left:
+        target = _renamed(path, renames)
+        if target != path and target in result.entries:
+            moved[target] = path
+        else:
+            events.append(StreamEvent(kind=EventKind.DELETE, relpath=path))
+    return [
+        StreamEvent(kind=EventKind.MOVE, relpath=event.relpath, moved_from=moved[event.relpath])
+        if event.kind is EventKind.CREATE and event.relpath in moved
+        else event
+        for event in events
+    ]
+
+
+def _renamed(path: str, renames: Renames) -> str:
+    for former, now in renames:
+        if path.startswith(f"{former}/"):
+            path = now + path[len(former) :]
+    return path

@@ -3,6 +3,8 @@
 import asyncio
 from enum import StrEnum
 
+Renames = list[tuple[str, str]]  # of folders: from, to
+
 
 class RescanCause(StrEnum):
     START = "start"

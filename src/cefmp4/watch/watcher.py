@@ -19,7 +19,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch.hints import HintBuffer, Put
 from cefmp4.watch.inotify import Callbacks, FolderObserver
 from cefmp4.watch.mounts import choose_mode
-from cefmp4.watch.rescans import RescanCause, RescanRequests
+from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import Limits
@@ -30,6 +30,7 @@ BUFFER_NAMES = 50_000  # some 15 MB when full
 LOOK_EVERY_S = 1.0
 ARM_AGAIN_AFTER_S = 600.0  # re-arming walks through all folders
 START_POLL_S = 0.2
+MOST_RENAMES = 64  # of folders, between two looks, that are followed name by name
 
 _WATCH_LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
 _OUR_LIMIT = 0
@@ -65,6 +66,7 @@ class Watcher:
         self._limits = limits
         self._hints = HintBuffer(buffer_names)
         self._told: set[str] = set()
+        self._renames: Renames = []
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._observer: FolderObserver | None = None
@@ -125,6 +127,11 @@ class Watcher:
         """The names that events told of since the last call, and not that they are gone."""
         told, self._told = self._told, set()
         return told
+
+    def take_renames(self) -> Renames:
+        """Those of folders since the last call. More than a few are left to the look to find."""
+        renames, self._renames = self._renames, []
+        return renames if len(renames) <= MOST_RENAMES else []
 
     async def check(self, result: ScanResult) -> None:
         """Finds folders without a watch. A folder made since the scan's walk passed is none, so
@@ -230,7 +237,7 @@ class Watcher:
         return Callbacks(
             event=self._take_event,
             overflow=lambda: self._call(self._queue_overflowed),
-            folder_moved=lambda: self._call(self._folder_moved),
+            folder_moved=lambda renames: self._call(lambda: self._folder_moved(renames)),
         )
 
     def _call(self, function: Callable[[], None]) -> None:
@@ -256,8 +263,10 @@ class Watcher:
         metrics.events_dropped.inc()
         self.rescans.request(RescanCause.OVERFLOW)
 
-    def _folder_moved(self) -> None:
+    def _folder_moved(self, renames: Renames) -> None:
         """Also when the root itself was removed: then it must be looked after at once."""
+        if len(self._renames) <= MOST_RENAMES:
+            self._renames += renames
         self._next_look = 0.0
         self._wake.set()
         self.rescans.request(RescanCause.FOLDER_MOVED)

@@ -100,5 +100,5 @@ class Connection(web.RequestHandler):
         if isinstance(error, OSError) and error.errno in RAN_OUT:
             self._door.complaints.note("descriptors", self.address)
             return answers.problem(503, "there are too many open files: try again")
-        log.error("a request was not answered", path=request.path, exc_info=error)
+        log.error("a request was not answered", url_path=request.path, exc_info=error)
         return answers.problem(status, "this went wrong here; the log says more")

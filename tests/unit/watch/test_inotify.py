@@ -31,7 +31,7 @@ class Heard:
         return Callbacks(
             event=self.events.append,
             overflow=lambda: self.overflows.append(None),
-            folder_moved=lambda: self.folders.append(None),
+            folder_moved=lambda _: self.folders.append(None),
         )
 
     def has(self, kind: EventKind, relpath: str) -> bool:

@@ -11,7 +11,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.watch import scan as scanning
 from cefmp4.watch.reconciler import EVENTS_COST, POLLING_COST, Reconciler
-from cefmp4.watch.rescans import RescanCause, RescanRequests
+from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import open_to_read
@@ -27,6 +27,11 @@ class WatchedFolder:
     is_polling: bool = False
     checked: list[ScanResult] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
+    renames: Renames = field(default_factory=list)
+
+    def take_renames(self) -> Renames:
+        renames, self.renames = self.renames, []
+        return renames
 
     def take_told(self) -> set[str]:
         told, self.told = self.told, set()
@@ -187,3 +192,25 @@ async def test_a_wish_brings_the_next_look_forward(folder: WatchedFolder) -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_names_that_only_events_told_of_go_along_with_their_folder(
+    folder: WatchedFolder,
+) -> None:
+    reconciler = Reconciler(folder, interval_s=1)
+    await reconciler.step(1)
+    root = Path(folder.root)
+    (root / "b").mkdir()
+    (root / "b" / "one.mp4").write_text("x")
+    (root / "b" / "other.mp4").write_text("x")
+    folder.told = {"in/one.mp4", "in/gone.mp4", "inn/other.mp4"}
+    folder.renames = [("in", "a"), ("a", "b")]
+    events = await reconciler.step(2)
+    moves = [event for event in events if event.kind is EventKind.MOVE]
+    assert [(event.moved_from, event.relpath) for event in moves] == [("in/one.mp4", "b/one.mp4")]
+    assert sorted(kinds(events)) == [
+        (EventKind.CREATE, "b/other.mp4"),
+        (EventKind.DELETE, "in/gone.mp4"),
+        (EventKind.DELETE, "inn/other.mp4"),
+        (EventKind.MOVE, "b/one.mp4"),
+    ]
