@@ -19,6 +19,7 @@ HOLD, PROBE, RELEASE = b"H", b"P", b"R"
 READY, ARMED, WRITER, REFUSED, SPRUNG = b"!", b"A", b"W", b"N", b"S"
 TOKEN_BYTES = 8
 LOOK_AGAIN_MS = 1000  # in case that a signal got lost
+WAKES_AT_ONCE = 4096
 
 
 class LeaseKeeper:
@@ -31,11 +32,17 @@ class LeaseKeeper:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # they are meant for the service
         self._answer(READY)
+        woken = _wake_on_signals()
         waiting = select.poll()
         waiting.register(self._service, select.POLLIN)
+        waiting.register(woken, select.POLLIN)
         while True:
-            if not waiting.poll(LOOK_AGAIN_MS if self._held else None):
+            ready = waiting.poll(LOOK_AGAIN_MS if self._held else None)
+            if not ready:
                 self._spring_broken()
+            if (woken, select.POLLIN) in ready:
+                os.read(woken, WAKES_AT_ONCE)
+            if not any(fd != woken for fd, _ in ready):
                 continue
             try:
                 request, fds, _, _ = socket.recv_fds(
@@ -104,6 +111,14 @@ class LeaseKeeper:
             self._service.send(SPRUNG + token, socket.MSG_DONTWAIT)
         except OSError:
             return
+
+
+def _wake_on_signals() -> int:
+    """A descriptor that can be read after a signal: one that comes just before `poll` begins would
+    be handled only when that ends."""
+    woken, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
+    return woken
 
 
 def _take(fd: int) -> tuple[bytes, str]:
