@@ -98,6 +98,13 @@ class FolderObserver:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
+    def walk_again(self) -> None:
+        """For folders without a watch, such as those that lay too deep and were moved up."""
+        with self._lock:
+            self._plan_walk(time.monotonic())
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
     def stop(self) -> None:
         self.interrupt()
         if self._thread is not None:
@@ -127,6 +134,8 @@ class FolderObserver:
             poller.poll(self._wait_s() * 1000)
             if self._stopping.is_set():
                 return
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
             began = time.thread_time()
             with self._lock:
                 self._step(time.monotonic())
@@ -227,6 +236,9 @@ class FolderObserver:
     def _lost_events(self, now: float) -> None:
         """Folders may have come and gone: all are walked through again, but not all the time."""
         self._callbacks.overflow()
+        self._plan_walk(now)
+
+    def _plan_walk(self, now: float) -> None:
         self._walk_again_at = min(self._walk_again_at, max(now, self._no_walk_before))
 
     # Folders.

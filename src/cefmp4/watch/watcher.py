@@ -150,6 +150,7 @@ class Watcher:
                 folders=result.folders,
             )
         elif unwatched:
+            await asyncio.to_thread(self._observer.walk_again)
             self.rescans.request(RescanCause.WATCH_LIMIT)
         elif self._is_degraded:
             self._is_degraded = False

@@ -216,6 +216,20 @@ def test_lost_events_are_told_and_the_folders_walked_through_again(
         assert heard.overflows
 
 
+def test_a_folder_that_lay_too_deep_and_is_moved_up_is_watched_when_asked_for(
+    tmp_path: Path, heard: Heard
+) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    with watching(tmp_path, heard, Limits(levels=2)) as observer:
+        assert observer.watched_folders() == {"", "a", "a/b"}
+        (tmp_path / "a/b").rename(tmp_path / "b")
+        wait_for(lambda: observer.watched_folders() == {"", "a", "b"})
+        observer.walk_again()
+        wait_for(lambda: observer.watched_folders() == {"", "a", "b", "b/c"})
+        (tmp_path / "b/c/r.mp4").touch()
+        wait_for(lambda: heard.has(CLOSE, "b/c/r.mp4"))
+
+
 def test_it_stops_while_it_starts(tmp_path: Path, heard: Heard) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     observer = FolderObserver(str(tmp_path), Selection(tmp_path, DEFAULT_GLOBS), heard.callbacks)
