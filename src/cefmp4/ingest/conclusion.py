@@ -100,14 +100,15 @@ class Conclusion:
         return look.is_replaced or (is_ended_well and look.in_place and not is_same)
 
     async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
-        """Only the dates of the file changed: the former generation goes on, with the new dates."""
+        """Only the dates of the file changed: the former generation goes on, with the new dates,
+        and under the name that the file has by now."""
+        latest, stream = processor.record.stream, former.stream
         await processor.record.release()
-        await patiently(
-            lambda: self._checkpoints.forget(processor.record.stream), what="checkpoint"
-        )
-        stream = former.stream
-        stream.stamp = processor.record.stream.stamp
-        await self._intake.write_finished(stream)
+        await patiently(lambda: self._checkpoints.forget(latest), what="checkpoint")
+        if latest.relpath != stream.relpath:
+            self._index.remove(stream.relpath)
+        stream.relpath, stream.stamp = latest.relpath, latest.stamp
+        await self._intake.write_finished(stream, former.parts)
         self._index.add(stream)
         log.info("only the dates of a stored file changed", file_path=stream.relpath)
 

@@ -314,3 +314,24 @@ async def test_a_retry_that_is_fenced_off_shows_no_new_recording(site: Site) -> 
     assert site.router.processors == []
     assert [known.id for known in await checkpoints.load_streams()] == [stream.id]
     assert list(site.world.index.latest) == []
+
+
+async def test_new_dates_and_a_new_name_at_once_keep_the_stream(site: Site) -> None:
+    data = bytes_of(2 * PART)
+    site.write(data)
+    first = await site.stored()
+    path = site.world.folder / "r.mp4"
+    site.writers_end.clear()
+    site.sends.clear()
+    os.utime(path, (DATE + 1, DATE + 1))
+    site.tell(EventKind.CREATE, "r.mp4")
+    await site.sends.wait()
+    path.rename(path.with_name("new.mp4"))
+    site.tell(EventKind.MOVE, "new.mp4", "r.mp4")
+    site.writers_end.set()
+    await site.settled()
+    stream = await site.assert_holds("new.mp4", data)
+    assert stream.id == first.id
+    assert await site.world.checkpoints.load_stream_at("", "r.mp4") is None
+    assert site.world.index.get("new.mp4") is not None
+    assert site.world.index.get("r.mp4") is None
