@@ -189,6 +189,7 @@ def build_ingest(
         index=index,
         intake=intake,
         checkpoints=checkpoints,
+        store=clients.store,
     )
     selection = Selection(folder, settings.watch_filter_globs)
     limits = Limits(folders=settings.watch_max_folders)

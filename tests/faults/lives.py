@@ -173,6 +173,7 @@ class Life:
             index=index,
             intake=self.intake,
             checkpoints=checkpoints,
+            store=store,
         )
         self.startup = Startup(
             checkpoints=checkpoints,

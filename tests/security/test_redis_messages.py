@@ -4,6 +4,7 @@ them: what is not a ticket of ours is dropped, with one line and one count."""
 import ast
 import asyncio
 import importlib.util
+import json
 import os
 import pickle
 import sys
@@ -328,6 +329,8 @@ BAD_RECORDS: dict[str, dict[Any, Any]] = {
     "words for numbers": {"max_attempts": "many", "priority": "high"},
     "no numbers to count with": {"attempts": "many"},
     "no round": {"round": "many"},
+    "the subject of another": {"spec": json.dumps({"subject": "other", "input": {"key": "a"}})},
+    "a subject that leads out": {"spec": json.dumps({"subject": "../x", "input": {"key": "a"}})},
 }
 
 

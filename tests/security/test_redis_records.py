@@ -8,16 +8,22 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.acceptance.service import open_site
+from tests.acceptance.service import MIB, open_site, reached
 from tests.checkpoint_records import A, B, claimed, part, stream
 from tests.servers import SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import metrics
+from cefmp4.ingest.source import crc_of
+from cefmp4.model.stream import Stream, StreamState
 from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.storage.checkpoints_records import encode_stream
+from cefmp4.watch.stamps import stamp_of
 
 __all__ = ["redis_server", "redis_url", "s3_server"]
 
 pytestmark = pytest.mark.integration
+
+PATIENCE_S = 30.0
 
 UNREADABLE = {
     "no JSON": b"\xff{",
@@ -25,6 +31,9 @@ UNREADABLE = {
     "another state": json.dumps({"id": "s1", "relpath": "a.mp4", "state": "lost"}).encode(),
     "JSON without an end": b"[" * 100_000,
     "nothing": b"",
+    "words for numbers": json.dumps(
+        {"id": "s1", "relpath": "a.mp4", "part_base": 1, "updated_at": "x"}
+    ).encode(),
 }
 
 
@@ -112,3 +121,50 @@ async def test_a_service_starts_and_stores_whatever_its_keys_are(
         assert await site.described({"a.mp4"}, 60) == set(), await site.service.said()
         assert not (await site.held("a.mp4")).faults(path)
         assert await site.service.stop() == 0
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+async def test_a_claimed_proof_deletes_no_file(
+    is_running: bool, s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """All that can be known of the file is right in the record; only its object is missing."""
+    async with (
+        open_site(s3_server, tmp_path, AFTER_UPLOAD="delete", SETTLE_SECONDS="0.5") as site,
+        Redis.from_url(site.valkey.url) as redis,
+    ):
+        (site.watched / "first.mp4").write_bytes(os.urandom(1000))
+        await site.service.start()
+
+        async def is_deleted() -> bool:
+            return not (site.watched / "first.mp4").exists()
+
+        assert await reached(is_deleted, PATIENCE_S)
+        first = (await site.streams())["first.mp4"]
+        if not is_running:
+            await site.service.kill()
+        file, planted = tmp_path / "precious.mp4", "20261126T064032Z-4bdb00000001"
+        file.write_bytes(os.urandom(5000))
+        claimed = Stream(
+            id=planted,
+            relpath="precious.mp4",
+            folder=first.folder,
+            part_base=MIB,
+            state=StreamState.STORED,
+            key=f"streams/{planted}/precious.mp4",
+            size=5000,
+            stamp=stamp_of(file.stat()),
+            crc64=crc_of(file.read_bytes()),
+            etag="0" * 32,
+            updated_at=1.0,
+        )
+        await redis.hset("cefmp4:streams", planted, encode_stream(claimed))
+        await redis.hset(f"cefmp4:paths:{first.folder}", "precious.mp4", planted)
+        file.rename(site.watched / "precious.mp4")
+        if not is_running:
+            await site.service.start()
+
+        async def is_said() -> bool:
+            return "its object is not in the store" in await site.service.said()
+
+        assert await reached(is_said, PATIENCE_S)
+        assert (site.watched / "precious.mp4").exists()

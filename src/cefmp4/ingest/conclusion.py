@@ -16,8 +16,9 @@ from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import SourceFile
 from cefmp4.ingest.uploader import FormerGeneration
+from cefmp4.model import names
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports import CheckpointStore, ObjectStore
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ class Conclusion:
         index: FinishedIndex,
         intake: Intake,
         checkpoints: CheckpointStore,
+        store: ObjectStore,
     ) -> None:
         self._describer = describer
         self._handover = handover
@@ -40,6 +42,7 @@ class Conclusion:
         self._index = index
         self._intake = intake
         self._checkpoints = checkpoints
+        self._store = store
 
     def forget_path(self, relpath: str) -> None:
         """A finished file that was deleted; its record stays in Redis."""
@@ -120,6 +123,8 @@ class Conclusion:
             return False
         stop = threading.Event()
         try:
+            if proven is None:
+                await self._check_object(stream)
             await asyncio.to_thread(self._aftermath.apply, stream, source, proven, stop.is_set)
         except (SourceError, OSError) as error:
             log.warning("the local file stays", file_path=stream.relpath, reason=str(error))
@@ -127,6 +132,17 @@ class Conclusion:
         finally:
             stop.set()  # a cancelled wait must not leave the thread copying
         return True
+
+    async def _check_object(self, stream: Stream) -> None:
+        """Where the proof is of another run, Redis alone tells of it, and whoever may write there
+        can claim one: then the store is asked."""
+        found = await patiently(lambda: self._store.head(stream.key), what="object check")
+        if found is None:
+            raise SourceError("its object is not in the store")
+        owner = found.metadata.get(names.META_STREAM_ID, stream.id)
+        is_ours = (found.size, found.etag, owner) == (stream.size, stream.etag, stream.id)
+        if not is_ours or found.crc64 not in (None, stream.crc64):
+            raise SourceError("the object in the store is another one")
 
     async def bring_back(self, root: str, stream: Stream) -> None:
         if stream.state is StreamState.STORED:

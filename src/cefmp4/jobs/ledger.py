@@ -203,7 +203,10 @@ class RedisLedger:
 
     async def find(self, job_id: str) -> Job | None:
         record = await self._call("HGETALL", _record_key(job_id))
-        return decode_job(_pairs(record)) if record else None
+        job = decode_job(_pairs(record)) if record else None
+        if job is not None and job.id != job_id:
+            raise InvariantError("a job record in Redis is that of another job")
+        return job
 
     async def _readable(self, ids: Iterable[bytes]) -> list[Job]:
         """One that cannot be read must not hide the others."""

@@ -62,7 +62,7 @@ class Workplace:
 @contextmanager
 def open_workplace(root: Path, *, reserve_bytes: int = 0) -> Iterator[Workplace]:
     """Raises SettingsError where no job could ever begin there."""
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A worker keeps nothing there for another start, so it does not matter who could swap it.
     check_trusted(root, "STATE_DIR", also_parents=False)
     disk = os.statvfs(root)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import MISSING, fields
+from math import isfinite
 from typing import Any
 
 from cefmp4.errors import InvariantError
@@ -24,6 +25,10 @@ def _defaults() -> dict[str, Any]:
 
 _STREAM_DEFAULTS = _defaults()
 _STREAM_FIELDS = frozenset(_STREAM_DEFAULTS)
+_TEXTS = frozenset(["relpath", "folder", "reason", "key", "upload_id", "sha256", "etag", "host"])
+_COUNTS = frozenset(["generation", "part_base", "sent_high", "size", "crc64"])
+_MOMENTS = frozenset(["started_at", "closed_at", "completed_at", "updated_at"])
+_FLAGS = frozenset({"is_adopted", "playable"})
 _ORIGIN = "origin"  # birth and device of the file, beside a stamp that older versions can read
 _VIEW_FIELDS = frozenset(field.name for field in fields(StreamView))
 
@@ -57,6 +62,7 @@ def decode_stream(raw: bytes) -> Stream:
     """Raises InvariantError for what is no record of ours."""
     try:
         record = json.loads(to_text(raw))
+        _check(record)
         origin = record.pop(_ORIGIN, ())
         if not record.keys() <= _STREAM_FIELDS:
             record = {name: value for name, value in record.items() if name in _STREAM_FIELDS}
@@ -69,6 +75,33 @@ def decode_stream(raw: bytes) -> Stream:
         return Stream(**record)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvariantError(f"a stream record in Redis cannot be read: {error}") from error
+
+
+def _check(record: dict[str, Any]) -> None:
+    """Whoever may write to Redis writes what he likes. An id becomes part of names of files."""
+    for name, value in record.items():
+        if not _is_fit(name, value):
+            raise ValueError(f"{name} is {value!r:.100}")
+    if record.get("part_base", 1) < 1 or set("/\0") & set(record.get("id", "")):
+        raise ValueError("its id or its part size cannot be used")
+
+
+def _is_fit(name: str, value: Any) -> bool:
+    if name in _TEXTS or name == "id":
+        return isinstance(value, str)
+    if name in _COUNTS:
+        return type(value) is int and value >= 0
+    if name in _MOMENTS:
+        return type(value) in (int, float) and isfinite(value)
+    if name in ("stamp", _ORIGIN):
+        return isinstance(value, list) and all(type(number) is int for number in value)
+    if name in _FLAGS:
+        return isinstance(value, bool)
+    if name == "previous_id":
+        return isinstance(value, str)
+    if name == "labels":
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return True
 
 
 def encode_part(part: Part) -> str:

@@ -81,6 +81,7 @@ class Site:
                 index=world.index,
                 intake=intake,
                 checkpoints=world.checkpoints,
+                store=world.store,
             ),
             slots=slots,
             clocks=Clocks(monotonic=world.clock, wall=world.clock),

@@ -32,6 +32,15 @@ def test_an_attempts_folder_is_gone_whatever_happens(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_its_folder_is_its_users_alone_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with open_workplace(tmp_path / "work"):
+            assert (tmp_path / "work").stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
 def test_only_the_folders_of_dead_workers_are_swept(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE

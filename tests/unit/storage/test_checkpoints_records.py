@@ -28,7 +28,7 @@ def test_streams(path: str, state: StreamState, number: int, at: float, inode: i
         id="s",
         relpath=path,
         state=state,
-        part_base=number,
+        part_base=max(1, number),
         crc64=number,
         updated_at=at,
         stamp=None if inode is None else FileStamp(inode, number, number, number, inode, number),
@@ -74,3 +74,35 @@ def test_what_is_no_record(raw: bytes) -> None:
 
 def test_views_of_another_version_are_left_out() -> None:
     assert decode_views(b'[{"id":"s","state":"uploading"}]') == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"updated_at": "x"},
+        {"updated_at": None},
+        {"updated_at": float("nan")},
+        {"relpath": 5},
+        {"relpath": ["x"]},
+        {"upload_id": 5},
+        {"key": None},
+        {"size": "many"},
+        {"size": -1},
+        {"sent_high": "x"},
+        {"generation": True},
+        {"part_base": 0},
+        {"part_base": "x"},
+        {"stamp": ["a", None, {}, 1]},
+        {"stamp": 7},
+        {"stamp": [1, 2, 3, 4], "origin": ["x", 1]},
+        {"labels": {"a": 1}},
+        {"previous_id": 5},
+        {"id": "x/../../dir/y"},
+        {"id": 7},
+    ],
+    ids=str,
+)
+def test_a_record_of_wrong_types_is_none_of_ours(changed: dict[str, object]) -> None:
+    record = {"id": "s", "relpath": "a", "part_base": 1} | changed
+    with pytest.raises(InvariantError):
+        decode_stream(json.dumps(record).encode())
