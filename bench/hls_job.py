@@ -97,6 +97,7 @@ def _worker(where: Place, folder: Path, settings: dict[str, str]) -> Service:
     # Encoders of a GPU are another matter; the rows compare what processors do.
     ours = {"HLS_GPU": "off", "WORKER_PORT": "0", "STATE_DIR": str(folder / "state")}
     program = (sys.executable, "-m", "cefmp4", "worker")
+    ours["WATCH_DIR"] = "/"  # sources lie anywhere
     return Service(where, watch=folder, folder=folder, settings=ours | settings, program=program)
 
 

@@ -83,6 +83,7 @@ async def _open_runner(
         bucket=settings.s3_bucket_name,
         encoder=_encoder(settings, chooser),
         results=ObjectResults(store, queue.ledger),
+        watch_dir=str(settings.watch_dir.resolve()),
     )
     procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
     return JobRunner(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotE
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.ports import JobResult, ObjectStore, ResultStore
 from cefmp4.storage.s3_errors import KeyMissingError
+from cefmp4.watch.beneath import folder_of
 from cefmp4.watch.stamps import stamp_of_fd
 
 log = structlog.get_logger()
@@ -64,6 +66,7 @@ class HlsJobs:
     bucket: str
     encoder: HlsEncoder
     results: ResultStore
+    watch_dir: str  # local files are read below it alone, whatever a record names
 
     @property
     def procedure(self) -> JobProcedure:
@@ -137,7 +140,7 @@ class HlsJobs:
 
     @asynccontextmanager
     async def _opened(self, job: Job) -> AsyncIterator[HlsSource]:
-        with _opened_file(job.spec.input) as fd:
+        with _opened_file(job.spec.input, self.watch_dir) as fd:
             if fd is not None:
                 yield HlsSource.of_file(fd)
                 return
@@ -147,7 +150,9 @@ class HlsJobs:
 
     async def _remote(self, source: JobInput) -> FoundObject:
         if not source.key:
-            raise PermanentError(f"the file {source.path} is gone or has changed")
+            raise PermanentError(
+                f"the file {source.path} is gone, has changed, or is not in WATCH_DIR"
+            )
         try:
             found = await self.store.find_object(source.key, bucket=source.bucket)
         except KeyMissingError:
@@ -162,9 +167,9 @@ def _attempt(fence: int) -> str:
 
 
 @contextmanager
-def _opened_file(source: JobInput) -> Iterator[int | None]:
+def _opened_file(source: JobInput, watch_dir: str) -> Iterator[int | None]:
     """The local file, if this host has it and it is still the one that was proven."""
-    fd = _open_same(source)
+    fd = _open_same(source, watch_dir)
     try:
         yield fd
     finally:
@@ -172,13 +177,19 @@ def _opened_file(source: JobInput) -> Iterator[int | None]:
             os.close(fd)
 
 
-def _open_same(source: JobInput) -> int | None:
-    if not source.path:
+def _open_same(source: JobInput, watch_dir: str) -> int | None:
+    """Whoever may write to Redis names any file of this machine: only what lies in the watched
+    folder, without a link on the way, is looked at."""
+    top = f"{watch_dir.rstrip('/')}/"
+    if not source.path.startswith(top):
         return None
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(source.path, flags)
-    except OSError:
+        with folder_of(watch_dir, source.path[len(top) :]) as (folder, name):
+            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                return None
+            fd = os.open(name, flags, dir_fd=folder)
+    except (OSError, ValueError):
         return None
     if not source.stamp.is_unchanged(stamp_of_fd(fd)):
         os.close(fd)

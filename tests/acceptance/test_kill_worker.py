@@ -134,6 +134,7 @@ async def open_yard(s3_server: SwiftServer, folder: Path) -> AsyncIterator[Yard]
         "S3_BUCKET_NAME": bucket,
         "REDIS_URL": valkey.url,
         "STATE_DIR": str(folder / "state"),
+        "WATCH_DIR": str(folder),
         "APP_ENV": "production",
         "PROM_PORT": port,
         "WORKER_PORT": port,

@@ -106,6 +106,8 @@ async def test_objects_files_and_streams_can_be_submitted(
         await call("submit", "nothing")
     with pytest.raises(RefusedError):
         await call("submit", "s3://nothing")
+    with pytest.raises(RefusedError, match="not in WATCH_DIR"):
+        await call("submit", __file__)
 
 
 async def test_an_object_is_looked_at_when_it_is_submitted(

@@ -71,7 +71,7 @@ def jobs(store: S3Store, bucket: str, queue: JobQueue) -> HlsJobs:
         ffmpeg="ffmpeg", options=HlsOptions(has_thumbnails=False), limits=MakerLimits()
     )
     results = ObjectResults(store, queue.ledger)
-    return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results)
+    return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results, watch_dir="/")
 
 
 @pytest.fixture(scope="session")
@@ -295,8 +295,8 @@ async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
 
     opened, looks = hls_job._open_same, list[int | None]()
 
-    def open_then_change(source: JobInput) -> int | None:
-        fd = opened(source)
+    def open_then_change(source: JobInput, watch_dir: str) -> int | None:
+        fd = opened(source, watch_dir)
         looks.append(fd)
         if len(looks) == 2:  # the encode, after the look
             with path.open("r+b") as file:

@@ -38,6 +38,7 @@ async def start(
         "REDIS_URL": redis_url,
         "STATE_DIR": str(folder / "state"),
         "WORKER_PORT": str(port),
+        "WATCH_DIR": "/",  # files are submitted from anywhere
         "HLS_GPU": "off",
         **changes,
     }

@@ -101,7 +101,9 @@ async def test_the_arguments_hold_nothing_secret(s3_server: S3Place, tmp_path: P
         await store.put_object(
             "a.mp4", data, content_type="video/mp4", metadata={}, crc64=crc64nvme(data)
         )
-        jobs = HlsJobs(store=store, bucket=bucket, encoder=using, results=Nowhere())
+        jobs = HlsJobs(
+            store=store, bucket=bucket, encoder=using, results=Nowhere(), watch_dir=str(tmp_path)
+        )
         spec = JobSpec(subject="s", kind=JobKind.HLS, input=JobInput(key="a.mp4"))
         done = await jobs.run(
             JobContext(

@@ -87,11 +87,16 @@ class Worker:
     path: Path
     source: JobInput
     store: Store
+    watch_dir: str = ""
 
     async def work(self, reader: Reader, **changes: Any) -> None:
         spec = JobSpec(subject="s", kind=JobKind.HLS, input=replace(self.source, **changes))
         jobs = HlsJobs(
-            store=self.store, bucket="b", encoder=cast("HlsEncoder", reader), results=Nowhere()
+            store=self.store,
+            bucket="b",
+            encoder=cast("HlsEncoder", reader),
+            results=Nowhere(),
+            watch_dir=self.watch_dir or str(self.path.parent),
         )
         await jobs.run(
             JobContext(
@@ -187,3 +192,32 @@ async def test_what_changes_no_bytes_is_fine(worker: Worker, how: str) -> None:
 async def test_the_file_itself_may_be_the_reason(worker: Worker) -> None:
     with pytest.raises(PermanentError, match="no picture"):
         await worker.work(Reader(worker.path.unlink, finds_media=False))
+
+
+async def test_a_file_outside_the_watched_folder_is_not_read(worker: Worker) -> None:
+    """Whoever may write to Redis names any file, and what its owner, size and dates are."""
+    (worker.path.parent / "watched").mkdir()
+    worker.watch_dir = str(worker.path.parent / "watched")
+    reader = Reader()
+    await worker.work(reader)
+    await worker.work(reader, path=f"{worker.watch_dir}/../r.mp4")
+    assert reader.seen == ["http://recording/object"] * 2
+    with pytest.raises(PermanentError, match="not in WATCH_DIR"):
+        await worker.work(reader, key="", etag="")
+
+
+@pytest.mark.parametrize("what", ["link to it", "link on the way", "pipe"])
+async def test_neither_links_nor_devices_are_opened(worker: Worker, what: str) -> None:
+    top = worker.path.parent / "watched"
+    top.mkdir()
+    worker.watch_dir = str(top)
+    path = top / "on-the-way" / "r.mp4" if what == "link on the way" else top / "r.mp4"
+    if what == "link to it":
+        path.symlink_to(worker.path)
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.parent.symlink_to(worker.path.parent)
+    reader = Reader()
+    await worker.work(reader, path=str(path))
+    assert reader.seen == ["http://recording/object"]

@@ -158,7 +158,7 @@ async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, J
             raise RefusedError(f"{what!a} names no object", hint="write s3://BUCKET/KEY")
         source = await input_of_object(settings, bucket, key)
         return subject_of(source), source
-    file = await asyncio.to_thread(_input_of_file, Path(what))
+    file = await asyncio.to_thread(_input_of_file, Path(what), settings.watch_dir)
     if file is not None:
         return subject_of(file), file
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
@@ -175,8 +175,15 @@ async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, J
     return stream.id, input_of_stream(stream, bucket=settings.s3_bucket_name, folder=folder)
 
 
-def _input_of_file(path: Path) -> JobInput | None:
-    return input_of_file(str(path.resolve()), path.stat()) if path.is_file() else None
+def _input_of_file(path: Path, watch_dir: Path) -> JobInput | None:
+    if not path.is_file():
+        return None
+    if not path.resolve().is_relative_to(watch_dir.resolve()):
+        raise RefusedError(
+            f"{str(path)!a} is not in WATCH_DIR={watch_dir}, and workers read no file elsewhere",
+            hint="put it there, or upload it and write s3://BUCKET/KEY",
+        )
+    return input_of_file(str(path.resolve()), path.stat())
 
 
 def _whole(text: str, least: int, most: int) -> int:
