@@ -14,6 +14,8 @@ _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
 _LONGEST_PATH = 107 if sys.platform == "linux" else 103
 _LISTENS = "0A"  # TCP_LISTEN, as the kernel writes it
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1  # linux/sock_diag.h
+_USER_AT = 16 + 4 + 48 + 3 * 4  # in its answer: behind its head, the state, the ends, three counts
 
 
 def listen_on_loopback(port: int = 0) -> socket.socket:
@@ -46,6 +48,35 @@ def users_listening_on(port: int) -> set[int]:
         if state == _LISTENS and local == f"{address:08X}:{port:04X}":
             found.add(int(user))
     return found
+
+
+def user_at(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """Whose the client's end of a connection of this machine is, asked of the kernel by its exact
+    addresses. None where it cannot be told, and where it is closed already."""
+    if sys.platform != "linux":
+        return None
+    ends = struct.pack(
+        "!HH4s12x4s12x",
+        client[1],
+        server[1],
+        socket.inet_aton(client[0]),
+        socket.inet_aton(server[0]),
+    )
+    any_state, no_cookie = 0xFFFFFFFF, b"\xff" * 8
+    asked = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, any_state)
+    asked += ends + bytes(4) + no_cookie
+    head = struct.pack("=IHHII", 16 + len(asked), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+            kernel.send(head + asked)
+            answer = kernel.recv(4096)
+    except OSError:
+        return None
+    kind = struct.unpack_from("=H", answer, 4)[0]
+    if kind != _SOCK_DIAG_BY_FAMILY or len(answer) < _USER_AT + 4:
+        return None
+    user: int = struct.unpack_from("=I", answer, _USER_AT)[0]
+    return user
 
 
 def is_peer(connection: socket.socket, pid: int) -> bool:

@@ -3,20 +3,37 @@
 Swift's inner servers trust whoever reaches them. As socket files in a folder of ours alone they
 are out of reach for other users of the machine, which TCP ports are not; they cost less, too."""
 
+import os
 import socket
 
+import eventlet
 from eventlet.green import socket as green_socket
 from swift.common import bufferedhttp
 
+from cefmp4.embedded.sockets import user_at
 from cefmp4.embedded.swift_config import BACKENDS, SOCKETS
 from cefmp4.embedded.swift_rings import backend_port
 
 _BACKLOG = 1024
+_ROOT = 0
+
+
+class OwnersPort(green_socket.socket):  # type: ignore[misc]  # eventlet has no types
+    """Takes connections of our user and of root alone: others of this machine have no keys, and
+    would only take the places of those who do."""
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        while True:
+            connection, client = super().accept()
+            if user_at(client, connection.getsockname()) in (None, _ROOT, os.geteuid()):
+                return connection, client
+            connection.close()
+            eventlet.sleep(0)  # a flood of them must not keep the others from their work
 
 
 def take_public(descriptor: int) -> socket.socket:
     """The port that our owner holds open, so that nobody else can take it while we restart."""
-    return green_socket.socket(fileno=descriptor)  # type: ignore[no-any-return]  # as below
+    return OwnersPort(fileno=descriptor)
 
 
 def listen_backend(kind: str) -> socket.socket:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError, first_error
+from cefmp4.errors import CefError, PermanentError, first_error
 from cefmp4.ingest.adoption import Adoption
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.index import FinishedIndex
@@ -203,8 +203,11 @@ class Startup:
         metrics.stale_outcomes.labels("missing").inc()
         metrics.streams_failed.inc()
         metrics.count_failure("missing", stream.id)
-        if stream.upload_id:
-            await self._uploader.abandon(record)
+        try:
+            if stream.upload_id:
+                await self._uploader.abandon(record)
+        except PermanentError as error:  # one stream must not end the start
+            log.warning("its upload cannot be aborted", stream_id=stream.id, reason=str(error))
         await record.move_to(
             StreamState.FAILED, "missing: the file went away while nobody was watching"
         )
