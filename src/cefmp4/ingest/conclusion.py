@@ -11,7 +11,7 @@ from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.handover import Handover
 from cefmp4.ingest.index import FinishedIndex
-from cefmp4.ingest.intake import Intake
+from cefmp4.ingest.intake import Intake, may_start_again
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.source import SourceFile
@@ -59,6 +59,9 @@ class Conclusion:
         if processor.end is End.STORED:
             await self.finish(record, source, processor.ending.proven)
         elif processor.end in (End.FAILED, End.DROPPED):
+            if may_start_again(record.stream) and await self._has_come_back(source):
+                await record.release()
+                return True
             self._index.add(record.stream)
         await record.release()
         if processor.end is End.TRUNCATED:
@@ -85,10 +88,20 @@ class Conclusion:
             )
         elif stream.state is StreamState.DESCRIBED and await self._handover.submit(stream):
             await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
+        while record.written_path != stream.relpath:
+            await record.save()  # it was renamed after the record was written
         if has_left:
             self._index.show(stream)
         else:
             self._index.add(stream)
+
+    @staticmethod
+    async def _has_come_back(source: SourceFile) -> bool:
+        """Under its name, or under the one of a rename that was told too late."""
+        try:
+            return (await asyncio.to_thread(source.look)).in_place
+        except (SourceError, OSError):
+            return False
 
     @staticmethod
     async def _has_changed(processor: StreamProcessor) -> bool:

@@ -137,7 +137,7 @@ class Intake:
             # Whatever the file holds now: first the object that is there gets its document.
             return await self._resume(known, source)
         is_unchanged = known.stamp is not None and known.stamp.is_unchanged(stamp)
-        if is_unchanged and not _may_start_again(known):
+        if is_unchanged and not may_start_again(known):
             self._index.add(known)
             return None
         return await self._begin(source, stamp, previous=known)
@@ -361,7 +361,7 @@ class Intake:
         return Admitted(record=record, source=source)
 
 
-def _may_start_again(stream: Stream) -> bool:
+def may_start_again(stream: Stream) -> bool:
     """A recording that vanished and came back, unlike one that failed for a reason that stays."""
     return stream.state is StreamState.DROPPED or stream.reason.startswith(("missing", "truncated"))
 

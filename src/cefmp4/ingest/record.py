@@ -35,6 +35,7 @@ class StreamRecord:
         self.stream = stream
         self.lease = lease
         self.parts = parts
+        self.written_path = stream.relpath  # what Redis says; the file may have been renamed since
         self._checkpoints = checkpoints
         self._wall_clock = wall_clock
         self.has_grown = False  # while we looked: a recording that goes before the backlog
@@ -98,16 +99,18 @@ class StreamRecord:
             await patiently(lambda: self._save_once(parts, drop), what="checkpoint")
 
     async def _save_once(self, parts: Iterable[Part], drop: Iterable[int]) -> None:
+        path = self.stream.relpath
         try:
             self._holds_key = await self._checkpoints.save(
                 self.stream, self.lease, parts=parts, drop=drop
             )
         except LeaseLostError:
             await self._claim_again()
-            everything = tuple(self.parts.values())
+            path, everything = self.stream.relpath, tuple(self.parts.values())
             self._holds_key = await self._checkpoints.save(
                 self.stream, self.lease, parts=everything
             )
+        self.written_path = path
 
     async def _claim_again(self) -> None:
         """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""

@@ -336,3 +336,49 @@ async def test_new_dates_and_a_new_name_at_once_keep_the_stream(site: Site) -> N
     assert await site.world.checkpoints.load_stream_at("", "r.mp4") is None
     assert site.world.index.get("new.mp4") is not None
     assert site.world.index.get("r.mp4") is None
+
+
+@contextmanager
+def renamed_when(site: Site, state: StreamState, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At the moment at which the record says so, and never again."""
+    folder, save = site.world.folder, site.world.checkpoints.save
+
+    async def save_and_rename(stream: Stream, *words: object, **named: object) -> bool:
+        done = await save(stream, *words, **named)  # type: ignore[arg-type]
+        now = next((name for name in ("r.mp4", "away") if (folder / name).exists()), None)
+        if stream.state is state and now is not None:
+            (folder / now).rename(folder / "new.mp4")
+            site.tell(EventKind.MOVE, "new.mp4", "r.mp4")
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.world.checkpoints, "save", save_and_rename)
+        yield
+
+
+async def test_a_rename_just_after_the_last_word_of_the_record_is_written_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes_of(2 * PART)
+    site.write(data)
+    site.writers_end.set()
+    with renamed_when(site, StreamState.DESCRIBED, monkeypatch):
+        site.tell(EventKind.CREATE, "r.mp4")
+        await site.settled()
+    stream = await site.assert_holds("new.mp4", data)
+    assert stream.generation == 1
+    assert await site.world.checkpoints.load_stream_at("", "r.mp4") is None
+
+
+async def test_a_file_whose_new_name_is_told_when_it_was_given_up_is_stored(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes_of(PART // 2)
+    site.write(data)
+    site.tell(EventKind.CREATE, "r.mp4")
+    await site.sends.wait()
+    (site.world.folder / "r.mp4").rename(site.world.folder / "away")
+    with renamed_when(site, StreamState.DROPPED, monkeypatch):
+        site.writers_end.set()
+        await site.settled()
+    await site.assert_holds("new.mp4", data)
