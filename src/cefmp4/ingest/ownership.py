@@ -45,7 +45,7 @@ class Ownership:
             await asyncio.sleep(self._interval_s)
 
     async def step(self) -> None:
-        held = {record.stream.id: record for record in self._records()}
+        held = {one.stream.id: one for one in self._records() if not one.is_released}
         lost = await self._checkpoints.renew([record.lease for record in held.values()])
         for stream_id in lost:
             await self._win_back(held[stream_id])
@@ -53,9 +53,13 @@ class Ownership:
 
     async def _win_back(self, record: StreamRecord) -> None:
         """A lease that ran out while we were stopped, or was wiped, may still be free."""
+        if record.is_released:
+            return
         try:
             await record.restore()
         except LeaseLostError:
+            if record.is_released:
+                return
             metrics.leases_lost.inc()
             self._on_lost(record)
 

@@ -36,6 +36,7 @@ class StreamRecord:
         self.lease = lease
         self.parts = parts
         self.written_path = stream.relpath  # what Redis says; the file may have been renamed since
+        self.is_released = False
         self._checkpoints = checkpoints
         self._wall_clock = wall_clock
         self.has_grown = False  # while we looked: a recording that goes before the backlog
@@ -105,6 +106,8 @@ class StreamRecord:
                 self.stream, self.lease, parts=parts, drop=drop
             )
         except LeaseLostError:
+            if self.is_released:
+                raise  # it may be forgotten by now
             await self._claim_again()
             path, everything = self.stream.relpath, tuple(self.parts.values())
             self._holds_key = await self._checkpoints.save(
@@ -121,6 +124,7 @@ class StreamRecord:
         self.lease = lease
 
     async def release(self) -> None:
+        self.is_released = True
         with suppress(TransientError, LeaseLostError):  # it runs out by itself
             await self._checkpoints.release(self.lease)
 

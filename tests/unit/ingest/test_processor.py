@@ -22,7 +22,9 @@ from cefmp4.ingest.index import FinishedIndex
 from cefmp4.ingest.intake import Admitted, Intake, Naming
 from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recovery import Recovery, expected_etag
 from cefmp4.ingest.rules import Patience
 from cefmp4.ingest.slots import PartSlots
@@ -325,6 +327,29 @@ async def test_new_dates_alone_store_nothing(world: World) -> None:
     assert await world.finish(again) is End.UNCHANGED
     assert world.store.keys == [first.record.stream.key]
     assert world.store.open_uploads == {}
+
+
+async def test_a_stream_that_is_over_is_not_won_back(world: World) -> None:
+    """Its task is still busy with the former generation, whose record goes on."""
+    world.write(bytes_of(PART))
+    await world.stored()
+    os.utime(world.folder / "r.mp4", (1, 1))
+    again = await world.admit()
+    assert again is not None
+    assert await world.finish(again) is End.UNCHANGED
+    lost: list[StreamRecord] = []
+    ownership = Ownership(
+        checkpoints=world.checkpoints,
+        records=lambda: [again.record],
+        on_lost=lost.append,
+        on_memory_lost=lambda: None,
+        lease_seconds=5,
+    )
+    await again.record.release()
+    await world.checkpoints.forget(again.record.stream)
+    await ownership.step()
+    assert await world.checkpoints.load_stream(again.record.stream.id) is None
+    assert lost == []
 
 
 async def test_a_changed_file_is_a_new_generation_that_copies_what_is_the_same(
