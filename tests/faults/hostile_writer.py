@@ -182,12 +182,12 @@ class Writer:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def flood(self) -> None:
-        for number in range(2000):
+        for number in range(100):
             os.mkdir(b"evil/flood%d" % number)
             os.rmdir(b"evil/flood%d" % number)
 
 
-def _at_once(path: str, flags: int) -> int:
+def _at_once(path: str | bytes, flags: int) -> int:
     """Waits neither for a reader of a FIFO nor for a lease of ours."""
     return os.open(path, flags | os.O_NONBLOCK, 0o644)
 
@@ -201,7 +201,7 @@ def main() -> None:
         for name, value in sorted(vars(Writer).items())
         if callable(value) and not name.startswith("_") and name not in ("name", "there", "data")
     ]
-    weights = [8 if act.__name__ in ("write", "hold", "rename") else 2 for act in acts]
+    weights = [6 if act.__name__ in ("write", "hold", "rename") else 2 for act in acts]
     for folder in FOLDERS:
         with contextlib.suppress(OSError):
             os.makedirs(folder, exist_ok=True)
