@@ -91,8 +91,9 @@ class RedisLedger:
         try:
             return await request()
         except PermanentError as error:
-            if not is_mistyped(error) or not await repair.mend_lists(self._link):
+            if not is_mistyped(error):
                 raise
+            await repair.mend_lists(self._link)  # or somebody else has just done it
             return await request()
 
     async def submit(self, spec: JobSpec) -> Ticket | None:

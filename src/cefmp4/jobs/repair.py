@@ -39,15 +39,13 @@ def read_count(raw: object) -> int:
         return 0
 
 
-async def mend_lists(link: RedisLink) -> bool:
-    """Whether anything was wrong with them."""
+async def mend_lists(link: RedisLink) -> None:
     wrong = [name for name, kind in LISTS.items() if await link.run(DROP, words=[name, kind])]
     for name in wrong:
         metrics.unreadable_records.labels("index").inc()
         log.warning("a list of jobs is begun anew", key=name, reason="it was something else")
     if wrong:
         await _place_all(link)
-    return bool(wrong)
 
 
 async def _place_all(link: RedisLink) -> None:

@@ -39,8 +39,9 @@ class MendingLink(RedisLink):
         try:
             return await super().call(*words)
         except PermanentError as error:
-            if not is_mistyped(error) or not await _mend(RedisLink(self._client)):
+            if not is_mistyped(error):
                 raise
+            await _mend(RedisLink(self._client))  # or somebody else has just done it
             return await super().call(*words)
 
 
@@ -48,8 +49,7 @@ def is_mistyped(error: PermanentError) -> bool:
     return "WRONGTYPE" in str(error) or "not an integer" in str(error)
 
 
-async def _mend(link: RedisLink) -> bool:
-    """Whether anything was wrong."""
+async def _mend(link: RedisLink) -> None:
     wrong = [key async for key in _keys(link, "cefmp4:*") if await _is_dropped(link, key)]
     for key in wrong:
         metrics.unreadable_records.labels("index").inc()
@@ -57,7 +57,6 @@ async def _mend(link: RedisLink) -> bool:
     if any(key.startswith(_ALL_OF_THEM) for key in wrong):
         async for key in _keys(link, "cefmp4:epoch*"):
             await link.call("DEL", to_bytes(key))  # then all is found again by its objects
-    return bool(wrong)
 
 
 async def _is_dropped(link: RedisLink, key: str) -> bool:
