@@ -89,6 +89,8 @@ def _has_encrypted_entry(fd: int, start: int, end: int) -> bool:
 def _boxes(fd: int, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, and where the content begins and ends; up to what is no box."""
     for _ in range(_MAX_BOXES):
+        if start >= end:
+            return
         header = os.pread(fd, 16, start)
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         content = start + 8
@@ -96,7 +98,7 @@ def _boxes(fd: int, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
             length, content = int.from_bytes(header[8:16], "big"), start + 16
         elif length == 0:
             length = end - start
-        if start >= end or len(kind) < 4 or length < content - start:
+        if len(kind) < 4 or length < content - start:
             return
         yield kind, content, min(start + length, end)
         start += length

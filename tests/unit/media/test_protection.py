@@ -73,3 +73,10 @@ def test_whatever_is_in_it(tmp_path_factory: pytest.TempPathFactory, noise: byte
     path = tmp_path_factory.getbasetemp() / "noise"
     look(path, noise)
     look(path, whole[:at] + noise + whole[at:])
+
+
+def test_a_box_that_ends_beyond_all_files(tmp_path: Path) -> None:
+    """Raw H.264 often begins like one; no system call takes such a place."""
+    raw_h264 = bytes.fromhex("000000016764001facd940a02ff97011000003000100000300328f18319600")
+    for data in (raw_h264, box("ftyp", bytes(8)) + raw_h264 * 2):
+        assert look(tmp_path / "x", data) == Protection()
