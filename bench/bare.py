@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bench import meter
 from bench.place import PASSED_ON
-from cefmp4.encode import ffmpeg, filters
-from cefmp4.encode.encoder_options import VideoOut, encoder_options
-from cefmp4.encode.examination import examine
-from cefmp4.encode.examined import Examined
-from cefmp4.encode.filters import ImagesOut, Input
-from cefmp4.encode.source import Ffprobe, HlsSource
-from cefmp4.encode.thumbnails import plan_sprite
+from cefmp4.hls import ffmpeg, filters
+from cefmp4.hls.encoder_options import VideoOut, encoder_options
+from cefmp4.hls.examination import examine
+from cefmp4.hls.examined import Examined
+from cefmp4.hls.filters import ImagesOut, Input
+from cefmp4.hls.source import Ffprobe, HlsSource
+from cefmp4.hls.thumbnails import plan_sprite
 from cefmp4.model.rendition import Codec, Rendition
 
 TIMEOUT_S = 400.0

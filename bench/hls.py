@@ -11,7 +11,7 @@ from bench.meter import Run
 from bench.peers import installed, store
 from bench.place import Options, place, scratch
 from bench.report import Line
-from cefmp4.encode.ffmpeg import SEGMENT_SECONDS
+from cefmp4.hls.ffmpeg import SEGMENT_SECONDS
 from cefmp4.model.rendition import CodecChoice
 
 ROW = "hls"

@@ -12,13 +12,13 @@ from typing import Any
 from bench import meter
 from bench.place import Options, Place, place, scratch
 from bench.service import Service
-from cefmp4.encode.examined import Examined
-from cefmp4.encode.playlist import segment_name
-from cefmp4.encode.publish import hls_prefix
+from cefmp4.hls.examined import Examined
+from cefmp4.hls.playlist import segment_name
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
 from cefmp4.model.rendition import RUNGS, CodecChoice, Rendition, ladder
-from cefmp4.storage.s3 import S3Config, open_s3_store
+from cefmp4.outputs.publish import hls_prefix
+from cefmp4.storage.s3.store import S3Config, open_s3_store
 
 READY, ENDED = "ready for jobs", "job ended"
 LOOK_S = 0.2  # seldom: the server that answers shares the cores

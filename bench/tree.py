@@ -13,9 +13,9 @@ from bench.service import Service
 from cefmp4.model.names import new_stream_id, object_key
 from cefmp4.model.part import MIB, Part
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.storage.checkpoints_records import encode_part, encode_stream
+from cefmp4.recording.stamps import stamp_of
+from cefmp4.storage.redis.records import encode_part, encode_stream
 from cefmp4.watch.folder_marks import leave_mark
-from cefmp4.watch.stamps import stamp_of
 
 FILES, SHORT_FILES = 100_000, 10_000
 FILES_PER_FOLDER = 1000

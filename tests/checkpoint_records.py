@@ -4,7 +4,7 @@ from typing import Any
 
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream
-from cefmp4.ports import CheckpointStore, Lease
+from cefmp4.ports.checkpoints import CheckpointStore, Lease
 
 A, B = "host-a|a|x|1|1", "host-b|b|x|1|1"
 

@@ -16,8 +16,8 @@ from dotenv import dotenv_values
 from podman_compose import var_interpolate
 
 from cefmp4.compose.prepare import write_keys
-from cefmp4.config import Settings
-from cefmp4.config_reading import load_settings
+from cefmp4.config.reading import load_settings
+from cefmp4.config.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -13,8 +13,8 @@ from cefmp4.errors import LeaseLostError
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream
 from cefmp4.model.view import StreamView
-from cefmp4.ports import Lease
-from cefmp4.storage.owner import is_dead
+from cefmp4.ports.checkpoints import Lease
+from cefmp4.storage.redis.owner import is_dead
 
 
 class FakeCheckpointStore:

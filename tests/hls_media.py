@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.encode.boxes import TrackHeader
-from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.fragments import Fragment, FragmentParser, Init
-from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import Maker
-from cefmp4.encode.publish import publish
-from cefmp4.encode.result import HlsResult, Progress
-from cefmp4.encode.sink import SegmentSink
-from cefmp4.encode.source import HlsSource
-from cefmp4.encode.work import MakerLimits
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.fragments import Fragment, FragmentParser, Init
+from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make_tracks import Maker
+from cefmp4.hls.result import HlsResult, Progress
+from cefmp4.hls.source import HlsSource
+from cefmp4.hls.work import MakerLimits
+from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.model.rendition import RUNGS, CodecChoice
+from cefmp4.outputs.publish import publish
+from cefmp4.outputs.sink import SegmentSink
 
 from .fakes import FakeObjectStore
 

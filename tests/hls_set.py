@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cefmp4.ports import ObjectStore
+from cefmp4.ports.store import ObjectStore
 
 _URI = re.compile(r'URI="([^"]+)"')
 

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from cefmp4.app.lifetime import until_signal
 from cefmp4.errors import (
     PermanentError,
     ProgramMissingError,
@@ -29,8 +30,7 @@ from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import Job, JobKind, JobProgress, SlotKind
 from cefmp4.retry import Backoff
-from cefmp4.stopping import until_signal
-from cefmp4.storage.owner import owner_id
+from cefmp4.storage.redis.owner import owner_id
 from cefmp4.worker import JobRunner
 
 STEP_S = 0.05

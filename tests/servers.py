@@ -17,7 +17,7 @@ from cefmp4.embedded.servers import swift_process, valkey_process
 from cefmp4.embedded.sockets import listen_on_loopback, port_of
 from cefmp4.embedded.state import CREDENTIALS, free_port, new_credentials, write_private
 from cefmp4.model.part import MIN_PART_BYTES
-from cefmp4.storage.s3_connect import S3Config
+from cefmp4.storage.s3.connect import S3Config
 
 START_SECONDS = 30.0
 # Other people's Redis has a port, which can be behind a proxy, too.

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from aiohttp import web
 from awscrt.checksums import crc64nvme
 
-from cefmp4.storage.checksum_form import multipart_etag, spell_crc64, spell_md5
+from cefmp4.storage.s3.checksum_form import multipart_etag, spell_crc64, spell_md5
 
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from cefmp4 import signals
+from cefmp4.app import signals
 
 SERVICES = {"up", "ingest", "worker"}  # they run until they are told to stop
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], *, is_service: bool) -> int:
-    from cefmp4.command_line import run
+    from cefmp4.commands.command_line import run
 
     return run(words, is_service=is_service)
 

@@ -11,25 +11,26 @@ from typing import Any, Protocol
 
 import structlog
 
-from cefmp4.encode import publish
-from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.loopback import Loopback, RemoteObject
-from cefmp4.encode.making import Maker
-from cefmp4.encode.published import SOURCE, find_published
-from cefmp4.encode.result import NeedsEncoderError, Progress, Tier, document
-from cefmp4.encode.sink import SegmentSink
-from cefmp4.encode.source import HlsSource
-from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import LeaseLostError, PermanentError, TransientError
-from cefmp4.fallbacks import count_fallback
-from cefmp4.ingest.source import ShortFileError, hash_range
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.fallbacks import count_fallback
+from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make_tracks import Maker
+from cefmp4.hls.result import NeedsEncoderError, Progress, Tier, document
+from cefmp4.hls.source import HlsSource
+from cefmp4.hls.work import MakerLimits
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
+from cefmp4.media.loopback import Loopback, RemoteObject
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
-from cefmp4.ports import JobResult, ObjectStore, ResultStore
-from cefmp4.storage.s3_errors import KeyMissingError
-from cefmp4.watch.beneath import folder_of
-from cefmp4.watch.stamps import stamp_of_fd
+from cefmp4.outputs import publish
+from cefmp4.outputs.published import SOURCE, find_published
+from cefmp4.outputs.sink import SegmentSink
+from cefmp4.ports.results import JobResult, ResultStore
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.beneath import folder_of
+from cefmp4.recording.file import ShortFileError, hash_range
+from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.storage.s3.errors import KeyMissingError
 
 log = structlog.get_logger()
 

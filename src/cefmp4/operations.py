@@ -3,7 +3,7 @@
 from cefmp4.errors import LeaseLostError, RefusedError, UnknownStreamError
 from cefmp4.model.stream import Stream
 from cefmp4.model.view import StreamView, view_of_record
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 
 
 async def find_stream(checkpoints: CheckpointStore, stream_id: str) -> Stream:

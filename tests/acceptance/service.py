@@ -16,14 +16,14 @@ from tests.faults.instance import Instance
 from tests.servers import SwiftServer, ValkeyServer
 from tests.writers.recording import CACHE_VARIABLE
 
-from cefmp4.config import DEFAULT_GLOBS
+from cefmp4.config.settings import DEFAULT_GLOBS
 from cefmp4.embedded.state import free_port
 from cefmp4.metadata.document import crc64_text
 from cefmp4.model import names
 from cefmp4.model.stream import Stream
-from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
-from cefmp4.storage.s3 import S3Store, open_s3_store
-from cefmp4.storage.s3_connect import S3Config
+from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
+from cefmp4.storage.s3.connect import S3Config
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 MIB = 1024 * 1024
 POLL_S = 0.05

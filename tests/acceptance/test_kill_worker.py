@@ -24,7 +24,7 @@ from tests.servers import SwiftServer, ValkeyServer
 from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, input_of_file
-from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
+from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store
 
 pytestmark = [
     pytest.mark.integration,

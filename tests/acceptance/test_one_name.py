@@ -15,7 +15,7 @@ from tests.acceptance.service import MIB, Service, Site, open_site, reached
 from tests.acceptance.terminal import cefmp4
 from tests.servers import SwiftServer
 
-from cefmp4.clients import proof_memo
+from cefmp4.app.clients import proof_memo
 from cefmp4.embedded.state import free_port
 from cefmp4.model import names
 

@@ -14,7 +14,7 @@ from tests.chromium import NEEDS_CHROMIUM, Page, browsing
 from tests.hls_media import NEEDS_FFMPEG, recording
 
 from cefmp4.embedded.state import free_port, load_connection
-from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.web.page import HLS_JS
 
 pytestmark = [

@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 from tests.fake_checkpoints import FakeCheckpointStore
 
-from cefmp4.ports import CheckpointStore
-from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 from tests.checkpoint_records import A, B, claimed, part, stream
 
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 
 HERE, THERE, OLD = "folder-1", "folder-2", ""
 

@@ -6,7 +6,7 @@ from tests.checkpoint_records import A, B, claimed, stream
 from tests.contracts.conftest import Backend
 
 from cefmp4.model.stream import StreamState
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 
 
 async def owners(store: CheckpointStore, *keys: str) -> list[str]:

@@ -12,8 +12,8 @@ from tests.contracts.conftest import Backend
 
 from cefmp4.errors import LeaseLostError
 from cefmp4.model.stream import StreamState
-from cefmp4.ports import CheckpointStore
-from cefmp4.storage.owner import owner_id
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.storage.redis.owner import owner_id
 
 
 @pytest.fixture

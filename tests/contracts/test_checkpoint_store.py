@@ -12,7 +12,7 @@ from cefmp4.errors import LeaseLostError
 from cefmp4.model.part import PartSizing
 from cefmp4.model.stream import FileStamp, StreamState
 from cefmp4.model.view import view_of_record
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 
 HOSTILE_PATHS = [
     "plain.mp4",

@@ -17,8 +17,8 @@ from cefmp4.errors import CefError, KeyTakenError, ProofFailedError, UploadGoneE
 from cefmp4.model.names import META_CRC64
 from cefmp4.model.object import FileRange, StoredObject
 from cefmp4.model.part import MIN_PART_BYTES, Part
-from cefmp4.ports import ObjectStore
-from cefmp4.storage.s3 import open_s3_store
+from cefmp4.ports.store import ObjectStore
+from cefmp4.storage.s3.store import open_s3_store
 
 KEY = "streams/20260101T000000Z-0000aaaa/clip ü 'a+b&c' 100%.mp4"
 HEAD = MIN_PART_BYTES

@@ -12,8 +12,8 @@ from tests.servers import S3Place
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, Lane
-from cefmp4.ports import JobResult, ResultStore
-from cefmp4.storage.s3 import S3Config, open_s3_store
+from cefmp4.ports.results import JobResult, ResultStore
+from cefmp4.storage.s3.store import S3Config, open_s3_store
 
 pytestmark = pytest.mark.integration
 

@@ -15,33 +15,33 @@ from tests.crash import Crash
 from tests.fake_checkpoints import FakeCheckpointStore
 from tests.fakes import FakeObjectStore
 
-from cefmp4.ingest.aftermath import Aftermath
-from cefmp4.ingest.conclusion import Conclusion
-from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.admission import Admission, Admitted, Naming
+from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.after.describer import Describer
+from cefmp4.ingest.after.handover import Handover
+from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.finalizer import Finalizer
-from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.handover import Handover
-from cefmp4.ingest.identity import Identity
-from cefmp4.ingest.index import FinishedIndex
-from cefmp4.ingest.intake import Admitted, Intake, Naming
-from cefmp4.ingest.keys import ObjectKeys
-from cefmp4.ingest.observation import Clocks
-from cefmp4.ingest.orphans import OrphanSweeper
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.object_keys import ObjectKeys
+from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
-from cefmp4.ingest.recovery import Recovery
+from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.orphans import OrphanSweeper
+from cefmp4.ingest.recover.recovery import Recovery
+from cefmp4.ingest.recover.startup import Startup
 from cefmp4.ingest.rules import Patience
-from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.startup import Startup
-from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
+from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
 from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
-from cefmp4.watch.stamps import stamp_of
-from cefmp4.watch.tripwire import Tripwires
+from cefmp4.recording.identity import Identity
+from cefmp4.recording.observation import Clocks
+from cefmp4.recording.stamps import stamp_of
+from cefmp4.recording.write_guard import WriteGuards
 
 NAME = "r.mp4"
 PART = MIN_PART_BYTES
@@ -132,19 +132,21 @@ def _naming(owner: str) -> Naming:
 class Life:
     """One process: everything in it is new."""
 
-    def __init__(self, ground: Ground, owner: str, tripwires: Tripwires) -> None:
+    def __init__(self, ground: Ground, owner: str, write_guards: WriteGuards) -> None:
         self.ground = ground
         self.owner = owner
-        self._tripwires = tripwires
+        self._write_guards = write_guards
         self._admitted: Admitted | None = None
         self._running: StreamProcessor | None = None
         store, checkpoints, hashing = ground.store, ground.checkpoints, ground.hashing
         index, identity = FinishedIndex(), Identity(hashing=hashing)
-        survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART))
+        bucket_search = BucketSearch(
+            store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART)
+        )
         slots = PartSlots(max_parts=4, max_streams=4, quiet_s=0)
         self._keys = ObjectKeys(store, DEFAULT_KEY_TEMPLATE)
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
-        self.intake = Intake(
+        self.admission = Admission(
             root=str(ground.folder),
             naming=_naming(owner),
             keys=self._keys,
@@ -152,7 +154,7 @@ class Life:
             checkpoints=checkpoints,
             store=store,
             recovery=Recovery(store=store, hashing=hashing),
-            survey=survey,
+            bucket_search=bucket_search,
             identity=identity,
             wall_clock=ground.time,
         )
@@ -164,24 +166,24 @@ class Life:
             bucket="b",
             watch_dir=str(ground.folder),
         )
-        self._conclusion = Conclusion(
+        self._completion = Completion(
             describer=describer,
             handover=Handover(
                 sink=ground.jobs, kinds=(JobKind.HLS,), bucket="b", watch_dir="/", max_attempts=3
             ),
-            aftermath=Aftermath("keep"),
+            local_file=LocalFilePolicy("keep"),
             index=index,
-            intake=self.intake,
+            admission=self.admission,
             checkpoints=checkpoints,
             store=store,
         )
         self.startup = Startup(
             checkpoints=checkpoints,
-            survey=survey,
+            bucket_search=bucket_search,
             index=index,
-            intake=self.intake,
+            admission=self.admission,
             uploader=self._uploader,
-            conclusion=self._conclusion,
+            completion=self._completion,
         )
 
     async def live(self) -> None:
@@ -201,7 +203,7 @@ class Life:
 
     async def _processor(self) -> StreamProcessor | None:
         if self._admitted is None:
-            self._admitted = await self.intake.admit(NAME)
+            self._admitted = await self.admission.admit(NAME)
             self._running = self._make(self._admitted) if self._admitted else None
         return self._running
 
@@ -215,8 +217,8 @@ class Life:
                 store=ground.store, uploader=self._uploader, hashing=ground.hashing
             ),
             keys=self._keys,
-            tripwires=self._tripwires,
-            habits=FolderHabits(),
+            write_guards=self._write_guards,
+            writer_profiles=WriterProfiles(),
             patience=Patience(settle=2.0, unknown_writer=2.0, idle=2.0),
             clocks=Clocks(monotonic=ground.time, wall=ground.time),
             trusts_ctime=False,
@@ -240,7 +242,7 @@ class Life:
             await self._step(processor)
             self.ground.now += 3.0
         assert processor.end is not None, "the stream came to no end"
-        await self._conclusion.conclude(processor, self._admitted.former)
+        await self._completion.conclude(processor, self._admitted.former)
         self.close()
 
     def close(self) -> None:
@@ -253,10 +255,10 @@ class Life:
         self.ground.dead.add(self.owner)
 
 
-async def play(ground: Ground, tripwires: Tripwires, *, wipes: bool = False) -> int:
+async def play(ground: Ground, write_guards: WriteGuards, *, wipes: bool = False) -> int:
     """Lives after lives until one ends well; returns how many it took."""
     for number in range(1, MAX_LIVES + 1):
-        life = Life(ground, f"life-{number}", tripwires)
+        life = Life(ground, f"life-{number}", write_guards)
         try:
             await life.live()
         except Crash:

@@ -8,14 +8,15 @@ from typing import Any
 
 from cefmp4.__main__ import main
 from cefmp4.errors import LeaseLostError
-from cefmp4.ingest import finalizer, recovery
+from cefmp4.ingest import finalizer
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.source import hash_range
+from cefmp4.ingest.recover import recovery
 from cefmp4.model.event import StreamEvent
 from cefmp4.model.object import ListedPart
 from cefmp4.model.part import Part
-from cefmp4.storage.checkpoints import RedisCheckpointStore
-from cefmp4.storage.checkpoints_records import encode_stream
+from cefmp4.recording.file import hash_range
+from cefmp4.storage.redis.checkpoints import RedisCheckpointStore
+from cefmp4.storage.redis.records import encode_stream
 from cefmp4.watch.reconciler import Reconciler
 from cefmp4.watch.watcher import Watcher
 
@@ -71,7 +72,7 @@ def ignore_the_fence() -> None:
             return True
 
     async def claim(self: RedisCheckpointStore, stream: Any, owner: str) -> Any:
-        from cefmp4.ports import Lease
+        from cefmp4.ports.checkpoints import Lease
 
         return Lease(stream.id, owner, 1)
 
@@ -97,7 +98,7 @@ def trust_a_dense_listing() -> None:
 
 def forget_to_abort() -> None:
     """Uploads of streams that failed stay open."""
-    from cefmp4.storage.s3 import S3Store
+    from cefmp4.storage.s3.store import S3Store
 
     async def abort(self: S3Store, key: str, upload_id: str) -> None:
         return None

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.faults.lives import NAME, Ground, Life, end_tasks, judge, play, sweep
 
-from cefmp4.ingest.intake import ForeignStreamError
+from cefmp4.ingest.admission import ForeignStreamError
+from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.retry import no_waiting
-from cefmp4.watch.tripwire import Tripwires
 
 pytestmark = pytest.mark.faults
 
@@ -23,10 +23,10 @@ def _hashing() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-@pytest.fixture(name="tripwires")
-async def _tripwires() -> AsyncIterator[Tripwires]:
-    async with Tripwires() as tripwires:
-        yield tripwires
+@pytest.fixture(name="write guards")
+async def _write_guards() -> AsyncIterator[WriteGuards]:
+    async with WriteGuards() as write_guards:
+        yield write_guards
 
 
 @pytest.mark.parametrize("wipes", [False, True], ids=["", "wiped"])
@@ -35,14 +35,14 @@ async def _tripwires() -> AsyncIterator[Tripwires]:
 async def test_cut_off_at_every_call(
     tmp_path: Path,
     hashing: ThreadPoolExecutor,
-    tripwires: Tripwires,
+    write_guards: WriteGuards,
     port: str,
     moment: str,
     wipes: bool,
 ) -> None:
     with no_waiting():
         whole = Ground(_folder(tmp_path, "whole"), hashing)
-        assert await play(whole, tripwires) == 1
+        assert await play(whole, write_guards) == 1
         calls = dict(getattr(whole, port).calls)
         await judge(whole)
         failures = []
@@ -52,7 +52,7 @@ async def test_cut_off_at_every_call(
                 fake = getattr(ground, port)
                 (fake.crash_before if moment == "before" else fake.crash_after)(operation, nth)
                 try:
-                    assert await play(ground, tripwires, wipes=wipes) <= 2
+                    assert await play(ground, write_guards, wipes=wipes) <= 2
                     if wipes:  # nobody knows an upload whose only part was patched meanwhile
                         await sweep(ground)
                     await judge(ground)
@@ -86,7 +86,7 @@ async def _assert_no_torn_commit(ground: Ground) -> None:
 
 
 async def test_cancelled_at_every_turn_of_the_loop(
-    tmp_path: Path, hashing: ThreadPoolExecutor, tripwires: Tripwires
+    tmp_path: Path, hashing: ThreadPoolExecutor, write_guards: WriteGuards
 ) -> None:
     """SIGTERM at any instant tears no pair of a stored part and its checkpoint, and a fresh start
     finishes the rest."""
@@ -94,12 +94,12 @@ async def test_cancelled_at_every_turn_of_the_loop(
     with no_waiting():
         while was_alive:
             ground = Ground(_folder(tmp_path, str(turns)), hashing)
-            life = Life(ground, "cancelled", tripwires)
+            life = Life(ground, "cancelled", write_guards)
             was_alive = await _cancelled_after(ground, life, turns)
             try:
                 await _assert_no_torn_commit(ground)
                 life.die()
-                assert await play(ground, tripwires) == 1
+                assert await play(ground, write_guards) == 1
                 await judge(ground)
             except AssertionError as error:
                 failures.append(f"turn {turns}: {str(error)[:200]}")
@@ -110,16 +110,16 @@ async def test_cancelled_at_every_turn_of_the_loop(
 
 
 async def test_a_survey_that_begins_again_leaves_every_file_its_upload(
-    tmp_path: Path, hashing: ThreadPoolExecutor, tripwires: Tripwires
+    tmp_path: Path, hashing: ThreadPoolExecutor, write_guards: WriteGuards
 ) -> None:
     """A crash cut it off when one of two files of one name had begun an upload, still empty."""
     ground = Ground(tmp_path, hashing)
     await ground.store.begin_upload("streams/x/older.mp4", content_type="", metadata={})
     for folder in ("a", "b"):
         (_folder(tmp_path, folder) / "r.mp4").write_bytes(folder.encode() * 100)
-    first = Life(ground, "first", tripwires)
+    first = Life(ground, "first", write_guards)
     await first.startup.load()
-    one = await first.intake.admit("a/r.mp4")
+    one = await first.admission.admit("a/r.mp4")
     assert one is not None
     record = one.record
     record.stream.upload_id = await ground.store.begin_upload(
@@ -128,30 +128,30 @@ async def test_a_survey_that_begins_again_leaves_every_file_its_upload(
     await record.save()
     one.source.close()
     first.die()
-    second = Life(ground, "second", tripwires)
+    second = Life(ground, "second", write_guards)
     await second.startup.load()
-    two = await second.intake.admit("b/r.mp4")
+    two = await second.admission.admit("b/r.mp4")
     assert two is not None
     two.source.close()
     assert two.record.stream.id != record.stream.id
 
 
 async def test_what_another_instance_stored_is_not_stored_again(
-    tmp_path: Path, hashing: ThreadPoolExecutor, tripwires: Tripwires
+    tmp_path: Path, hashing: ThreadPoolExecutor, write_guards: WriteGuards
 ) -> None:
     """It was killed and Redis was emptied while we were running: its records are gone, and ours
     are not all there is to know."""
     ground = Ground(tmp_path, hashing)
-    survivor, other = Life(ground, "survivor", tripwires), Life(ground, "other", tripwires)
+    survivor, other = Life(ground, "survivor", write_guards), Life(ground, "other", write_guards)
     await survivor.startup.load()
     await other.live()
     other.die()
     ground.checkpoints.wipe()
     with pytest.raises(ForeignStreamError):
-        await survivor.intake.admit(NAME)
+        await survivor.admission.admit(NAME)
     await survivor.startup.restore(tuple)
     assert await ground.checkpoints.is_fresh()  # whoever starts now makes a survey, too
-    recognised = await survivor.intake.admit(NAME)
+    recognised = await survivor.admission.admit(NAME)
     assert recognised is not None
     recognised.source.close()
     assert recognised.record.stream.is_proven

@@ -14,8 +14,8 @@ from random import Random
 
 import pytest
 
-from cefmp4.metadata.probe import FfprobeMediaProbe
-from cefmp4.metadata.structure import find_problem
+from cefmp4.media.probe import FfprobeMediaProbe
+from cefmp4.media.structure import find_problem
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
 

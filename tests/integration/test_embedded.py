@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from cefmp4.embedded.supervisor import Connection, EmbeddedServers, load_connection
 from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.model.part import MIN_PART_BYTES
-from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,7 @@ from cefmp4.errors import CefError, StoreFullError
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import MIB, MIN_PART_BYTES
 from cefmp4.retry import patiently
-from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
 

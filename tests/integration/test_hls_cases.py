@@ -23,7 +23,7 @@ from tests.hls_media import (
     videos,
 )
 
-from cefmp4.encode.result import Tier
+from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]

@@ -9,7 +9,7 @@ import pytest
 from tests.hls_media import NEEDS_FFMPEG, Encoded, encode, ffmpeg
 from tests.integration.test_hls_odd_sources import media
 
-from cefmp4.encode.result import Tier
+from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]

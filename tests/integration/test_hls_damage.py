@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.hls_media import H264, NEEDS_FFMPEG, Encoded, encode, ffmpeg
 
-from cefmp4.encode.result import Tier
+from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]

@@ -8,7 +8,7 @@ import pytest
 from tests.hls_media import AAC, H264, NEEDS_FFMPEG, PICTURE, SOUND, Encoded, encode, ffmpeg
 from tests.integration.test_hls_odd_sources import X264, beeping, beeps, flashes, flashing
 
-from cefmp4.encode.result import Tier
+from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]

@@ -24,12 +24,13 @@ from tests.hls_media import (
     until,
 )
 
-from cefmp4.encode.publish import discard, publish
-from cefmp4.encode.result import EncodeCancelledError, NeedsEncoderError, Tier
-from cefmp4.encode.source import HlsSource
-from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
+from cefmp4.hls.result import NeedsEncoderError, Tier
+from cefmp4.hls.source import HlsSource
+from cefmp4.hls.work import MakerLimits
+from cefmp4.media.ffmpeg_run import EncodeCancelledError
 from cefmp4.model.names import META_PART_BASE, META_STREAM_ID
+from cefmp4.outputs.publish import discard, publish
 from cefmp4.retry import no_waiting
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]

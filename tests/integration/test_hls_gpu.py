@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.hls_media import encode, encoder, recording
 
-from cefmp4.encode.encoders import EncoderChooser, Verdict
-from cefmp4.encode.result import Tier
-from cefmp4.fallbacks import reason_of
+from cefmp4.hls.encoders import EncoderChooser, Verdict
+from cefmp4.hls.fallbacks import reason_of
+from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import Codec, Rendition
 
 pytestmark = [

@@ -20,8 +20,8 @@ from tests.integration.test_hls_odd_sources import (
     together,
 )
 
-from cefmp4.encode.result import Tier
 from cefmp4.errors import PermanentError
+from cefmp4.hls.result import Tier
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 OVERLOOKED = ("-ignore_editlist", "1")  # as players do with the empty edit of a late start

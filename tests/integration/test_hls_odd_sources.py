@@ -12,8 +12,8 @@ import m3u8  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from tests.hls_media import AAC, H264, NEEDS_FFMPEG, Encoded, encode, ffmpeg, parse, videos
 
-from cefmp4.encode.result import StoredTrack, Tier
 from cefmp4.errors import PermanentError
+from cefmp4.hls.result import StoredTrack, Tier
 from cefmp4.model.rendition import CodecChoice
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from tests.hls_media import AAC, H264, PICTURE, Encoded, encode, ffmpeg, recording
 
-from cefmp4.encode.result import Tier
+from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice
 from cefmp4.web.page import HLS_JS
 

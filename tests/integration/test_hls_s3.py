@@ -6,9 +6,9 @@ import pytest
 from tests.hls_media import NEEDS_FFMPEG, encoder, opened, recording
 from tests.servers import SwiftServer
 
-from cefmp4.encode.publish import discard, hls_prefix, publish
-from cefmp4.encode.sink import SegmentSink
-from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.outputs.publish import discard, hls_prefix, publish
+from cefmp4.outputs.sink import SegmentSink
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = [
     pytest.mark.integration,

@@ -9,8 +9,8 @@ import pytest
 from tests.hls_media import AAC, NEEDS_FFMPEG, PICTURE, SOUND, Encoded, encode, ffmpeg
 from tests.integration.test_hls_odd_sources import X264, beeping, beeps, flashing
 
-from cefmp4.encode.result import Tier
 from cefmp4.errors import PermanentError
+from cefmp4.hls.result import Tier
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 

@@ -9,11 +9,11 @@ from tests.fakes import FakeObjectStore
 from tests.hls_media import NEEDS_FFMPEG, encode, encoder, recording, sink_of
 from tests.integration.test_hls_faults import front_loaded, served
 
-from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import Maker
-from cefmp4.encode.result import Tier
-from cefmp4.encode.source import HlsSource
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make_tracks import Maker
+from cefmp4.hls.result import Tier
+from cefmp4.hls.source import HlsSource
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.metadata.probe import FfprobeMediaProbe
+from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.model.part import MIB
 
 pytestmark = pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffprobe")

@@ -13,13 +13,13 @@ from pydantic import SecretStr
 from tests.servers import S3Place, redis_server, redis_url, s3_server
 
 from cefmp4.commands import jobs
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.errors import CefError, RefusedError, UnknownJobError, UnknownStreamError
 from cefmp4.jobs.ledger import open_ledger
 from cefmp4.model.job import JobProgress, Lane
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.storage.checkpoints import open_checkpoints
-from cefmp4.storage.s3 import open_s3_store
+from cefmp4.storage.redis.checkpoints import open_checkpoints
+from cefmp4.storage.s3.store import open_s3_store
 
 __all__ = ["redis_server", "redis_url", "s3_server"]
 

@@ -16,8 +16,8 @@ from awscrt.checksums import crc64nvme
 from tests.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import hls_job, metrics
-from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.work import MakerLimits
+from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.work import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs import attempt as attempts
 from cefmp4.jobs.attempt import Attempt, JobContext, JobProcedure
@@ -37,7 +37,7 @@ from cefmp4.model.job import (
 )
 from cefmp4.model.object import FileRange
 from cefmp4.retry import Backoff
-from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.worker import JobRunner
 
 __all__ = ["redis_server", "redis_url", "s3_server"]

@@ -13,11 +13,11 @@ from tests.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.source import DescriptorLostError, SourceFile, hash_range
 from cefmp4.model.part import MIN_PART_BYTES, Part
 from cefmp4.model.stream import Stream
-from cefmp4.ports import Lease
-from cefmp4.watch.tripwire import Tripwires, TripwireState
+from cefmp4.ports.checkpoints import Lease
+from cefmp4.recording.file import DescriptorLostError, SourceFile, hash_range
+from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 
 pytestmark = pytest.mark.integration
 
@@ -159,8 +159,8 @@ def test_of_two_names_in_a_cache_neither_is_believed(below: Path, source: Source
     assert not source.may_be_at("hard.mp4")
 
 
-async def test_a_lost_descriptor_has_no_tripwire(below: Path, source: SourceFile) -> None:
-    async with Tripwires() as wires:
+async def test_a_lost_descriptor_has_no_write_guard(below: Path, source: SourceFile) -> None:
+    async with WriteGuards() as wires:
         (below / "a.mp4").unlink()
         until(lambda: is_lost(source))
-        assert wires.writer_state(source.fd) is TripwireState.BLIND
+        assert wires.writer_state(source.fd) is WriteGuardState.BLIND

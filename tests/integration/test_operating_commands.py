@@ -13,10 +13,10 @@ import pytest
 from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.model.view import view_of_record
-from cefmp4.ports import Lease
-from cefmp4.storage import checkpoints
-from cefmp4.storage.checkpoints import RedisCheckpointStore, open_checkpoints
-from cefmp4.storage.owner import owner_id
+from cefmp4.ports.checkpoints import Lease
+from cefmp4.storage.redis import checkpoints
+from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
+from cefmp4.storage.redis.owner import owner_id
 
 pytestmark = pytest.mark.integration
 HOSTILE = os.fsdecode(b"[red]x[/red]\n\x1b[31m\xff\xe2\x80\xae.mp4")

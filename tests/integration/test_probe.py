@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.metadata.probe import FfprobeMediaProbe
+from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
 

@@ -10,13 +10,13 @@ from awscrt.checksums import combine_crc64nvme, crc64nvme
 from tests.servers import SwiftServer
 
 from cefmp4 import metrics
-from cefmp4.config import PartTransfer
+from cefmp4.config.settings import PartTransfer
 from cefmp4.errors import AccessDeniedError, BucketMissingError, ServerUnreachableError
 from cefmp4.model.object import FileRange, PartProof, StoreProof
 from cefmp4.model.part import MIN_PART_BYTES, Part
 from cefmp4.retry import no_waiting
-from cefmp4.storage.s3 import S3Config, S3Store, open_s3_store
-from cefmp4.storage.s3_probe import PROBE_PREFIX
+from cefmp4.storage.s3.probe import PROBE_PREFIX
+from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
 

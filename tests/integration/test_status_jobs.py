@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from cefmp4.commands import display, status
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.jobs.ledger import open_ledger
 from cefmp4.model.job import FailReason, JobInput, JobKind, JobProgress, JobSpec, Lane
 

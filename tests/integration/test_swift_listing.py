@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.servers import SwiftServer
 
-from cefmp4.ingest.source import crc_of
-from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.recording.file import crc_of
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
 from cefmp4.model.part import MIB
-from cefmp4.storage.s3 import S3Store, open_s3_store
+from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
 

@@ -23,10 +23,10 @@ from tests.security.other_user import (
 from tests.servers import SwiftServer
 
 from cefmp4.errors import SourceError
-from cefmp4.ingest.aftermath import Aftermath
-from cefmp4.ingest.source import SourceFile, crc_of
+from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.watch.stamps import stamp_of_fd
+from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.stamps import stamp_of_fd
 
 CONTENT = b"proven bytes" * 1000
 TRIES = int(os.environ.get("CEFMP4_ATTACK_TRIES", "300"))
@@ -108,7 +108,7 @@ class Scene:
         with SourceFile.open(root, "sub/rec.mp4") as source, moment or nullcontext():
             stream = stream_of(source)
             try:
-                Aftermath(self.action).apply(stream, source, stream.stamp)
+                LocalFilePolicy(self.action).apply(stream, source, stream.stamp)
             except (SourceError, OSError):
                 return False
         return True
@@ -237,7 +237,7 @@ def test_a_kill_between_two_steps_leaves_the_file_where_the_next_start_finds_it(
         left = killed(scene.folder / "kills", scene.action, str(scene.goal or ""), number)
         root = str(left.folder / "watched")
         stream = Stream(id=ID, relpath="sub/rec.mp4", part_base=1, state=StreamState.STORED)
-        Aftermath(scene.action).bring_back(root, stream)
+        LocalFilePolicy(scene.action).bring_back(root, stream)
         if left.file.exists():
             assert left.file.read_bytes() == CONTENT
             assert left.apply()
@@ -372,7 +372,7 @@ def test_a_stop_ends_a_copy_that_takes_long(moving: tuple[Scene, Path]) -> None:
     with SourceFile.open(str(scene.folder / "watched"), "sub/rec.mp4") as source:
         stream = stream_of(source)
         try:
-            Aftermath(scene.action).apply(stream, source, stream.stamp, lambda: True)
+            LocalFilePolicy(scene.action).apply(stream, source, stream.stamp, lambda: True)
         except SourceError:
             assert scene.file.read_bytes() == CONTENT
             assert [path for path in scene.moved() if path.is_file()] == []

@@ -17,17 +17,17 @@ from tests.security.other_user import needs_two_users, run_as_other, start_as_ot
 from tests.servers import S3Place, s3_server
 
 from cefmp4 import proc
-from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.hls import HlsOptions
-from cefmp4.encode.loopback import Loopback
-from cefmp4.encode.source import Ffprobe, HlsSource
-from cefmp4.encode.work import MakerLimits
 from cefmp4.errors import CefError, PermanentError, TransientError
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.make import HlsOptions
+from cefmp4.hls.source import Ffprobe, HlsSource
+from cefmp4.hls.work import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobContext
+from cefmp4.media.loopback import Loopback
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, SlotKind
-from cefmp4.ports import JobResult
-from cefmp4.storage.s3 import open_s3_store
+from cefmp4.ports.results import JobResult
+from cefmp4.storage.s3.store import open_s3_store
 
 __all__ = ["s3_server"]
 

@@ -23,7 +23,7 @@ from tests.security.http_port import (
 )
 from tests.servers import SwiftServer, s3_server
 
-from cefmp4.config_reading import load_settings
+from cefmp4.config.reading import load_settings
 from cefmp4.errors import SettingsError
 from cefmp4.web import guesses
 from cefmp4.web.access import Access

@@ -11,13 +11,13 @@ import pytest
 from tests.fakes import FakeObjectStore
 from tests.hls_media import H264, NEEDS_FFMPEG, PICTURE, encoder, ffmpeg, opened, sink_of
 
-from cefmp4.encode import worth
-from cefmp4.encode.encoders import EncoderChooser
-from cefmp4.encode.hls import HlsEncoder, HlsOptions
-from cefmp4.encode.making import Maker
-from cefmp4.encode.result import HlsResult
-from cefmp4.encode.source import UnusableSourceError
 from cefmp4.errors import PermanentError
+from cefmp4.hls import worth
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make_tracks import Maker
+from cefmp4.hls.result import HlsResult
+from cefmp4.hls.source import UnusableSourceError
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 

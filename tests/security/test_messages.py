@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cefmp4.__main__ import main
 from cefmp4.commands import doctor
-from cefmp4.config_spellings import NAMES, OLD_SPELLINGS
+from cefmp4.config.spellings import NAMES, OLD_SPELLINGS
 from cefmp4.log import redact
 
 MARK = "HuNtEr"

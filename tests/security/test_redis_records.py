@@ -13,11 +13,11 @@ from tests.checkpoint_records import A, B, claimed, part, stream
 from tests.servers import SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import metrics
-from cefmp4.ingest.source import crc_of
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.storage.checkpoints import open_checkpoints
-from cefmp4.storage.checkpoints_records import encode_stream
-from cefmp4.watch.stamps import stamp_of
+from cefmp4.recording.file import crc_of
+from cefmp4.recording.stamps import stamp_of
+from cefmp4.storage.redis.checkpoints import open_checkpoints
+from cefmp4.storage.redis.records import encode_stream
 
 __all__ = ["redis_server", "redis_url", "s3_server"]
 

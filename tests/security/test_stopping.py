@@ -199,7 +199,7 @@ def servers_in(folder: Path) -> list[str]:
 
 STUCK = """\
 import asyncio, sys, time
-from cefmp4.stopping import until_signal
+from cefmp4.app.lifetime import until_signal
 async def main():
     async with until_signal(float(sys.argv[1])) as stop:
         print("begun", flush=True)

@@ -12,8 +12,8 @@ from tests.acceptance.terminal import cefmp4
 from tests.security.other_user import OTHER_UID, folder_for_all, needs_two_users
 
 from cefmp4.__main__ import main
-from cefmp4.command_line import COMMANDS
-from cefmp4.config_reading import is_production, load_settings
+from cefmp4.commands.command_line import COMMANDS
+from cefmp4.config.reading import is_production, load_settings
 from cefmp4.embedded.state import StateFolder, load_connection
 from cefmp4.errors import SettingsError
 from cefmp4.jobs.workplace import open_workplace

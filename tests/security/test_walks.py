@@ -14,8 +14,8 @@ from tests.acceptance.service import Site, open_site, reached
 from tests.security.other_user import folder_for_all, needs_two_users, run_as_other, start_as_other
 from tests.servers import SwiftServer
 
-from cefmp4.config import DEFAULT_GLOBS
-from cefmp4.watch.beneath import open_root
+from cefmp4.config.settings import DEFAULT_GLOBS
+from cefmp4.recording.beneath import open_root
 from cefmp4.watch.scan import scan
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import MOST_LEVELS, FolderQueue, Limit, Limits, open_to_read

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tests.acceptance.service import Site
 
-from cefmp4.ingest.source import crc_of
 from cefmp4.model import names
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.watch.stamps import stamp_of_fd
+from cefmp4.recording.file import crc_of
+from cefmp4.recording.stamps import stamp_of_fd
 
 PART = 16 * 1024
 FOLDER = "a-folder-of-many"  # WATCH_DIR_ID

@@ -19,9 +19,9 @@ from tests.compose_file import (
     untouched_environment,
 )
 
-from cefmp4.config_spellings import NAMES, OF_COMPOSE, OLD_SPELLINGS, REDIS_SPELLINGS
+from cefmp4.config.example import render
+from cefmp4.config.spellings import NAMES, OF_COMPOSE, OLD_SPELLINGS, REDIS_SPELLINGS
 from cefmp4.errors import SettingsError
-from cefmp4.example_env import render
 
 __all__ = ["resolve", "untouched_environment"]
 

@@ -10,19 +10,19 @@ from typing import Any, cast
 import pytest
 from tests.fakes import FakeObjectStore
 
-from cefmp4.encode.hls import HlsEncoder
-from cefmp4.encode.result import HlsResult, Tier
-from cefmp4.encode.source import HlsSource, UnusableSourceError
 from cefmp4.errors import PermanentError, TransientError
+from cefmp4.hls.make import HlsEncoder
+from cefmp4.hls.result import HlsResult, Tier
+from cefmp4.hls.source import HlsSource, UnusableSourceError
 from cefmp4.hls_job import HlsJobs
-from cefmp4.ingest.source import crc_of
 from cefmp4.jobs.attempt import JobContext
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, input_of_stream
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.ports import JobResult
-from cefmp4.storage.s3_errors import KeyMissingError
-from cefmp4.watch.stamps import stamp_of_fd
+from cefmp4.ports.results import JobResult
+from cefmp4.recording.file import crc_of
+from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.storage.s3.errors import KeyMissingError
 
 KEY, DATE = "streams/s/r.mp4", 1_700_000_000
 FRONT, REAR = os.urandom(3 << 20), os.urandom(3 << 20)

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.errors import SettingsError
 from cefmp4.model.view import StreamView, view_of_record
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 
 RECORDS_FRESH_S = 10.0  # reading 100,000 records takes seconds; what changes comes from instances
 FEW_RECORDS = 1000

@@ -8,16 +8,16 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
-from cefmp4.commands.doctor_exposure import examine_exposure
-from cefmp4.commands.doctor_folder import examine_folder
-from cefmp4.commands.doctor_media import examine_media
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
+from cefmp4.doctor.exposure import examine_exposure
+from cefmp4.doctor.folder import examine_folder
+from cefmp4.doctor.programs import examine_media
+from cefmp4.doctor.redis import examine_redis
+from cefmp4.doctor.s3 import examine_s3
 from cefmp4.log import printable, redact
 from cefmp4.model import names
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, ok, warn
-from cefmp4.storage.doctor_redis import examine_redis
-from cefmp4.storage.doctor_s3 import examine_s3
-from cefmp4.storage.s3_connect import S3Config
+from cefmp4.storage.s3.connect import S3Config
 from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}

@@ -2,9 +2,9 @@
 
 import argparse
 
-from cefmp4.app import ingest
-from cefmp4.config import Settings
-from cefmp4.stopping import until_signal
+from cefmp4.app.ingest import ingest
+from cefmp4.app.lifetime import until_signal
+from cefmp4.config.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

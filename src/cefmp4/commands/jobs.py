@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from cefmp4.clients import input_of_object
+from cefmp4.app.clients import input_of_object
 from cefmp4.commands.board import redis_address
 from cefmp4.commands.display import job_state_text, plain, progress_text, show, time_text
 from cefmp4.commands.watching import watch_url_of
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.log import printable
@@ -31,7 +31,7 @@ from cefmp4.model.job import (
     subject_of,
 )
 from cefmp4.operations import find_stream
-from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 MAX_LIMIT = 100_000
 _TIMES = frozenset({"submitted_at", "due_at", "started_at", "ended_at", "updated_at"})

@@ -8,9 +8,17 @@ from rich.table import Table
 
 from cefmp4 import proc
 from cefmp4.commands.display import plain, show
-from cefmp4.config import Settings
+from cefmp4.commands.shipped import (
+    UNKNOWN,
+    Shipped,
+    player,
+    program,
+    python,
+    python_packages,
+    valkey,
+)
+from cefmp4.config.settings import Settings
 from cefmp4.errors import ProgramMissingError
-from cefmp4.shipped import UNKNOWN, Shipped, player, program, python, python_packages, valkey
 
 _TIMEOUT_S = 20.0
 _MAX_OUTPUT = 64 * 1024

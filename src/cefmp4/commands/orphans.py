@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from cefmp4.clients import open_redis, open_store
+from cefmp4.app.clients import open_redis, open_store
 from cefmp4.commands.display import plain, show, size_text, time_text
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.errors import UploadGoneError
-from cefmp4.ingest.orphans import Orphan, OrphanSweeper
+from cefmp4.ingest.recover.orphans import Orphan, OrphanSweeper
 from cefmp4.model import names
-from cefmp4.ports import ObjectStore
+from cefmp4.ports.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)

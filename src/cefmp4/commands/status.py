@@ -25,13 +25,13 @@ from cefmp4.commands.display import (
     size_text,
     state_text,
 )
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.log import redact
 from cefmp4.model.job import MOST_TELLING_FIRST, Job, JobState
 from cefmp4.model.stream import StreamState
 from cefmp4.model.view import StreamView, most_telling
-from cefmp4.storage.checkpoints import open_checkpoints
+from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 INTERVAL_S = 1.0
 BAR_WIDTH = 10  # more would leave names no room in a window of 80 columns

@@ -10,15 +10,16 @@ from pathlib import Path, PurePath
 
 import structlog
 
-from cefmp4.app import ingest
-from cefmp4.app_worker import slots_of, stop_s, work
+from cefmp4.app.ingest import ingest
+from cefmp4.app.lifetime import until_signal
+from cefmp4.app.worker import slots_of, stop_s, work
 from cefmp4.commands.watching import watch_url_of
-from cefmp4.config import AppEnv, Settings
+from cefmp4.config.settings import AppEnv, Settings
 from cefmp4.embedded.state import CREDENTIALS
 from cefmp4.embedded.supervisor import EmbeddedServers
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
-from cefmp4.stopping import cut_by, until_signal
+from cefmp4.stopping import cut_by
 from cefmp4.web.address import page_url
 
 log = structlog.get_logger()

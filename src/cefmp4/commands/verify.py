@@ -6,15 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cefmp4.clients import open_redis, open_store
-from cefmp4.config import Settings
+from cefmp4.app.clients import open_redis, open_store
+from cefmp4.config.settings import Settings
 from cefmp4.errors import CefError, SourceError
 from cefmp4.ingest.folder import names_of
-from cefmp4.ingest.source import READ_BYTES, ShortFileError, SourceFile, crc_of, hash_range
 from cefmp4.log import printable
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, PartPlan
 from cefmp4.model.stream import Stream
-from cefmp4.ports import ObjectStore
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.file import READ_BYTES, ShortFileError, SourceFile, crc_of, hash_range
 
 COMPARE_BYTES = 8 * READ_BYTES  # one ranged read of the object, so that memory stays bounded
 

@@ -1,6 +1,6 @@
 """Where to watch what a job made, as commands tell it."""
 
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.model.job import Job, JobKind
 from cefmp4.web.address import watch_url
 

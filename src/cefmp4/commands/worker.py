@@ -2,10 +2,10 @@
 
 import argparse
 
-from cefmp4.app_worker import slots_of, stop_s, work
-from cefmp4.config import Settings
+from cefmp4.app.lifetime import until_signal
+from cefmp4.app.worker import slots_of, stop_s, work
+from cefmp4.config.settings import Settings
 from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
-from cefmp4.stopping import until_signal
 
 MAX_SLOTS = 64
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from cefmp4.config_reading import load_settings
+from cefmp4.config.reading import load_settings
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.errors import CefError
 

@@ -6,11 +6,11 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.ingest.finalizer import Proof
-from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.observation import Clocks
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import Uploader
+from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.recording.observation import Clocks
 
 log = structlog.get_logger()
 
@@ -29,13 +29,18 @@ class Ending:
     been read."""
 
     def __init__(
-        self, *, record: StreamRecord, uploader: Uploader, habits: FolderHabits, clocks: Clocks
+        self,
+        *,
+        record: StreamRecord,
+        uploader: Uploader,
+        writer_profiles: WriterProfiles,
+        clocks: Clocks,
     ) -> None:
         self.end: End | None = None
         self.proven: FileStamp | None = None
         self._record = record
         self._uploader = uploader
-        self._habits = habits
+        self._writer_profiles = writer_profiles
         self._clocks = clocks
 
     def __repr__(self) -> str:
@@ -50,7 +55,7 @@ class Ending:
         if not stream.closed_at:
             stream.closed_at = proof.stamp.ctime_ns / 1e9
         metrics.parts_resent.inc(len(proof.changed))
-        self._habits.learn(
+        self._writer_profiles.learn(
             stream.relpath,
             sent_early=proof.sent_early,
             changed=len(proof.changed),

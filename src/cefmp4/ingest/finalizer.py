@@ -3,9 +3,9 @@
 The SHA-256 comes from the same reading, except for a file that is sent by it: that one was read for
 sending only, so its SHA-256 is left to whoever describes it, when the wire is quiet.
 
-The proof: every byte is read under a tripwire that tells of any writer, every part the store holds
-was checked by the store against the checksum of those very bytes, and the file has not changed
-between the first read and the completion."""
+The proof: every byte is read under a write guard that tells of any writer, every part the store
+holds was checked by the store against the checksum of those very bytes, and the file has not
+changed between the first read and the completion."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,6 @@ from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
 from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.source import ShortFileError, SourceFile, combine_crcs, hash_range
 from cefmp4.ingest.uploader import (
     FormerGeneration,
     Uploader,
@@ -33,7 +32,8 @@ from cefmp4.ingest.uploader import (
 from cefmp4.model import names
 from cefmp4.model.part import MIB, Part, PartRange
 from cefmp4.model.stream import FileStamp
-from cefmp4.ports import ObjectStore
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.file import ShortFileError, SourceFile, combine_crcs, hash_range
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()

@@ -15,9 +15,9 @@ from cefmp4 import metrics
 from cefmp4.errors import CefError, SettingsError
 from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.stream import Stream
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.recording.beneath import look_up
 from cefmp4.retry import patiently
-from cefmp4.watch.beneath import look_up
 from cefmp4.watch.folder_marks import FolderLook, leave_mark, look_at, place_of
 
 log = structlog.get_logger()

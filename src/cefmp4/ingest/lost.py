@@ -2,9 +2,9 @@
 it (below a FUSE mount, on a file server), and what is found under a name now: are they the same?"""
 
 from cefmp4.errors import SourceError
-from cefmp4.ingest.identity import sample
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.identity import sample
 
 
 def take_up(source: SourceFile, record: StreamRecord, relpath: str) -> bool:

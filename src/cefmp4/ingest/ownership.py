@@ -8,7 +8,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, TransientError
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.reachability import level_of
 
 log = structlog.get_logger()

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from cefmp4 import metrics
 from cefmp4.ingest.ending import Ending
-from cefmp4.ingest.observation import Observation
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import StaleOutcome
 from cefmp4.ingest.uploader import Uploader
+from cefmp4.recording.observation import Observation
 from cefmp4.tasks import cancel_all
 
 T = TypeVar("T")

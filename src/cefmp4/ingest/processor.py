@@ -16,11 +16,8 @@ from cefmp4.errors import (
 )
 from cefmp4.ingest.ending import End, Ending
 from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome
-from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.holes import DEFAULT_LIMIT_BYTES, Holes
-from cefmp4.ingest.keys import ObjectKeys
 from cefmp4.ingest.lost import take_up
-from cefmp4.ingest.observation import Clocks, Observation
+from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.overwritten import is_overwritten
 from cefmp4.ingest.presence import Presence
 from cefmp4.ingest.record import StreamRecord
@@ -34,13 +31,16 @@ from cefmp4.ingest.rules import (
     judge_stale,
     next_move,
 )
-from cefmp4.ingest.source import DescriptorLostError, Look, SourceFile
-from cefmp4.ingest.trouble import StoreTrouble
+from cefmp4.ingest.store_trouble import StoreTrouble
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
+from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES
 from cefmp4.model.stream import StreamState
-from cefmp4.watch.tripwire import Tripwires, TripwireState
+from cefmp4.recording.file import DescriptorLostError, FileSample, SourceFile
+from cefmp4.recording.holes import DEFAULT_LIMIT_BYTES, Holes
+from cefmp4.recording.observation import Clocks, Observation
+from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 
 log = structlog.get_logger()
 
@@ -51,9 +51,9 @@ LOST_PAUSE_S = 0.2
 TROUBLE_PAUSE_S = 2.0
 
 _WRITERS = {
-    TripwireState.ARMED: Writer.NONE,
-    TripwireState.WRITER: Writer.PRESENT,
-    TripwireState.BLIND: Writer.UNKNOWN,
+    WriteGuardState.ARMED: Writer.NONE,
+    WriteGuardState.WRITER: Writer.PRESENT,
+    WriteGuardState.BLIND: Writer.UNKNOWN,
 }
 
 
@@ -66,8 +66,8 @@ class StreamProcessor:
         uploader: Uploader,
         finalizer: Finalizer,
         keys: ObjectKeys,
-        tripwires: Tripwires,
-        habits: FolderHabits,
+        write_guards: WriteGuards,
+        writer_profiles: WriterProfiles,
         patience: Patience,
         clocks: Clocks,
         trusts_ctime: bool,
@@ -78,8 +78,8 @@ class StreamProcessor:
         self.source = source
         self._uploader = uploader
         self._finalizer = finalizer
-        self._tripwires = tripwires
-        self._habits = habits
+        self._write_guards = write_guards
+        self._writer_profiles = writer_profiles
         self._patience = patience
         self._clocks = clocks
         self._former = former
@@ -93,7 +93,9 @@ class StreamProcessor:
         self._next_part_at = 0
         self._is_unseen = False  # the last look at the file, or reading of it, failed
         self._holes = Holes(source, limit_bytes=holes_limit_bytes)
-        self.ending = Ending(record=record, uploader=uploader, habits=habits, clocks=clocks)
+        self.ending = Ending(
+            record=record, uploader=uploader, writer_profiles=writer_profiles, clocks=clocks
+        )
         self._trouble = StoreTrouble(
             record=record, uploader=uploader, keys=keys, ending=self.ending
         )
@@ -126,7 +128,7 @@ class StreamProcessor:
         self._is_renamed = True
         self._wake.set()
 
-    def observe(self, look: Look) -> None:
+    def observe(self, look: FileSample) -> None:
         """Takes in what the disk says now; wakes the stream when there is something to do."""
         if not self._file.take(look):
             return
@@ -289,7 +291,7 @@ class StreamProcessor:
         )
 
     def _writer(self) -> Writer:
-        return _WRITERS[self._tripwires.writer_state(self.source.fd)]
+        return _WRITERS[self._write_guards.writer_state(self.source.fd)]
 
     def _next_look(self, facts: Facts) -> float:
         """Seconds until one of the waiting times is over."""
@@ -304,11 +306,11 @@ class StreamProcessor:
         stream, record = self.record.stream, self.record
         if facts.size < stream.sent_high:
             await record.drop_beyond(facts.size)
-        if self._habits.waits_for_close(stream.relpath):
+        if self._writer_profiles.waits_for_close(stream.relpath):
             return self._next_look(facts)
         if stream.state in (StreamState.STALE, StreamState.FINALIZING):
             await record.move_to(StreamState.UPLOADING)
-        lag = self._habits.lag_for(stream.relpath)
+        lag = self._writer_profiles.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))
         sending = self._uploader.send_full_parts(
             record, self.source, ready, lag=lag, former=self._former
@@ -342,7 +344,7 @@ class StreamProcessor:
         await self.record.move_to(StreamState.FINALIZING)
         if self._is_polling:
             await asyncio.to_thread(self.source.refresh)
-        with self._tripwires.arm(self.source.fd, on_sprung=self._wake.set) as wire:
+        with self._write_guards.arm(self.source.fd, on_sprung=self._wake.set) as wire:
             disturbance = Disturbance(
                 self.source, lambda: wire.is_sprung, self._presence.while_there
             )

@@ -11,7 +11,7 @@ from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, TransientError
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.ports import CheckpointStore, Lease
+from cefmp4.ports.checkpoints import CheckpointStore, Lease
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()

@@ -8,20 +8,20 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
-from cefmp4.ingest.conclusion import Conclusion
+from cefmp4.ingest.admission import Admission, Admitted, ForeignStreamError
+from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.fairness import one_too_many
-from cefmp4.ingest.intake import Admitted, ForeignStreamError, Intake
 from cefmp4.ingest.lost import take_up
-from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.source import SymbolicLinkError
-from cefmp4.ingest.waiting import WaitingRoom, glance
+from cefmp4.ingest.waiting_room import WaitingRoom, glance
 from cefmp4.ingest.work import Comeback, Work
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.recording.file import SymbolicLinkError
+from cefmp4.recording.observation import Clocks
 from cefmp4.retry import Backoff
 from cefmp4.tasks import apart, cancel_all
 from cefmp4.watch.selection import Selection
@@ -38,9 +38,9 @@ LINKS_REMEMBERED = 1000  # as told of
 
 @dataclass(slots=True)
 class StreamRouter:
-    intake: Intake
+    admission: Admission
     selection: Selection
-    conclusion: Conclusion
+    completion: Completion
     slots: PartSlots
     clocks: Clocks
     make_processor: Callable[[Admitted], StreamProcessor]
@@ -109,7 +109,7 @@ class StreamRouter:
     def _delete(self, relpath: str) -> None:
         self._waiting.discard(relpath)
         if not self._wake(StreamEvent(kind=EventKind.DELETE, relpath=relpath)):
-            self.conclusion.forget_path(relpath)
+            self.completion.forget_path(relpath)
 
     def _move(self, old: str, new: str) -> None:
         """What an event says of an active stream is true only if the disk says so: it may be late,
@@ -197,7 +197,7 @@ class StreamRouter:
         if self._work.get(work.relpath) is work:
             del self._work[work.relpath]
             if work.was_deleted:
-                self.conclusion.forget_path(work.relpath)
+                self.completion.forget_path(work.relpath)
         if work.gives_way_to is not None and not self._is_draining:
             self._waiting.put(work.relpath, is_growing=not work.was_backlog)
             self._begin(work.gives_way_to)
@@ -210,7 +210,7 @@ class StreamRouter:
         all the room."""
         some = self._waiting.next_to_glance_at()
         if some:
-            self._waiting.note(await asyncio.to_thread(glance, self.intake.root, some))
+            self._waiting.note(await asyncio.to_thread(glance, self.admission.root, some))
             self._begin_next()
         first = self._waiting.first()
         if first is None or self._begun > self._begun_before:
@@ -256,7 +256,7 @@ class StreamRouter:
             if left not in self._work:
                 self.start(left)  # an event of a new file there may have met the former one
             return
-        admitted = await self.intake.admit(work.relpath, self._is_at_work)
+        admitted = await self.admission.admit(work.relpath, self._is_at_work)
         self._comebacks.pop(work.relpath, None)
         if admitted is None:
             return
@@ -287,7 +287,7 @@ class StreamRouter:
 
     async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
         try:
-            has_changed = await self.conclusion.conclude(processor, admitted.former)
+            has_changed = await self.completion.conclude(processor, admitted.former)
         except LeaseLostError:
             processor.ending.end = End.FENCED
             has_changed = False

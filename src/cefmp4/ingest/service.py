@@ -9,19 +9,19 @@ from time import monotonic, time
 import structlog
 
 from cefmp4.errors import CefError, first_error
+from cefmp4.ingest.active_files import ActiveFiles
+from cefmp4.ingest.admission import Admission
+from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, Found
-from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.index import FinishedIndex
-from cefmp4.ingest.intake import Intake
-from cefmp4.ingest.orphans import OrphanSweeper
 from cefmp4.ingest.ownership import Ownership
-from cefmp4.ingest.pulse import Pulse
+from cefmp4.ingest.recover.orphans import OrphanSweeper
+from cefmp4.ingest.recover.startup import Startup
 from cefmp4.ingest.router import StreamRouter
-from cefmp4.ingest.startup import Startup
+from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.model.view import StreamView, view_of_record
-from cefmp4.ports import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.stopping import cut_by
 from cefmp4.tasks import cancel_all
 from cefmp4.watch.reconciler import Reconciler
@@ -41,13 +41,13 @@ FAREWELL_S = 1.0  # a Redis that is away must not hold up the end
 class IngestService:
     checkpoints: CheckpointStore
     index: FinishedIndex
-    habits: FolderHabits
-    intake: Intake
+    writer_profiles: WriterProfiles
+    admission: Admission
     startup: Startup
     router: StreamRouter
     watcher: Watcher
     reconciler: Reconciler
-    pulse: Pulse
+    active_files: ActiveFiles
     ownership: Ownership
     orphans: OrphanSweeper
     memory_lost: asyncio.Event
@@ -63,7 +63,7 @@ class IngestService:
         a service that is built anew when the folder is back."""
         async with AsyncExitStack() as stack:
             async with cut_by(stop):
-                self.habits.load_json(await self.checkpoints.recall("habits") or "{}")
+                self.writer_profiles.load_json(await self.checkpoints.recall("habits") or "{}")
                 unfinished = await self.startup.load()
                 self.reconciler.expect_mounts(self.found.mounts)
                 known = {path: finished.stamp for path, finished in self.index.entries()}
@@ -77,7 +77,7 @@ class IngestService:
 
     def views(self) -> list[StreamView]:
         """What goes on now, and what ended lately."""
-        live = self.pulse.views()
+        live = self.active_files.views()
         shown = {view.id for view in live}
         ended = {stream.id: stream for stream in self.index.latest if stream.id not in shown}
         return live + [view_of_record(stream) for stream in ended.values()]
@@ -89,25 +89,25 @@ class IngestService:
             return [loops.create_task(step(), name=step.__qualname__) for step in steps]
 
         running = start(
-            self.pulse.run,
+            self.active_files.run,
             self.ownership.run,
             self._follow_requests,
             self._publish,
             self._restore_memory,
             self._watch_folder,
         )
-        intake: list[asyncio.Task[None]] = []
+        admission: list[asyncio.Task[None]] = []
         async with cut_by(stop):
             await self._catch_up(unfinished)
         if not stop.is_set():
-            intake = start(self._follow_events, self._reconcile)
+            admission = start(self._follow_events, self._reconcile)
             running += start(self._sweep_orphans)
             self.is_ready = True
             log.info("ready", finished=len(self.index), streams=len(self.router.processors))
             await _first_of(stop, self.folder_lost)
             self.is_ready = False
         log.info("stopping", streams=len(self.router.processors))
-        await cancel_all(intake)
+        await cancel_all(admission)
         await self.router.drain(0 if self.folder_lost.is_set() else self.drain_timeout_s)
         await cancel_all(running)
         await self._take_down_views()
@@ -187,9 +187,9 @@ class IngestService:
         while True:
             with _healing("progress"):
                 await self.checkpoints.publish_views(
-                    self.pulse.views(), note=self.reconciler.waiting_for
+                    self.active_files.views(), note=self.reconciler.waiting_for
                 )
-                if (learnt := self.habits.to_json()) != saved:
+                if (learnt := self.writer_profiles.to_json()) != saved:
                     await self.checkpoints.remember("habits", learnt)
                     saved = learnt
                 if self.is_ready and self.router.pending == 0:

@@ -57,7 +57,7 @@ class IngestSessions:
     @property
     def last_step_at(self) -> float | None:
         """When the beat of a service that is ready was felt last."""
-        return self.service.pulse.last_step_at if self.service and self.is_ready else None
+        return self.service.active_files.last_step_at if self.service and self.is_ready else None
 
     @property
     def waiting_for(self) -> str:

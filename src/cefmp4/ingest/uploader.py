@@ -12,14 +12,14 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, UploadGoneError, first_error
+from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.source import ShortFileError, SourceFile, hash_range
 from cefmp4.model import names
 from cefmp4.model.object import StoredObject
 from cefmp4.model.part import Part, PartRange
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.ports import ObjectStore
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from cefmp4 import metrics
 from cefmp4.errors import AccessDeniedError, PermanentError
-from cefmp4.storage.checkpoints_link import translated_error
+from cefmp4.storage.redis.link import translated_error
 
 log = structlog.get_logger()
 

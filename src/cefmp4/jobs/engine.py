@@ -18,7 +18,7 @@ from cefmp4.jobs.docket_guard import TASK, GuardedWorker, empty, is_unworkable
 from cefmp4.jobs.ledger import Ticket
 from cefmp4.model.job import Lane
 from cefmp4.retry import bounded
-from cefmp4.storage.checkpoints_link import translated_error
+from cefmp4.storage.redis.link import translated_error
 
 log = structlog.get_logger()
 

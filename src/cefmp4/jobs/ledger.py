@@ -38,9 +38,9 @@ from cefmp4.model.job import (
     QueueStats,
     check_move,
 )
-from cefmp4.storage.checkpoints_link import RedisLink, connect
-from cefmp4.storage.checkpoints_mend import is_mistyped
-from cefmp4.storage.checkpoints_scripts import Script
+from cefmp4.storage.redis.link import RedisLink, connect
+from cefmp4.storage.redis.mend import is_mistyped
+from cefmp4.storage.redis.scripts import Script
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """Which workers live, as each of them says of itself, in Redis' own time."""
 
 from cefmp4.model.job import JobKind
-from cefmp4.storage.checkpoints_scripts import Script
+from cefmp4.storage.redis.scripts import Script
 
 PRESENCE_MS = 15_000  # longer than a worker is ever silent, and as soon as its death matters
 

@@ -8,8 +8,8 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.jobs import presence, scripts
 from cefmp4.model.job import JobKind, JobState, Lane
-from cefmp4.storage.checkpoints_link import RedisLink
-from cefmp4.storage.checkpoints_scripts import DROP
+from cefmp4.storage.redis.link import RedisLink
+from cefmp4.storage.redis.scripts import DROP
 
 log = structlog.get_logger()
 

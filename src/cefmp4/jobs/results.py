@@ -7,7 +7,8 @@ from awscrt.checksums import crc64nvme
 
 from cefmp4.jobs.ledger import RedisLedger
 from cefmp4.model.names import META_STREAM_ID, content_type_of
-from cefmp4.ports import JobResult, ObjectStore
+from cefmp4.ports.results import JobResult
+from cefmp4.ports.store import ObjectStore
 from cefmp4.retry import patiently
 
 _NAME = "result.json"

@@ -1,7 +1,7 @@
 """The steps of a job that must be atomic in Redis, each one Lua script. The clock is Redis' own, so
 that hosts whose clocks differ agree on when a lease ends."""
 
-from cefmp4.storage.checkpoints_scripts import Script
+from cefmp4.storage.redis.scripts import Script
 
 # A record is a hash, so a script changes one field and leaves the others alone.
 # The queue of a lane is ordered by priority, then by when a job was submitted; one score holds

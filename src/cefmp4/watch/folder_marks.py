@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cefmp4.model.folder import is_folder_id
-from cefmp4.watch.mounts import fs_type_of_fd, is_remote, mount_source_of_fd
-from cefmp4.watch.stamps import birth_ns
+from cefmp4.recording.mounts import fs_type_of_fd, is_remote, mount_source_of_fd
+from cefmp4.recording.stamps import birth_ns
 
 ATTRIBUTE = "user.cefmp4.folder"
 MARK_FILE = ".cefmp4-folder-id"

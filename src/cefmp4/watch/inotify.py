@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from cefmp4.errors import InvariantError
 from cefmp4.model.event import StreamEvent
+from cefmp4.recording.beneath import open_root
 from cefmp4.watch import inotify_calls as kernel
-from cefmp4.watch.beneath import open_root
 from cefmp4.watch.rescans import Renames
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.translator import PAIRING_S, Translator

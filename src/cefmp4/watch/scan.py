@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
-from cefmp4.watch.beneath import open_root
+from cefmp4.recording.beneath import open_root
 from cefmp4.watch.selection import ARIA2_SUFFIX, Selection, is_control_of
 from cefmp4.watch.walk import FolderQueue, LeftOut, Limits, open_to_read
 

@@ -7,7 +7,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from cefmp4.model.names import is_temporary
-from cefmp4.watch.beneath import look_up
+from cefmp4.recording.beneath import look_up
 
 ARIA2_SUFFIX = ".aria2"
 

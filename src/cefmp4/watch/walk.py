@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from cefmp4.watch.beneath import open_folder
+from cefmp4.recording.beneath import open_folder
 
 MOST_FOLDERS = 250_000
 MOST_LEVELS = 100

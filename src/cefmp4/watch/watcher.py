@@ -13,12 +13,12 @@ from typing import Self
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.config import WatchMode
+from cefmp4.config.settings import WatchMode
 from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch.hints import HintBuffer, Put
 from cefmp4.watch.inotify import Callbacks, FolderObserver
-from cefmp4.watch.mounts import choose_mode
+from cefmp4.watch.mode import choose_mode
 from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection

@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import web
 
-from cefmp4.encode.publish import MASTER, hls_prefix
 from cefmp4.errors import CefError, TransientError, UnknownStreamError
 from cefmp4.jobs.ledger import RedisLedger
 from cefmp4.log import redact
@@ -15,6 +14,7 @@ from cefmp4.model.job import Job, JobKind, JobState, job_id_of
 from cefmp4.model.names import is_subject, metadata_key
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView, most_telling
+from cefmp4.outputs.publish import MASTER, hls_prefix
 from cefmp4.web.access import Access, host_of
 from cefmp4.web.media import ReadableStore, look_soon
 from cefmp4.web.page import serve_player

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cefmp4.commands.doctor import examine_configuration
-from cefmp4.config import Settings
+from cefmp4.config.settings import Settings
 from cefmp4.model.diagnosis import Level
 
 TOKEN = "sixteen characters"

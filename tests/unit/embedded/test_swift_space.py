@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cefmp4.embedded.swift_space import FULL, SpaceGuard, room_bytes
-from cefmp4.storage.s3_errors import refusal_from_reply
+from cefmp4.storage.s3.errors import refusal_from_reply
 
 PART = {
     "REQUEST_METHOD": "PUT",

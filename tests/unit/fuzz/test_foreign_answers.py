@@ -13,17 +13,17 @@ from aiohttp import web
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cefmp4.encode import examination
-from cefmp4.encode import source as encode_source
-from cefmp4.encode.examination import examine
-from cefmp4.encode.run import Complaints, Pace
-from cefmp4.encode.source import Ffprobe, HlsSource
 from cefmp4.errors import CefError, InvariantError
+from cefmp4.hls import examination
+from cefmp4.hls import source as encode_source
+from cefmp4.hls.examination import examine
+from cefmp4.hls.source import Ffprobe, HlsSource
 from cefmp4.jobs.records import decode_job, encode_spec
+from cefmp4.media.ffmpeg_run import Complaints, Pace
 from cefmp4.model import names
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec
-from cefmp4.storage.checksum_form import multipart_etag, read_crc64, read_hex_crc64
-from cefmp4.storage.s3_listing import list_objects, list_parts, list_uploads
+from cefmp4.storage.s3.checksum_form import multipart_etag, read_crc64, read_hex_crc64
+from cefmp4.storage.s3.listing import list_objects, list_parts, list_uploads
 from cefmp4.web.webhook import Webhook, sign
 
 EXAMPLES = settings(max_examples=150, deadline=None)

@@ -12,20 +12,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cefmp4.errors import CefError, InvariantError
-from cefmp4.ingest.habits import FolderHabits
+from cefmp4.ingest.writer_profile import WriterProfiles
+from cefmp4.media.probe_answers import parse_header, parse_tail
+from cefmp4.media.structure import find_problem
 from cefmp4.metadata.document import build_document, parse_document, to_json
-from cefmp4.metadata.ffprobe import parse_header, parse_tail
-from cefmp4.metadata.structure import find_problem
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.stream import Stream
-from cefmp4.storage.checkpoints_records import (
-    decode_part,
-    decode_stream,
-    decode_views,
-    encode_stream,
-)
-from cefmp4.storage.owner import is_dead
-from cefmp4.storage.s3_errors import refusal_from_reply, to_error
+from cefmp4.storage.redis.owner import is_dead
+from cefmp4.storage.redis.records import decode_part, decode_stream, decode_views, encode_stream
+from cefmp4.storage.s3.errors import refusal_from_reply, to_error
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 DEEP = b"[" * 100_000
@@ -201,7 +196,7 @@ def test_any_owner_of_a_lease_may_be_alive(owner: str) -> None:
 
 @pytest.mark.parametrize("pid", ["0", "-1", "9" * 30, "\u0663", ""])
 def test_strange_process_ids(pid: str) -> None:
-    from cefmp4.storage.owner import owner_id
+    from cefmp4.storage.redis.owner import owner_id
 
     host, boot, namespace, _, started = owner_id("h").rsplit("|", 4)
     assert isinstance(is_dead("|".join((host, boot, namespace, pid, started))), bool)
@@ -212,7 +207,7 @@ def test_strange_process_ids(pid: str) -> None:
 @example(DEEP.decode())
 @example('{"a|.mp4": {"lag": 1e999, "waits": 0}}')
 def test_any_remembered_habits(text: str) -> None:
-    habits = FolderHabits()
-    habits.load_json(text)
-    assert habits.lag_for("a.mp4") > 0
-    json.loads(habits.to_json())
+    writer_profiles = WriterProfiles()
+    writer_profiles.load_json(text)
+    assert writer_profiles.lag_for("a.mp4") > 0
+    json.loads(writer_profiles.to_json())

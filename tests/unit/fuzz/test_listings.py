@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tests.fake_checkpoints import FakeCheckpointStore
 from tests.fakes import FakeObjectStore
 
-from cefmp4.ingest.holdings import infer_plan
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.recovery import Recovery, expected_etag
-from cefmp4.ingest.source import SourceFile, crc_of
-from cefmp4.ingest.survey import Survey
+from cefmp4.ingest.recover.bucket_contents import infer_plan
+from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.recovery import Recovery, expected_etag
 from cefmp4.model.object import FileRange, ListedPart
 from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, Part, PartPlan, PartSizing
 from cefmp4.model.stream import Stream
+from cefmp4.recording.file import SourceFile, crc_of
 
 BASE = 1000  # bytes of a part: the fake takes parts of any size
 COUNT = 9
@@ -143,8 +143,8 @@ async def test_an_empty_upload_to_a_key_without_stream_id_may_be_anybody_s() -> 
     store = FakeObjectStore(min_part_bytes=0)
     await store.begin_upload("r.mp4", content_type="", metadata={})
     with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
-        survey = Survey(store=store, prefix="", hashing=hashing, plan=PartPlan(BASE))
-        assert await survey.take_upload(await survey.take(), source) is None
+        bucket_search = BucketSearch(store=store, prefix="", hashing=hashing, plan=PartPlan(BASE))
+        assert await bucket_search.take_upload(await bucket_search.take(), source) is None
 
 
 async def test_two_files_of_one_name_never_take_the_same_upload() -> None:
@@ -152,10 +152,14 @@ async def test_two_files_of_one_name_never_take_the_same_upload() -> None:
     for folder in ("20260101T000000Z-0000000a", "20260101T000000Z-0000000b"):
         await store.begin_upload(f"streams/{folder}/r.mp4", content_type="", metadata={})
     with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
-        survey = Survey(store=store, prefix="streams/", hashing=hashing, plan=PartPlan(BASE))
-        holdings = await survey.take()
-        found = await asyncio.gather(*(survey.take_upload(holdings, source) for _ in range(3)))
+        bucket_search = BucketSearch(
+            store=store, prefix="streams/", hashing=hashing, plan=PartPlan(BASE)
+        )
+        contents = await bucket_search.take()
+        found = await asyncio.gather(
+            *(bucket_search.take_upload(contents, source) for _ in range(3))
+        )
     taken = {upload.upload_id for upload, _ in filter(None, found)}
     assert len(taken) == 2
     assert found.count(None) == 1
-    assert holdings.uploads == []
+    assert contents.uploads == []

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cefmp4.config import Settings
-from cefmp4.config_reading import load_settings
+from cefmp4.config.reading import load_settings
+from cefmp4.config.settings import Settings
 from cefmp4.errors import SettingsError
 
 NAMES = sorted(

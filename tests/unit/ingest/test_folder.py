@@ -14,8 +14,8 @@ from cefmp4.ingest import folder as folder_module
 from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.model.part import MIB
 from cefmp4.model.stream import Stream, StreamState
+from cefmp4.recording.stamps import stamp_of
 from cefmp4.watch.folder_marks import ATTRIBUTE, MARK_FILE
-from cefmp4.watch.stamps import stamp_of
 
 
 @dataclass

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
 
 from cefmp4.errors import AccessDeniedError, TransientError
+from cefmp4.ingest.admission import Admitted
 from cefmp4.ingest.ending import End
-from cefmp4.ingest.intake import Admitted
 from cefmp4.ingest.processor import HOLES_PATIENCE_S
 from cefmp4.ingest.rules import full_parts
 from cefmp4.model.part import GIB
@@ -127,7 +127,10 @@ async def test_a_stream_that_the_store_refuses_holds_no_slot(world: World) -> No
     uploader = world.uploader  # its slots are shared
     world.write(bytes_of(6 * PART), name="sick.mp4")
     world.write(bytes_of(6 * PART), name="well.mp4")
-    sick, well = await world.intake().admit("sick.mp4"), await world.intake().admit("well.mp4")
+    sick, well = (
+        await world.admission().admit("sick.mp4"),
+        await world.admission().admit("well.mp4"),
+    )
     assert sick is not None
     assert well is not None
     put = world.store.put_part

@@ -14,28 +14,28 @@ from tests.fakes import FakeObjectStore
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
+from cefmp4.ingest.admission import Admission, Admitted, Naming
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.finalizer import Finalizer
-from cefmp4.ingest.habits import FolderHabits
-from cefmp4.ingest.identity import Identity
-from cefmp4.ingest.index import FinishedIndex
-from cefmp4.ingest.intake import Admitted, Intake, Naming
-from cefmp4.ingest.keys import ObjectKeys
-from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.ownership import Ownership
+from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.recovery import Recovery, expected_etag
+from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.recovery import Recovery, expected_etag
 from cefmp4.ingest.rules import Patience
-from cefmp4.ingest.slots import PartSlots
-from cefmp4.ingest.survey import Survey
 from cefmp4.ingest.uploader import Uploader
+from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.model.stream import StreamState
+from cefmp4.recording.identity import Identity
+from cefmp4.recording.observation import Clocks
+from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.retry import no_waiting
-from cefmp4.watch.tripwire import Tripwires
 
 PART = MIN_PART_BYTES
 LAG = PART  # one part, which is more than the least lag
@@ -55,13 +55,13 @@ class Clock:
 @dataclass
 class World:
     folder: Path
-    tripwires: Tripwires
+    write_guards: WriteGuards
     hashing: ThreadPoolExecutor
     store: FakeObjectStore = field(default_factory=FakeObjectStore)
     checkpoints: FakeCheckpointStore = field(default_factory=FakeCheckpointStore)
     clock: Clock = field(default_factory=Clock)
     index: FinishedIndex = field(default_factory=FinishedIndex)
-    habits: FolderHabits = field(default_factory=FolderHabits)
+    writer_profiles: WriterProfiles = field(default_factory=WriterProfiles)
     template: str = DEFAULT_KEY_TEMPLATE
     on_conflict: KeyConflict = KeyConflict.SUFFIX
 
@@ -80,8 +80,8 @@ class World:
         slots = PartSlots(max_parts=4, max_streams=4)
         return Uploader(store=self.store, slots=slots, hashing=self.hashing)
 
-    def intake(self, owner: str = "me") -> Intake:
-        return Intake(
+    def admission(self, owner: str = "me") -> Admission:
+        return Admission(
             root=str(self.folder),
             naming=Naming(
                 owner=owner,
@@ -94,7 +94,7 @@ class World:
             checkpoints=self.checkpoints,
             store=self.store,
             recovery=Recovery(store=self.store, hashing=self.hashing),
-            survey=Survey(
+            bucket_search=BucketSearch(
                 store=self.store, prefix="streams/", hashing=self.hashing, plan=PartPlan(PART)
             ),
             identity=Identity(hashing=self.hashing),
@@ -102,7 +102,7 @@ class World:
         )
 
     async def admit(self, name: str = "r.mp4", owner: str = "me") -> StreamProcessor | None:
-        admitted = await self.intake(owner).admit(name)
+        admitted = await self.admission(owner).admit(name)
         return None if admitted is None else self.processor(admitted)
 
     def processor(
@@ -115,8 +115,8 @@ class World:
             uploader=uploader,
             finalizer=Finalizer(store=self.store, uploader=uploader, hashing=self.hashing),
             keys=self.keys,
-            tripwires=self.tripwires,
-            habits=self.habits,
+            write_guards=self.write_guards,
+            writer_profiles=self.writer_profiles,
             patience=Patience(settle=2.0, unknown_writer=10.0, idle=30.0),
             clocks=Clocks(monotonic=self.clock, wall=self.clock),
             trusts_ctime=False,
@@ -156,9 +156,9 @@ def hashing() -> Iterator[ThreadPoolExecutor]:
 
 @pytest_asyncio.fixture
 async def world(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[World]:
-    async with Tripwires() as tripwires:
+    async with WriteGuards() as write_guards:
         with no_waiting():
-            made = World(tmp_path, tripwires, hashing)
+            made = World(tmp_path, write_guards, hashing)
             await made.checkpoints.mark_used()  # as a start does
             yield made
 
@@ -237,7 +237,7 @@ async def test_a_writer_that_comes_back_during_the_proof_voids_it(world: World) 
         step = processor._guarded_step()
         proving = asyncio.ensure_future(step)
         await gate.reached.wait()
-        # In a thread: the open waits until our loop has let go of the tripwire.
+        # In a thread: the open waits until our loop has let go of the write guard.
         await asyncio.to_thread(world.write, more, len(data))
         gate.release()
         await proving

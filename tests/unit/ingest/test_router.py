@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 from tests.fakes import Gate
-from tests.unit.ingest.test_describer import PLAYABLE
+from tests.unit.ingest.after.test_describer import PLAYABLE
 from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, world
 
-from cefmp4.ingest.aftermath import Aftermath
-from cefmp4.ingest.conclusion import Conclusion
-from cefmp4.ingest.describer import Describer
+from cefmp4.ingest.admission import Admitted
+from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.after.describer import Describer
+from cefmp4.ingest.after.handover import Handover
+from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.ending import End
-from cefmp4.ingest.handover import Handover
-from cefmp4.ingest.identity import Identity
-from cefmp4.ingest.intake import Admitted
-from cefmp4.ingest.observation import Clocks
+from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter
-from cefmp4.ingest.slots import PartSlots
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.job import JobSpec
 from cefmp4.model.stream import Stream, StreamState
+from cefmp4.recording.identity import Identity
+from cefmp4.recording.observation import Clocks
 from cefmp4.watch.selection import Selection
 
 __all__ = ["hashing", "world"]  # fixtures
@@ -49,7 +49,7 @@ class Site:
 
     def __post_init__(self) -> None:
         world, slots = self.world, PartSlots(max_parts=4, max_streams=4)
-        intake = world.intake()
+        admission = world.admission()
         site = self
 
         class Driven(StreamProcessor):
@@ -63,9 +63,9 @@ class Site:
             return world.processor(admitted, Driven)
 
         self.router = StreamRouter(
-            intake=intake,
+            admission=admission,
             selection=Selection(world.folder, ("*.mp4",)),
-            conclusion=Conclusion(
+            completion=Completion(
                 describer=Describer(
                     store=world.store,
                     probe=PLAYABLE,
@@ -77,9 +77,9 @@ class Site:
                 handover=Handover(
                     sink=NoJobs(), kinds=(), bucket="b", watch_dir="/", max_attempts=1
                 ),
-                aftermath=Aftermath("keep"),
+                local_file=LocalFilePolicy("keep"),
                 index=world.index,
-                intake=intake,
+                admission=admission,
                 checkpoints=world.checkpoints,
                 store=world.store,
             ),

@@ -11,8 +11,8 @@ from cefmp4 import metrics
 from cefmp4.errors import SourceError
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.processor import StreamProcessor
-from cefmp4.ingest.source import Look, SourceFile
 from cefmp4.model.stream import StreamState
+from cefmp4.recording.file import FileSample, SourceFile
 
 __all__ = ["hashing", "world"]  # fixtures
 
@@ -36,7 +36,7 @@ async def test_a_folder_that_may_not_be_read_is_waited_for(
     data = bytes_of(5 * PART)
     processor = await open_growing(world, data)
 
-    def refuse(_: SourceFile) -> Look:
+    def refuse(_: SourceFile) -> FileSample:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from cefmp4.recording.stamps import birth_ns
 from cefmp4.watch import folder_marks
 from cefmp4.watch.folder_marks import ATTRIBUTE, MARK_FILE, leave_mark, look_at
 from cefmp4.watch.scan import scan
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.stamps import birth_ns
 
 
 @pytest.fixture(params=["attribute", "file"])

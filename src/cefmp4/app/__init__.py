@@ -1,0 +1,1 @@
+"""The composition: opens clients, picks adapters, builds the services around them."""

@@ -1,0 +1,1 @@
+"""What `cefmp4 doctor` looks at, one file per thing that can be wrong."""

@@ -1,0 +1,154 @@
+"""What happens to the pictures between decoder and encoders, as one graph. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cefmp4.hls.colors import BT709, Colors
+from cefmp4.hls.encoder_options import VideoOut, pixel_format
+from cefmp4.hls.thumbnails import SpritePlan
+from cefmp4.model.rendition import Rendition
+
+_TO_SDR = (
+    # What the source does not tell stays unknown to zscale otherwise, which then refuses.
+    "setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc,"
+    "zscale=t=linear:npl=100,format=gbrpf32le,"
+    "zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
+)
+_AS_JPEG = "out_color_matrix=bt601"  # whatever the size
+_FROM_RGB = "yuv444p|yuv444p10le|yuv444p12le"
+_FAR_LARGER = 1.5
+_WAVE_SIZE, _WAVE_COLOR = "1280x360", "0x4FA3FF"
+_WAVE_RATE, _WAVE_RATE_OF_SHORT, _LONG_SOUND_S = 1000, 8000, 600.0
+_ZSCALE_TRANSFER = {"PQ": "smpte2084", "HLG": "arib-std-b67"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """`video`: index of its stream, if pictures are read of it; `argument`: what follows -i;
+    `pixels`: of one picture."""
+
+    argument: str
+    is_remote: bool
+    video: int = -1
+    pixels: int = 0
+    is_interlaced: bool = False
+    hdr: str | None = None
+    colors: Colors = BT709
+    is_full_range: bool | None = None  # None: as the decoder says
+    is_rgb: bool = False
+    are_colors_told: bool = True
+    held_s: float = 0.0  # how long the last picture stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesOut:
+    """A sprite of thumbnails and a poster, each on a pipe of its own."""
+
+    sprite_fd: int
+    poster_fd: int
+    plan: SpritePlan
+
+
+def filter_graph(source: Input, videos: Sequence[VideoOut], images: ImagesOut | None) -> str:
+    """One decoded picture, split once; what several outputs want alike is made once. Frames start
+    at zero, as the audio does, or the two would drift apart by what the first frame came late."""
+    renditions = [video.rendition for video in videos if video.rendition]
+    looks = _looks(source, videos)
+    branches = len(looks) + (2 if images else 0)
+    labels = "".join(f"[s{position}]" for position in range(branches))
+    head = _head(source, renditions[0])
+    chains = [f"[0:{source.video}]{head},split={branches}{labels}"]
+    for at, (look, positions) in enumerate(looks.items()):
+        outs = "".join(f"[v{position}]" for position in positions)
+        copies = f",split={len(positions)}" if len(positions) > 1 else ""
+        chains.append(f"[s{at}]{look}{copies}{outs}")
+    if images:
+        plan, at, rate = images.plan, len(looks), renditions[0].frame_rate
+        every = max(1, round(plan.interval_s * rate))
+        poster_frame = round(plan.poster_s * rate)
+        chains.append(
+            f"[s{at}]select=not(mod(n\\,{every})),{_sdr(source.hdr)}{_sprite(plan)}[sprite]"
+        )
+        chains.append(
+            f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(source.hdr)}{_poster(plan)}[poster]"
+        )
+    return ";".join(chains)
+
+
+def stills_graph(source: Input, plan: SpritePlan) -> str:
+    """Of the pictures that a copy hands out, one for each thumbnail."""
+    return (
+        f"[0:v]{_meaning(source)},{_sdr(source.hdr)}split=2[s0][s1];[s0]{_sprite(plan)}[sprite];"
+        f"[s1]select=eq(n\\,{plan.poster_number}),{_poster(plan)}[poster]"
+    )
+
+
+def wave_graph(index: int, duration_s: float) -> str:
+    """How loud a sound is from its beginning to its end. The filter that draws it keeps all that it
+    is given, hence it gets the power of the sound, and of a long one not often."""
+    rate = _WAVE_RATE if duration_s > _LONG_SOUND_S else _WAVE_RATE_OF_SHORT
+    return (
+        f"[0:{index}]aresample=8000,aformat=sample_fmts=flt:channel_layouts=mono,asplit[a][b];"
+        f"[a][b]amultiply,aresample={rate},aformat=sample_fmts=s16,"
+        f"showwavespic=s={_WAVE_SIZE}:colors={_WAVE_COLOR}:scale=sqrt,format=yuvj420p[wave]"
+    )
+
+
+def _looks(source: Input, videos: Sequence[VideoOut]) -> dict[str, list[int]]:
+    """How pictures are scaled and coloured, and which outputs take them so: an H.264 rung beside
+    an HEVC one of its size encodes the very same pictures."""
+    looks: dict[str, list[int]] = {}
+    for position, video in enumerate(videos):
+        if rendition := video.rendition:
+            to_sdr = "" if rendition.hdr else _sdr(source.hdr)
+            look = (
+                f"{_scale(rendition)},setsar=1,"
+                f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}"
+            )
+            looks.setdefault(look, []).append(position)
+    return looks
+
+
+def _head(source: Input, top: Rendition) -> str:
+    """What happens to every picture. One that is far larger than all rungs is brought down to the
+    top one first, and the others are made of that: to read all its pixels for every rung would
+    cost more than decoding it."""
+    steps = ["bwdif=mode=send_frame:deint=interlaced"] if source.is_interlaced else []
+    steps += [_meaning(source), f"fps={top.frame_rate}:start_time=0"]
+    if source.held_s:
+        steps.append(f"tpad=stop_mode=clone:stop_duration={source.held_s:.6f}")
+    if source.pixels > _FAR_LARGER * top.width * top.height:
+        steps.append(_scale(top))
+    return ",".join(steps)
+
+
+def _scale(rendition: Rendition) -> str:
+    return f"scale={rendition.width}:{rendition.height}:flags=bicubic"
+
+
+def _meaning(source: Input) -> str:
+    """What the container says, or what pictures of that size mean: decoders say nothing, or, that
+    of VP8, always the same. Red, green and blue become what is meant here, at once."""
+    primaries, transfer, matrix = source.colors
+    told = f"setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}"
+    if source.is_rgb:
+        to = "bt2020" if source.hdr else "bt709"
+        return f"scale=out_color_matrix={to}:out_range=tv,format={_FROM_RGB},{told}:range=tv"
+    if source.is_full_range is None:
+        return told
+    return f"{told}:range={'pc' if source.is_full_range else 'tv'}"
+
+
+def _sdr(hdr: str | None) -> str:
+    """HDR shown as if it were SDR would be grey and dull."""
+    return _TO_SDR.format(transfer=_ZSCALE_TRANSFER[hdr]) if hdr else ""
+
+
+def _sprite(plan: SpritePlan) -> str:
+    size = f"scale={plan.width}:{plan.height}:{_AS_JPEG}"
+    return f"{size},setsar=1,tile={plan.columns}x{plan.rows},format=yuvj420p"
+
+
+def _poster(plan: SpritePlan) -> str:
+    size = f"scale={plan.poster_width}:{plan.poster_height}:{_AS_JPEG}"
+    return f"{size},setsar=1,format=yuvj420p"

@@ -1,0 +1,199 @@
+"""Cuts the fragmented MP4 that comes out of a pipe: an init segment, fragments, and segments made
+of whole fragments. Holds no more than one segment."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cefmp4.media.fragment_boxes import (
+    BrokenMediaError,
+    Sample,
+    TrackHeader,
+    child,
+    read_fragment,
+    read_header,
+)
+
+MAX_BOX_BYTES = 192 * 1024 * 1024  # more than six seconds of any camera's own stream
+_IGNORED = frozenset({"styp", "sidx", "free", "skip", "prft", "emsg", "mfra"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Init:
+    """Everything before the first fragment."""
+
+    data: bytes
+    header: TrackHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """A moof and its mdat. Times count in the timescale of the track."""
+
+    data: bytes
+    start: int
+    duration: int
+    samples: list[Sample]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.duration
+
+    @property
+    def first_sample(self) -> memoryview:
+        first = self.samples[0]
+        return memoryview(self.data)[first.offset : first.offset + first.size]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFrame:
+    """A range of the segment that decodes alone: a fragment up to the end of its first sample."""
+
+    offset: int
+    size: int
+    start: int
+    duration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    index: int
+    data: bytes
+    start: int
+    end: int
+    frames: int
+    key_frames: tuple[KeyFrame, ...]
+
+
+class FragmentParser:
+    """Feed it bytes as they come. What it yields is complete and its lengths are true."""
+
+    def __init__(self, *, max_box_bytes: int = MAX_BOX_BYTES) -> None:
+        self._max_box_bytes = max_box_bytes
+        self._buffer = bytearray()
+        self._head = b""  # ftyp, until moov comes
+        self._header: TrackHeader | None = None
+        self._moof = b""
+
+    def feed(self, data: bytes) -> Iterator[Init | Fragment]:
+        self._buffer += data
+        while (size := self._box_size()) and len(self._buffer) >= size:
+            box = bytes(memoryview(self._buffer)[:size])
+            del self._buffer[:size]
+            found = self._take(box)
+            if found is not None:
+                yield found
+
+    def close(self) -> None:
+        """The pipe has ended: nothing may be left over."""
+        if self._buffer or self._moof:
+            raise BrokenMediaError("the stream ends in the middle of a fragment")
+
+    def _box_size(self) -> int:
+        """Of the box at the front; 0 while too little of it is known."""
+        known = len(self._buffer)
+        size = int.from_bytes(self._buffer[:4], "big")
+        if known < 8 or (size == 1 and known < 16):
+            return 0
+        if size == 1:
+            size = int.from_bytes(self._buffer[8:16], "big")
+        if not 8 <= size <= self._max_box_bytes:
+            raise BrokenMediaError(f"a box of {size} bytes")
+        return size
+
+    def _take(self, box: bytes) -> Init | Fragment | None:
+        kind = box[4:8].decode("latin-1")
+        if kind == "ftyp":
+            self._head = box
+        elif kind == "moov":
+            return self._init(box)
+        elif kind == "moof":
+            if self._header is None or self._moof:
+                raise BrokenMediaError("a moof at the wrong place")
+            self._moof = box
+        elif kind == "mdat":
+            return self._fragment(box)
+        elif kind not in _IGNORED:
+            raise BrokenMediaError(f"a box of kind {kind!r}")
+        return None
+
+    def _init(self, moov: bytes) -> Init:
+        if self._header is not None:
+            raise BrokenMediaError("a second moov")
+        self._header = read_header(child(memoryview(moov), "moov"))
+        return Init(data=self._head + moov, header=self._header)
+
+    def _fragment(self, mdat: bytes) -> Fragment:
+        if self._header is None or not self._moof:
+            raise BrokenMediaError("an mdat without its moof")
+        data, head = self._moof + mdat, len(self._moof)
+        start, samples = read_fragment(child(memoryview(self._moof), "moof"), self._header)
+        self._moof = b""
+        if any(s.offset < head or s.offset + s.size > len(data) for s in samples):
+            raise BrokenMediaError("a sample lies outside of its fragment")
+        duration = sum(sample.duration for sample in samples)
+        return Fragment(data=data, start=start, duration=duration, samples=samples)
+
+
+@dataclass(slots=True)
+class SegmentCutter:
+    """Collects fragments into segments, each as near to the target as whole fragments allow.
+    Closing at the first fragment past the target instead would drift to eight seconds wherever
+    three groups of pictures last 5.999."""
+
+    timescale: int
+    target_s: float
+    _fragments: list[Fragment] = field(default_factory=list)
+    _start: int = 0
+    _end: int | None = None
+    _index: int = 0
+
+    def add(self, fragment: Fragment) -> Segment | None:
+        """The segment before, where this fragment begins a new one."""
+        if not fragment.samples[0].is_sync:
+            raise BrokenMediaError("a fragment does not begin with a key frame")
+        if self._end is not None and fragment.start != self._end:
+            gap_s = (fragment.start - self._end) / self.timescale
+            raise BrokenMediaError(f"a hole of {gap_s:.3f} s between two fragments")
+        closed = self._close() if self._is_better_without(fragment) else None
+        if not self._fragments:
+            self._start = fragment.start
+        self._fragments.append(fragment)
+        self._end = fragment.end
+        return closed
+
+    def close(self) -> Segment | None:
+        """The rest, at the end of the stream."""
+        return self._close() if self._fragments else None
+
+    def _is_better_without(self, fragment: Fragment) -> bool:
+        if not self._fragments:
+            return False
+        target = self.target_s * self.timescale
+        shorter = abs(fragment.start - self._start - target)
+        return shorter <= abs(fragment.end - self._start - target)
+
+    def _close(self) -> Segment:
+        fragments, self._fragments = self._fragments, []
+        segment = Segment(
+            index=self._index,
+            data=b"".join(fragment.data for fragment in fragments),
+            start=self._start,
+            end=fragments[-1].end,
+            frames=sum(len(fragment.samples) for fragment in fragments),
+            key_frames=tuple(_key_frames(fragments)),
+        )
+        self._index += 1
+        return segment
+
+
+def _key_frames(fragments: list[Fragment]) -> Iterator[KeyFrame]:
+    offset = 0
+    for fragment in fragments:
+        first = fragment.samples[0]
+        yield KeyFrame(
+            offset=offset,
+            size=first.offset + first.size,
+            start=fragment.start,
+            duration=fragment.duration,
+        )
+        offset += len(fragment.data)

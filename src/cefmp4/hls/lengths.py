@@ -1,0 +1,64 @@
+"""How long the streams of a source really are, packet by packet: asked where what came out does
+not have the length that the header led to expect."""
+
+import asyncio
+import math
+from dataclasses import replace
+
+from cefmp4.errors import TransientError
+from cefmp4.hls import ffmpeg
+from cefmp4.hls.examined import AudioTrack, Examined, VideoTrack
+from cefmp4.hls.source import Ffprobe, HlsSource, UnusableSourceError, answer
+from cefmp4.media.ffprobe_json import count, number
+
+_MAX_STEP_S, _MAX_STEP_BACK_S = 10.0, 0.1  # as ffmpeg has it
+_SCAN_TIMEOUT_S = 1800.0
+_NEAR_THE_END_S = 1.0
+
+
+async def remeasured(source: HlsSource, examined: Examined, ffprobe: Ffprobe) -> Examined:
+    """With the lengths that a look at every packet finds: where a transport stream was cut, joined
+    or begun anew, the last time stamp less the first is anything but its length, and others tell
+    only how long the longest of their streams is. As ffmpeg does, it takes a jump of the clock for
+    no time at all. Itself, where nothing is found, or nothing reaches the end that was told."""
+    lengths = await measured(source, ffprobe, may_jump=not examined.whole_s)
+    if not lengths:
+        return examined
+    video, audio = examined.video, examined.audio
+    tracks: list[VideoTrack | AudioTrack] = [video, *audio]
+    ends = [track.start_s + lengths.get(track.index, 0.0) for track in tracks]
+    if max(ends) < examined.whole_s - _NEAR_THE_END_S:
+        return examined
+    return replace(
+        examined,
+        duration_s=lengths.get(video.index, examined.duration_s),
+        audio=tuple(replace(track, duration_s=lengths.get(track.index)) for track in audio),
+    )
+
+
+async def measured(
+    source: HlsSource, ffprobe: Ffprobe, *, may_jump: bool = False
+) -> dict[int, float]:
+    """By stream; nothing where it cannot be read in time."""
+    try:
+        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S)
+        said = await answer(source, patient, ffmpeg.CLOCK_QUESTIONS, "csv=p=0")
+    except (UnusableSourceError, TransientError):
+        return {}
+    return await asyncio.to_thread(lengths_of, said, _MAX_STEP_S if may_jump else math.inf)
+
+
+def lengths_of(answer: bytes, max_step_s: float) -> dict[int, float]:
+    """By stream. `answer`: a line with index and time for each packet. Pure."""
+    lengths: dict[int, float] = {}
+    last: dict[int, tuple[float, float]] = {}
+    for line in answer.decode("ascii", "replace").splitlines():
+        index, at = count(line.partition(",")[0]), number(line.partition(",")[2].strip(","))
+        if at is None:
+            continue
+        before, step = last.get(index, (at, 0.0))
+        if -_MAX_STEP_BACK_S <= at - before <= max_step_s:
+            step = at - before
+        lengths[index] = lengths.get(index, 0.0) + step
+        last[index] = at, step
+    return {index: length + last[index][1] for index, length in lengths.items()}

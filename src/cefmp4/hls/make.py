@@ -1,0 +1,306 @@
+"""Makes HLS of one recording: examine, copy or encode, check, describe. Whatever goes wrong,
+nothing of it stays in the store; when all went well, `publish` makes it visible."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from cefmp4.errors import PermanentError, TransientError
+from cefmp4.hls import playlist, remux, result, worth
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.examination import examine
+from cefmp4.hls.examined import NO_DECODER, Examined, SoundOnly
+from cefmp4.hls.fit import outlasting_s
+from cefmp4.hls.lengths import remeasured
+from cefmp4.hls.make_tracks import DecodedImages, Maker, OutlastedError
+from cefmp4.hls.remux import CopyRefusedError
+from cefmp4.hls.result import HlsResult, NeedsEncoderError, Progress, Tier
+from cefmp4.hls.sound import UndecodableTrackError
+from cefmp4.hls.source import Ffprobe, HlsSource, UnusableSourceError, packets
+from cefmp4.hls.stills import Stills
+from cefmp4.hls.thumbnails import SpritePlan, plan_sprite, webvtt
+from cefmp4.hls.work import Job, Made
+from cefmp4.media.ffmpeg_run import EncodeCancelledError, first_error
+from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
+from cefmp4.outputs.publish import MASTER, RESULT, STAGED
+from cefmp4.outputs.sink import SegmentSink
+
+log = structlog.get_logger()
+
+_IMAGES = "images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HlsOptions:
+    codecs: CodecChoice = CodecChoice.BOTH
+    rungs: tuple[int, ...] = RUNGS
+    may_copy: bool = True
+    has_thumbnails: bool = True
+    ffprobe: Ffprobe = field(default_factory=Ffprobe)
+    images_patience_s: float = 30.0  # after a copy is done
+    timeout_s: float = 168 * 3600.0  # of all that is done for one recording; less for few bytes
+
+
+class HlsEncoder:
+    """One for all jobs of a worker; `encode` may run several times at once."""
+
+    def __init__(
+        self, *, maker: Maker, chooser: EncoderChooser, options: HlsOptions | None = None
+    ) -> None:
+        self._maker = maker
+        self._chooser = chooser
+        self._options = options or HlsOptions()
+
+    async def encode(
+        self,
+        source: HlsSource,
+        sink: SegmentSink,
+        *,
+        allowed: Tier = Tier.GPU,
+        progress: Callable[[Progress], None] = lambda _progress: None,
+        cancel: asyncio.Event | None = None,
+    ) -> HlsResult:
+        """Everything is stored when this returns, and nothing of it is visible before `publish`.
+
+        `allowed` is the most that may be used; NeedsEncoderError says that it is not enough.
+        PermanentError: the recording is the reason; TransientError: another attempt may work;
+        EncodeCancelledError: after `cancel`. After any error nothing of this attempt is left."""
+        started = time.monotonic()
+        job = Job(
+            source=source,
+            sink=sink,
+            progress=progress,
+            cancel=cancel,
+            ffprobe=self._options.ffprobe,
+        )
+        try:
+            async with self._time_for(source):
+                made, not_copied = await self._whatever_it_is(job, allowed)
+                done = await _describe(sink, made, not_copied, started)
+            if cancel and cancel.is_set():
+                raise EncodeCancelledError
+        except BaseException:
+            # Also when cancelled: half an encode is worth nothing and would stay for ever.
+            await _to_the_end(sink.remove_own())
+            raise
+        log.info(
+            "hls stored",
+            tier=done.tier,
+            speed=round(done.speed, 2),
+            warnings=list(done.warning_texts),
+        )
+        return done
+
+    @asynccontextmanager
+    async def _time_for(self, source: HlsSource) -> AsyncIterator[None]:
+        seconds = worth.longest_s(source.size, self._options.timeout_s)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PermanentError(
+                f"it takes more than {seconds:,.0f} s, all that its {source.size:,} bytes get",
+                hint="raise HLS_TIMEOUT_HOURS",
+            ) from None
+
+    async def _whatever_it_is(self, job: Job, allowed: Tier) -> tuple[Made, tuple[str, ...]]:
+        """Once more without a track that turns out to be undecodable, or with the lengths that
+        came out; each of that happens once for a track at most."""
+        found = await examine(job.source, self._options.ffprobe)
+        if isinstance(found, Examined) and (outlasting_s(found) or _is_thin(job.source, found)):
+            # A header may lie, and a picture that stays for hours costs hours of encoding.
+            found = await remeasured(job.source, found, self._options.ffprobe)
+        while True:
+            try:
+                if isinstance(found, SoundOnly):
+                    if not found.is_length_a_guess:
+                        worth.check_length(job.source.size, found.duration_s)
+                    has_poster = self._options.has_thumbnails
+                    made = await self._maker.sound.alone(job, found, has_poster=has_poster)
+                    return made, ()
+                return await self._make(job, found, allowed)
+            except UndecodableTrackError as error:
+                found = _without(found, error.index)
+            except OutlastedError as error:
+                found = error.examined
+            await job.sink.remove_own()
+
+    async def _make(
+        self, job: Job, examined: Examined, allowed: Tier
+    ) -> tuple[Made, tuple[str, ...]]:
+        """Copied if it may be, else encoded; and why it was not copied."""
+        options = self._options
+        picture = examined.video.picture
+        length_s = examined.duration_s + outlasting_s(examined)
+        worth.check_length(job.source.size, _shown_s(examined))
+        plan = plan_sprite(picture, length_s) if options.has_thumbnails else None
+        not_copied = await self._reasons(job.source, examined)
+        if not not_copied:
+            try:
+                return await self._copy(job, examined, plan), ()
+            except CopyRefusedError as error:
+                log.info("not copied after all", reason=str(error))
+                not_copied = (str(error),)
+                await job.sink.remove_own()
+        if allowed is Tier.COPY:
+            raise NeedsEncoderError("; ".join(not_copied))
+        size, shown_s = job.source.size, _shown_s(examined)
+        rate = worth.bearable_frame_rate(picture.frame_rate, size, shown_s)
+        renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
+        choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
+        made = await self._maker.encode(job, examined, renditions, choice, plan)
+        if rate < picture.frame_rate:
+            told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
+            made = replace(made, notes=(*made.notes, told))
+        return made, not_copied
+
+    async def _reasons(self, source: HlsSource, examined: Examined) -> tuple[str, ...]:
+        options = self._options
+        if not options.may_copy:
+            return ("copying is turned off",)
+        if reasons := remux.reasons_against(examined, options.codecs, options.rungs[0]):
+            return reasons
+
+        async def look(interval: str) -> list[tuple[float, str]]:
+            return await packets(source, examined.video.index, interval, options.ffprobe)
+
+        # One after the other: from a server the second look is a request of its own.
+        if reasons := remux.reasons_in_head(await look(remux.HEAD_INTERVAL)):
+            return reasons
+        return remux.reasons_in_tail(await look(remux.TAIL_INTERVAL))
+
+    async def _copy(self, job: Job, examined: Examined, plan: SpritePlan | None) -> Made:
+        if plan is None:
+            return await self._maker.copy(job, examined, None)
+        stills = Stills(plan)
+        try:
+            async with asyncio.TaskGroup() as group:
+                images = group.create_task(self._images(job, examined, stills), name="images")
+                made = await self._maker.copy(job, examined, stills)
+                # It has had nearly everything by now. A decoder that hangs must not hang the job.
+                await asyncio.wait([images], timeout=self._options.images_patience_s)
+                images.cancel()
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from errors
+        if images.cancelled():
+            log.warning("no thumbnails", reason="they were not decoded in time")
+            return made
+        decoded = images.result()
+        return replace(
+            made,
+            sprite=decoded.sprite,
+            poster=decoded.poster,
+            plan=plan,
+            errors=made.errors + decoded.errors,
+        )
+
+    async def _images(self, job: Job, examined: Examined, stills: Stills) -> DecodedImages:
+        """A recording without thumbnails is worth more than none."""
+        try:
+            return await self._maker.images(job, examined, stills)
+        except (TransientError, PermanentError) as error:
+            log.warning("no thumbnails", reason=str(error))
+            return DecodedImages()
+        finally:
+            stills.abandon()
+
+
+def _shown_s(examined: Examined) -> float:
+    """With the late start, and the last picture that stays."""
+    return examined.pictures_end_s + outlasting_s(examined)
+
+
+def _is_thin(source: HlsSource, examined: Examined) -> bool:
+    rate = examined.video.picture.frame_rate
+    return worth.is_thin(rate, source.size, _shown_s(examined))
+
+
+def _without(found: Examined | SoundOnly, index: int) -> Examined | SoundOnly:
+    """Raises UnusableSourceError where it is the pictures, or all the sound of sound alone."""
+    track = next((track for track in found.audio if track.index == index), None)
+    if track and (isinstance(found, Examined) or len(found.audio) > 1):
+        return found.without(track, NO_DECODER)
+    codec = found.video.codec if isinstance(found, Examined) else found.audio[0].codec
+    raise UnusableSourceError(f"codec {codec} is not supported by this ffmpeg")
+
+
+async def _describe(
+    sink: SegmentSink,
+    made: Made,
+    not_copied: tuple[str, ...],
+    started: float,
+) -> HlsResult:
+    """Stores the playlists and images, and last what `publish` will make visible."""
+    poster, thumbnails = await _put_texts(sink, made)
+    done = HlsResult(
+        stream_id=sink.stream_id,
+        bucket=sink.bucket,
+        tier=made.tier,
+        duration_s=made.tracks[0].end_s,
+        master_key=sink.prefix + MASTER,
+        result_key=sink.prefix + RESULT,
+        poster_key=poster,
+        thumbnails_key=thumbnails,
+        tracks=made.tracks,
+        not_copied=not_copied,
+        fallbacks=made.fallbacks,
+        errors=made.errors,
+        notes=made.notes,
+        seconds=time.monotonic() - started,
+    )
+    staged = sink.folder(STAGED)
+    await sink.put(f"{staged}/{RESULT}", result.as_json(done))
+    await sink.put(f"{staged}/{MASTER}", playlist.master_playlist(done.tracks).encode())
+    return done
+
+
+async def _put_texts(sink: SegmentSink, made: Made) -> tuple[str, str]:
+    """The keys of the poster and of the thumbnail track, "" for what there is not."""
+    texts = _playlists(made)
+    folder = sink.folder(_IMAGES)
+    poster, thumbnails = f"{folder}/poster.jpg", f"{folder}/thumbnails.vtt"
+    if made.poster:
+        texts[poster] = made.poster
+    if made.sprite and made.plan:
+        texts[f"{folder}/sprite.jpg"] = made.sprite
+        texts[thumbnails] = webvtt(made.plan, "sprite.jpg", made.tracks[0].end_s).encode()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, data in texts.items():
+                group.create_task(sink.put(name, data), name=f"put {name}")
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from errors
+    return (
+        sink.prefix + poster if made.poster else "",
+        sink.prefix + thumbnails if thumbnails in texts else "",
+    )
+
+
+def _playlists(made: Made) -> dict[str, bytes]:
+    target_s = playlist.target_duration(made.tracks)
+    texts: dict[str, bytes] = {}
+    for track in made.tracks:
+        media = playlist.media_playlist(track, target_s)
+        texts[f"{track.folder}/{playlist.MEDIA}"] = media.encode()
+        if track.is_video:
+            key_frames = playlist.key_frame_playlist(track, target_s)
+            texts[f"{track.folder}/{playlist.KEY_FRAMES}"] = key_frames.encode()
+    return texts
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """A cancel must not tear the cleaning up; it goes on its way afterwards."""
+    task, cancelled = asyncio.create_task(work, name="remove own"), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError

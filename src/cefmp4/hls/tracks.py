@@ -1,0 +1,141 @@
+"""One pipe of ffmpeg on its way into the store: bytes, fragments, segments, rows. When too many
+segments wait for the store it stops reading, which stops ffmpeg."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from cefmp4.hls import playlist
+from cefmp4.hls.ffmpeg import SEGMENT_SECONDS
+from cefmp4.hls.fragments import Fragment, FragmentParser, Init, KeyFrame, Segment, SegmentCutter
+from cefmp4.hls.result import SegmentRow, StoredTrack
+from cefmp4.media.fragment_boxes import BrokenMediaError
+from cefmp4.outputs.sink import SegmentSink
+
+SEGMENTS_IN_FLIGHT = 8
+_READ_BYTES = 1024 * 1024
+
+FragmentLook = Callable[[Fragment, Init], Awaitable[None]]
+
+
+class TrackPump:
+    """`look` sees every fragment before it is used, and may refuse it by raising."""
+
+    def __init__(
+        self,
+        name: str,
+        sink: SegmentSink,
+        *,
+        on_stored: Callable[[], None] = lambda: None,
+        on_reached: Callable[[float], None] = lambda _seconds: None,
+        look: FragmentLook | None = None,
+        encoder: str = "",
+        hdr: str | None = None,
+        language: str = "",
+    ) -> None:
+        self.name = name
+        self._sink = sink
+        self._folder = sink.folder(name)
+        self._on_stored = on_stored
+        self._on_reached = on_reached
+        self._look = look
+        self._encoder = encoder
+        self._hdr = hdr
+        self._language = language
+        self._slots = asyncio.Semaphore(SEGMENTS_IN_FLIGHT)
+        self._init: Init | None = None
+        self._cutter: SegmentCutter | None = None
+        self._rows: dict[int, SegmentRow] = {}
+        self._key_frames: dict[int, tuple[KeyFrame, ...]] = {}
+        self._frames = 0
+        self.is_torn = False
+
+    def __repr__(self) -> str:
+        return f"<TrackPump {self.name} segments={len(self._rows)} torn={self.is_torn}>"
+
+    async def pump(self, pipe: asyncio.StreamReader) -> None:
+        """Returns when the pipe has ended and every segment is stored."""
+        parser = FragmentParser()
+        async with asyncio.TaskGroup() as uploads:
+            while data := await pipe.read(_READ_BYTES):
+                for found in parser.feed(data):
+                    if isinstance(found, Init):
+                        self._init = found
+                    else:
+                        await self._add(found, uploads)
+            try:
+                parser.close()
+            except BrokenMediaError:
+                self.is_torn = True  # ffmpeg died; it is judged by what it said
+            if self._cutter and (last := self._cutter.close()):
+                await self._upload_segment(last, uploads)
+
+    def stored(self) -> StoredTrack | None:
+        """None where not even an init segment came."""
+        if self._init is None:
+            return None
+        indexes = sorted(self._rows)
+        if indexes != list(range(len(indexes))):
+            raise BrokenMediaError(f"{self.name}: a segment is missing")
+        return StoredTrack(
+            name=self.name,
+            folder=self._folder,
+            header=self._init.header,
+            rows=tuple(self._rows[index] for index in indexes),
+            key_frames=tuple(self._key_frames[index] for index in indexes),
+            frames=self._frames,
+            encoder=self._encoder,
+            hdr=self._hdr,
+            language=self._language,
+        )
+
+    async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
+        if self._init is None:
+            raise BrokenMediaError("a fragment before its init segment")
+        if self._cutter is None:
+            # Not before: a track in which nothing is leaves nothing in the store.
+            self._cutter = SegmentCutter(self._init.header.timescale, SEGMENT_SECONDS)
+            await self._upload(playlist.INIT, self._init.data, None, uploads)
+        if self._look:
+            await self._look(fragment, self._init)
+        self._on_reached(fragment.end / self._init.header.timescale)
+        if segment := self._cutter.add(fragment):
+            await self._upload_segment(segment, uploads)
+
+    async def _upload_segment(self, segment: Segment, uploads: asyncio.TaskGroup) -> None:
+        await self._upload(playlist.segment_name(segment.index), segment.data, segment, uploads)
+
+    async def _upload(
+        self, name: str, data: bytes, segment: Segment | None, uploads: asyncio.TaskGroup
+    ) -> None:
+        await self._slots.acquire()
+        name = f"{self._folder}/{name}"
+        uploads.create_task(self._store(name, data, segment), name=f"put {name}")
+
+    async def _store(self, name: str, data: bytes, segment: Segment | None) -> None:
+        try:
+            key = await self._sink.put(name, data)
+        finally:
+            self._slots.release()
+        if segment is not None:
+            self._frames += segment.frames
+            self._rows[segment.index] = self._row(segment, key)
+            self._key_frames[segment.index] = segment.key_frames
+        self._on_stored()
+
+    def _row(self, segment: Segment, key: str) -> SegmentRow:
+        if self._init is None:
+            raise BrokenMediaError("a segment before its init segment")
+        header = self._init.header
+        start, end = segment.start / header.timescale, segment.end / header.timescale
+        is_video = header.kind == "video"
+        return SegmentRow(
+            index=segment.index,
+            start=round(start, 6),
+            end=round(end, 6),
+            bytes=len(segment.data),
+            key=key,
+            bucket=self._sink.bucket,
+            size=f"{header.width}x{header.height}" if is_video else "",
+            fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,
+            codec=header.codec,
+        )

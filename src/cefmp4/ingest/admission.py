@@ -1,0 +1,378 @@
+"""From a path to a stream one may work on: known, new, resumed, a new generation, or somebody's."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import LeaseLostError, SourceError
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.object_keys import KeyRefusedError, ObjectKeys
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.recover.bucket_contents import BucketContents
+from cefmp4.ingest.recover.bucket_search import BucketSearch, Found
+from cefmp4.ingest.recover.recovery import Recovery
+from cefmp4.ingest.uploader import FormerGeneration
+from cefmp4.model import names
+from cefmp4.model.part import Part, PartSizing, plan_for
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.file import SourceFile
+from cefmp4.recording.identity import Identity
+from cefmp4.retry import patiently
+from cefmp4.watch.selection import is_being_downloaded
+
+log = structlog.get_logger()
+
+# A file that was quiet for so long when first seen is no recording any more, most likely. Where
+# clocks were set and it is one, its parts are bigger than need be, and nothing else.
+BACKLOG_AGE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A stream that is ours now, and the open file behind it. Whoever gets it closes the file and
+    gives the lease back."""
+
+    record: StreamRecord
+    source: SourceFile
+    former: FormerGeneration | None = None
+    is_new: bool = False  # begun now, not taken up again
+
+
+class ForeignStreamError(Exception):
+    """Another instance works on it, Redis was emptied just now, or it lies in another folder; ask
+    again later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How new streams are called and cut."""
+
+    owner: str
+    host: str
+    folder: str = ""  # identity of the watched folder
+    part_base: int
+    part_sizing: PartSizing
+
+
+class Admission:
+    def __init__(
+        self,
+        *,
+        root: str,
+        naming: Naming,
+        keys: ObjectKeys,
+        index: FinishedIndex,
+        checkpoints: CheckpointStore,
+        store: ObjectStore,
+        recovery: Recovery,
+        bucket_search: BucketSearch,
+        identity: Identity,
+        wall_clock: Callable[[], float],
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        self.root = root
+        self._naming = naming
+        self._keys = keys
+        self._index = index
+        self._checkpoints = checkpoints
+        self._store = store
+        self._recovery = recovery
+        self._bucket_search = bucket_search
+        self._identity = identity
+        self._wall_clock = wall_clock
+        self._place = place  # device and inode of the folder that was identified
+        self.contents: BucketContents | None = None  # set while Redis has forgotten what S3 knows
+
+    async def admit(
+        self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
+    ) -> Admitted | None:
+        """None: nothing to do (finished, gone, still being downloaded). Raises SourceError for what
+        cannot be read, and ForeignStreamError. `is_at_work` tells of a stream id whether we are on
+        it already: its file was renamed, and the record does not know yet."""
+        try:
+            source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
+        except FileNotFoundError:
+            return None
+        if self._place not in (None, source.home.root):
+            source.close()
+            raise ForeignStreamError  # of another folder, mounted there just now
+        if await asyncio.to_thread(is_being_downloaded, self.root, relpath):
+            source.close()
+            return None  # the end of its control file is an event
+        admitted = None
+        try:
+            admitted = await self._admit_open(source, source.stamp(), is_at_work)
+            return admitted
+        finally:
+            if admitted is None:
+                source.close()
+
+    async def _admit_open(
+        self, source: SourceFile, stamp: FileStamp, is_at_work: Callable[[str], bool]
+    ) -> Admitted | None:
+        if self._index.has(source.relpath, stamp):
+            return None
+        if await self._was_renamed(source, stamp):
+            return None
+        known = await patiently(
+            lambda: self._checkpoints.load_stream_at(self._naming.folder, source.relpath),
+            what="stream lookup",
+        )
+        if known is None and self.contents is not None:
+            return await self._recognise(source, stamp, self.contents)
+        if known is None:
+            if await self._is_fresh():
+                raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
+            return await self._begin(source, stamp)
+        if is_at_work(known.id):
+            raise ForeignStreamError
+        if not known.is_final and not known.is_proven:
+            return await self._resume(known, source)
+        if known.state is StreamState.STORED:
+            # Whatever the file holds now: first the object that is there gets its document.
+            return await self._resume(known, source)
+        is_unchanged = known.stamp is not None and known.stamp.is_unchanged(stamp)
+        if is_unchanged and not may_start_again(known):
+            self._index.add(known)
+            return None
+        return await self._begin(source, stamp, previous=known)
+
+    async def _was_renamed(self, source: SourceFile, stamp: FileStamp) -> bool:
+        """A finished file under a new name keeps its object and its stream."""
+        candidates = self._index.former_paths_of(stamp)
+        if source.relpath in candidates:
+            return False
+        for former_path in candidates:
+            if await self._was_at(former_path, source, stamp):
+                return True
+        return False
+
+    async def _was_at(self, former_path: str, source: SourceFile, stamp: FileStamp) -> bool:
+        former = self._index.get(former_path)
+        if former is None or await asyncio.to_thread(
+            _is_in_place, self.root, former_path, former.stamp, stamp
+        ):
+            return False  # a hard link, or a copy: a file of its own
+        stream = await self._load(former.stream_id)
+        if stream is None or not stream.is_proven:
+            return False
+        if not await self._identity.is_file_of(source, stamp, stream):
+            self._index.remove(former_path)  # its file is gone, and another has its inode
+            return False
+        stream.relpath, stream.stamp = source.relpath, stamp
+        if not await self.write_finished(stream):
+            return False
+        self._index.remove(former_path)
+        self._index.add(stream)
+        log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
+        return True
+
+    async def _is_fresh(self) -> bool:
+        folder = self._naming.folder
+        return await patiently(lambda: self._checkpoints.is_fresh(folder), what="stream lookup")
+
+    async def stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
+        """None where the file of that name is not the one of the stream, which may not be proven
+        yet."""
+        try:
+            source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
+        except (FileNotFoundError, SourceError):
+            return None
+        with source:
+            stamp = source.stamp()
+            if stream.is_proven:
+                is_same = await self._identity.is_file_of(source, stamp, stream)
+            else:
+                load_parts = partial(self._load_parts, stream.id)
+                is_same = await self._identity.is_growing_file_of(source, stream, load_parts)
+        return stamp if is_same else None
+
+    async def _load_parts(self, stream_id: str) -> dict[int, Part]:
+        return await patiently(lambda: self._checkpoints.load_parts(stream_id), what="part lookup")
+
+    async def load_displaced(self) -> list[Stream]:
+        return await patiently(
+            lambda: self._checkpoints.load_displaced(self._naming.folder), what="stream lookup"
+        )
+
+    async def _load(self, stream_id: str | None) -> Stream | None:
+        if stream_id is None:
+            return None
+        return await patiently(
+            lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
+        )
+
+    async def write_finished(self, stream: Stream, parts: dict[int, Part] | None = None) -> bool:
+        """Writes the record of a stream that needs no work; False when somebody else holds it."""
+        try:
+            record = await self.claim(stream, keep_parts=parts is None)
+        except ForeignStreamError:
+            return False
+        record.parts = parts if parts is not None else record.parts
+        try:
+            await record.restore()
+        except LeaseLostError:
+            return False
+        await record.release()
+        return True
+
+    async def restore_finished(self, relpath: str) -> None:
+        """Writes the record of a finished file again, from its document in S3."""
+        known = self._index.get(relpath)
+        if known is None or not known.is_proven:
+            return
+        found = await self._bucket_search.read_stream(relpath, known.key, known.stamp)
+        if found is not None and found.stream.id == known.stream_id:
+            found.stream.folder = self._naming.folder
+            await self.write_finished(found.stream, found.parts)
+
+    async def claim(self, stream: Stream, *, keep_parts: bool) -> StreamRecord:
+        lease = await patiently(
+            lambda: self._checkpoints.claim(stream, self._naming.owner), what="claim"
+        )
+        if lease is None:
+            raise ForeignStreamError
+        parts = await self._load_parts(stream.id) if keep_parts else {}
+        return StreamRecord(
+            stream=stream,
+            lease=lease,
+            parts=parts,
+            checkpoints=self._checkpoints,
+            wall_clock=self._wall_clock,
+        )
+
+    async def _begin(
+        self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
+    ) -> Admitted | None:
+        now, naming = self._wall_clock(), self._naming
+        plan = plan_for(
+            stamp.size,
+            naming.part_base,
+            naming.part_sizing,
+            is_backlog=now - stamp.ctime_ns / 1e9 >= BACKLOG_AGE_S,
+        )
+        stream = Stream(
+            id=names.new_stream_id(now, naming.folder),
+            relpath=source.relpath,
+            folder=naming.folder,
+            generation=previous.generation + 1 if previous else 1,
+            previous_id=previous.id if previous else None,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            started_at=now,
+            host=naming.host,
+        )
+        former = await self._former_of(previous) if previous else None
+        if former is not None:  # cut alike, so that unchanged parts can be copied
+            stream.part_base = former.stream.part_base
+            stream.part_sizing = former.stream.part_sizing
+        stream.key = self._keys.wanted_by(stream)
+        record = await self.claim(stream, keep_parts=False)
+        try:
+            await self._keys.settle(record)
+        except KeyRefusedError as error:
+            await self._refuse(record, str(error))
+            return None
+        return Admitted(record=record, source=source, former=former, is_new=True)
+
+    async def _refuse(self, record: StreamRecord, reason: str) -> None:
+        """A stream that fails before it begins: seen by people, and not tried again by itself."""
+        stream = record.stream
+        await record.move_to(StreamState.FAILED, reason)
+        log.error("stream failed", reason=reason, file_path=stream.relpath)
+        metrics.streams_failed.inc()
+        metrics.count_failure("failed", stream.id)
+        self._index.add(stream)
+        await record.release()
+
+    async def _former_of(self, previous: Stream) -> FormerGeneration | None:
+        if not previous.is_proven:
+            return None
+        parts = await self._load_parts(previous.id)
+        stored = await patiently(lambda: self._store.head(previous.key), what="object check")
+        if stored is None or (stored.size, stored.etag) != (previous.size, previous.etag):
+            return None
+        return FormerGeneration(stored=stored, stream=previous, parts=parts)
+
+    async def _resume(self, stream: Stream, source: SourceFile) -> Admitted:
+        record = await self.claim(stream, keep_parts=True)
+        latest = await self._load(stream.id)
+        if latest is not None:  # its former owner may have gone on until we claimed it
+            record.stream = latest
+        if record.stream.is_proven:
+            return Admitted(record=record, source=source)
+        await self._recovery.resume(record, source)
+        previous = await self._load(record.stream.previous_id)
+        former = await self._former_of(previous) if previous else None
+        return Admitted(record=record, source=source, former=former)
+
+    async def _recognise(
+        self, source: SourceFile, stamp: FileStamp, contents: BucketContents
+    ) -> Admitted | None:
+        """Redis was emptied: the object or the open upload of this file may be in S3 already."""
+        stored = await self._bucket_search.find_stored(contents, source, stamp)
+        if stored is not None:
+            return await self._take_up(stored, source)
+        found = await self._bucket_search.take_upload(contents, source)
+        if found is None:
+            return await self._begin(source, stamp)
+        upload, plan = found
+        stream_id = names.stream_id_in(upload.key)
+        if await self._load(stream_id) is not None:  # another instance began it meanwhile
+            return await self._recognise(source, stamp, contents)
+        stream = Stream(
+            id=stream_id or names.new_stream_id(self._wall_clock(), self._naming.folder),
+            relpath=source.relpath,
+            folder=self._naming.folder,
+            state=StreamState.UPLOADING,
+            key=upload.key,
+            upload_id=upload.upload_id,
+            is_adopted=stream_id is None,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            started_at=upload.initiated_at or self._wall_clock(),
+            host=self._naming.host,
+        )
+        record = await self.claim(stream, keep_parts=False)
+        await record.save()
+        await self._recovery.resume(record, source)
+        log.info("adopted an open upload", file_path=source.relpath, parts=len(record.parts))
+        return Admitted(record=record, source=source)
+
+    async def _take_up(self, found: Found, source: SourceFile) -> Admitted:
+        """Where the document is missing, what it tells of the bytes is read once more."""
+        stream, parts = found.stream, found.parts
+        stream.host, stream.folder = self._naming.host, self._naming.folder
+        if stream.state is StreamState.STORED:
+            parts = await self._bucket_search.read_content(stream, source)
+        record = await self.claim(stream, keep_parts=False)
+        record.parts = parts
+        await record.restore()
+        log.info("recognised a stored file", file_path=source.relpath, key=stream.key)
+        return Admitted(record=record, source=source)
+
+
+def may_start_again(stream: Stream) -> bool:
+    """A recording that vanished and came back, unlike one that failed for a reason that stays."""
+    return stream.state is StreamState.DROPPED or stream.reason.startswith(("missing", "truncated"))
+
+
+def _is_in_place(root: str, relpath: str, then: FileStamp, elsewhere: FileStamp) -> bool:
+    """Whether the name still leads to the file that was finished there: to the very one that has
+    another name as well, or to one that nobody has changed. Blocking."""
+    try:
+        with SourceFile.open(root, relpath) as source:
+            now = source.stamp()
+    except (FileNotFoundError, SourceError):
+        return False
+    return (now.device, now.inode) == (elsewhere.device, elsewhere.inode) or then.is_unchanged(now)

@@ -1,0 +1,1 @@
+"""What follows the proof: the document, the jobs, the local file."""

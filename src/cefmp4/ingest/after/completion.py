@@ -1,0 +1,163 @@
+"""How a stream ends: described, its local file treated, and what it was remembered."""
+
+import asyncio
+import threading
+
+import structlog
+
+from cefmp4.errors import SourceError
+from cefmp4.ingest.admission import Admission, may_start_again
+from cefmp4.ingest.after.describer import Describer
+from cefmp4.ingest.after.handover import Handover
+from cefmp4.ingest.after.local_file import LocalFilePolicy
+from cefmp4.ingest.ending import End
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.uploader import FormerGeneration
+from cefmp4.model import names
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.file import SourceFile
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+
+class Completion:
+    def __init__(
+        self,
+        *,
+        describer: Describer,
+        handover: Handover,
+        local_file: LocalFilePolicy,
+        index: FinishedIndex,
+        admission: Admission,
+        checkpoints: CheckpointStore,
+        store: ObjectStore,
+    ) -> None:
+        self._describer = describer
+        self._handover = handover
+        self._local_file = local_file
+        self._index = index
+        self._admission = admission
+        self._checkpoints = checkpoints
+        self._store = store
+
+    def forget_path(self, relpath: str) -> None:
+        """A finished file that was deleted; its record stays in Redis."""
+        self._index.remove(relpath)
+
+    async def conclude(self, processor: StreamProcessor, former: FormerGeneration | None) -> bool:
+        """Returns whether the file at this path is no longer the one that was dealt with."""
+        record, source = processor.record, processor.source
+        if processor.end is End.FENCED:
+            return False
+        if processor.end is End.UNCHANGED and former is not None:
+            await self._put_back(processor, former)
+            return await self._has_changed(processor)
+        if processor.end is End.STORED:
+            await self.finish(record, source, processor.ending.proven)
+        elif processor.end in (End.FAILED, End.DROPPED):
+            if may_start_again(record.stream) and await self._has_come_back(source):
+                await record.release()
+                return True
+            self._index.add(record.stream)
+        await record.release()
+        if processor.end is End.TRUNCATED:
+            return True
+        return await self._has_changed(processor)
+
+    async def finish(
+        self, record: StreamRecord, source: SourceFile | None, proven: FileStamp | None = None
+    ) -> None:
+        """From the proven object to the end. A crash on the way repeats it from the start, which
+        changes nothing: the document is the same, the job is known, the local file is gone.
+        `proven`: see LocalFilePolicy."""
+        stream, has_left = record.stream, source is None
+        if stream.state is StreamState.STORED:
+            await self._describer.describe(record, source)
+            has_jobs = await self._handover.submit(stream)
+            if source is not None:
+                has_left = await self._treat_local_file(stream, source, proven)
+            await record.move_to(StreamState.DESCRIBED)
+            if has_jobs:
+                await record.move_to(StreamState.HANDED_OVER)
+            log.info(
+                "stored and proven", file_path=stream.relpath, bytes=stream.size, key=stream.key
+            )
+        elif stream.state is StreamState.DESCRIBED and await self._handover.submit(stream):
+            await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
+        while record.written_path != stream.relpath:
+            await record.save()  # it was renamed after the record was written
+        if has_left:
+            self._index.show(stream)
+        else:
+            self._index.add(stream)
+
+    @staticmethod
+    async def _has_come_back(source: SourceFile) -> bool:
+        """Under its name, or under the one of a rename that was told too late."""
+        try:
+            return (await asyncio.to_thread(source.look)).in_place
+        except (SourceError, OSError):
+            return False
+
+    @staticmethod
+    async def _has_changed(processor: StreamProcessor) -> bool:
+        """Also where it cannot be seen: whoever takes the path up again waits until it can."""
+        try:
+            look = await asyncio.to_thread(processor.source.look)
+        except (SourceError, OSError):
+            return True
+        stamp = processor.record.stream.stamp
+        is_same = stamp is not None and stamp.is_unchanged(look.stamp)
+        is_ended_well = processor.end in (End.STORED, End.UNCHANGED)
+        return look.is_replaced or (is_ended_well and look.in_place and not is_same)
+
+    async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
+        """Only the dates of the file changed: the former generation goes on, with the new dates,
+        and under the name that the file has by now."""
+        latest, stream = processor.record.stream, former.stream
+        await processor.record.release()
+        await patiently(lambda: self._checkpoints.forget(latest), what="checkpoint")
+        if latest.relpath != stream.relpath:
+            self._index.remove(stream.relpath)
+        stream.relpath, stream.stamp = latest.relpath, latest.stamp
+        await self._admission.write_finished(stream, former.parts)
+        self._index.add(stream)
+        log.info("only the dates of a stored file changed", file_path=stream.relpath)
+
+    async def _treat_local_file(
+        self, stream: Stream, source: SourceFile, proven: FileStamp | None
+    ) -> bool:
+        """Whether it is gone from its place."""
+        if self._local_file.keeps:
+            return False
+        stop = threading.Event()
+        try:
+            if proven is None:
+                await self._check_object(stream)
+            await asyncio.to_thread(self._local_file.apply, stream, source, proven, stop.is_set)
+        except (SourceError, OSError) as error:
+            log.warning("the local file stays", file_path=stream.relpath, reason=str(error))
+            return False
+        finally:
+            stop.set()  # a cancelled wait must not leave the thread copying
+        return True
+
+    async def _check_object(self, stream: Stream) -> None:
+        """Where the proof is of another run, Redis alone tells of it, and whoever may write there
+        can claim one: then the store is asked."""
+        found = await patiently(lambda: self._store.head(stream.key), what="object check")
+        if found is None:
+            raise SourceError("its object is not in the store")
+        owner = found.metadata.get(names.META_STREAM_ID, stream.id)
+        is_ours = (found.size, found.etag, owner) == (stream.size, stream.etag, stream.id)
+        if not is_ours or found.crc64 not in (None, stream.crc64):
+            raise SourceError("the object in the store is another one")
+
+    async def bring_back(self, root: str, stream: Stream) -> None:
+        if stream.state is StreamState.STORED:
+            await asyncio.to_thread(self._local_file.bring_back, root, stream)

@@ -1,0 +1,72 @@
+"""Which key a stream stores under: that of the template where it is free, else one of its own."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import PermanentError
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.model import names
+from cefmp4.model.stream import Stream
+from cefmp4.ports.store import ObjectStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+
+class KeyRefusedError(PermanentError):
+    """The key is another's, and S3_KEY_CONFLICT=fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKeys:
+    """A key belongs to the stream that reserved it in Redis, and to whose object lies there."""
+
+    store: ObjectStore
+    template: str
+    on_conflict: names.KeyConflict = names.KeyConflict.SUFFIX
+
+    def wanted_by(self, stream: Stream) -> str:
+        return names.object_key(
+            self.template,
+            stream_id=stream.id,
+            relpath=stream.relpath,
+            started_at=stream.started_at,
+            host=stream.host,
+        )
+
+    async def settle(self, record: StreamRecord) -> None:
+        """Leaves the stream with a key that is its own. Raises KeyRefusedError."""
+        while not await record.save() or await self._has_object(record.stream):
+            record.stream.key = self.key_instead(record.stream)
+
+    def key_instead(self, stream: Stream) -> str:
+        """Raises KeyRefusedError."""
+        outcome = "suffixed" if self.on_conflict is names.KeyConflict.SUFFIX else "failed"
+        metrics.key_conflicts.labels(outcome).inc()
+        if self.on_conflict is names.KeyConflict.FAIL:
+            raise KeyRefusedError(
+                f"the key {stream.key} is another recording's",
+                hint="S3_KEY_CONFLICT=suffix stores it beside that one; "
+                "so does {stream_id} in S3_KEY_TEMPLATE",
+            )
+        key = names.next_key(stream.key, stream.id)
+        log.warning(
+            "the key is another recording's", file_path=stream.relpath, key=stream.key, now=key
+        )
+        return key
+
+    async def _has_object(self, stream: Stream) -> bool:
+        """Whether something lies there, or where the document will: also of an older version, or of
+        somebody else who uses the bucket."""
+        if names.is_unique_template(self.template):
+            return False
+        found = await asyncio.gather(
+            *(
+                patiently(lambda key=key: self.store.head(key), what="key lookup")  # type: ignore[misc]
+                for key in (stream.key, names.metadata_key(stream.key))
+            )
+        )
+        return any(stored is not None for stored in found)

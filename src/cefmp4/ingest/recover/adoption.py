@@ -1,0 +1,86 @@
+"""Takes over what was recorded of this very folder under another name, or by a version that knew no
+names. Whose file is not here is somebody else's and stays as it is."""
+
+import asyncio
+
+import structlog
+
+from cefmp4.ingest.admission import Admission
+from cefmp4.model.folder import WatchedFolder
+from cefmp4.model.stream import Stream
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.recording.beneath import look_up
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+
+class Adoption:
+    def __init__(
+        self,
+        *,
+        root: str,
+        folder: WatchedFolder,
+        checkpoints: CheckpointStore,
+        admission: Admission,
+    ) -> None:
+        self._root = root
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._admission = admission
+
+    async def take_over(self) -> list[Stream]:
+        taken: list[Stream] = []
+        left = 0
+        for former in ("", *sorted(self._folder.others)):
+            streams = await self._load(former)
+            here = await asyncio.to_thread(_those_here, self._root, streams)
+            taken += await self._adopt([stream for stream in here if stream.is_final])
+            for stream in here:
+                if not stream.is_final and await self._claim(stream):
+                    taken.append(stream)
+            left += len(streams)
+        if left:
+            log.info(
+                "records of other names",
+                folder_id=self._folder.id,
+                taken_over=len(taken),
+                left_alone=left - len(taken),
+            )
+        return taken
+
+    async def _load(self, former: str) -> list[Stream]:
+        return await patiently(
+            lambda: self._checkpoints.load_streams(former), what="loading of checkpoints"
+        )
+
+    async def _adopt(self, streams: list[Stream]) -> list[Stream]:
+        return await patiently(
+            lambda: self._checkpoints.adopt(self._folder.id, streams), what="checkpoint"
+        )
+
+    async def _claim(self, stream: Stream) -> bool:
+        """It may have the lease of a dead owner, which claiming sees through."""
+        former, stream.folder = stream.folder, self._folder.id
+        if await self._admission.write_finished(stream):
+            return True
+        stream.folder = former
+        return False
+
+
+def _those_here(root: str, streams: list[Stream]) -> list[Stream]:
+    return [stream for stream in streams if _is_here(root, stream)]
+
+
+def _is_here(root: str, stream: Stream) -> bool:
+    """A file that was being recorded may have grown since."""
+    try:
+        facts = look_up(root, stream.relpath)
+    except (OSError, ValueError):
+        return False
+    stamp = stream.stamp
+    if stamp is None or facts.st_ino != stamp.inode:
+        return False
+    if stream.is_final:
+        return (facts.st_size, facts.st_mtime_ns) == (stamp.size, stamp.mtime_ns)
+    return facts.st_size >= stamp.size

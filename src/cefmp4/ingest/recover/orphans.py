@@ -1,0 +1,84 @@
+"""Open uploads of our folder that no stream claims: counted, and aborted after a grace."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import CefError
+from cefmp4.model import names
+from cefmp4.model.folder import WatchedFolder
+from cefmp4.model.object import OpenUpload
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.store import ObjectStore
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    upload: OpenUpload
+    is_ours: bool  # surely: others may share the bucket and prefix, but no stream id
+
+
+class OrphanSweeper:
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        checkpoints: CheckpointStore,
+        prefix: str,
+        grace_s: float,
+        folder: WatchedFolder | None = None,
+    ) -> None:
+        self._store = store
+        self._checkpoints = checkpoints
+        self._prefix = prefix
+        self._grace_s = grace_s
+        self._folder = folder
+
+    async def find(self) -> list[Orphan]:
+        """Costs as much as there are open uploads, however many streams are known."""
+        uploads = [
+            upload
+            for upload in await self._store.list_uploads(self._prefix)
+            if self._folder is None or self._folder.may_own(upload.key)
+        ]
+        # Asked after the listing, so that an upload begun in between is known by then.
+        keys = list({upload.key for upload in uploads})
+        known = await self._checkpoints.load_streams_of_keys(keys) if keys else []
+        claimed = {stream.upload_id for stream in known}
+        return [
+            Orphan(upload, names.stream_id_in(upload.key) is not None)
+            for upload in uploads
+            if upload.upload_id not in claimed and not await self._is_claimed_by_id(upload)
+        ]
+
+    async def _is_claimed_by_id(self, upload: OpenUpload) -> bool:
+        """By a stream that an older version began: those reserved no key."""
+        stream_id = names.stream_id_in(upload.key)
+        stream = await self._checkpoints.load_stream(stream_id) if stream_id else None
+        return stream is not None and stream.upload_id == upload.upload_id
+
+    async def step(self, now: float) -> list[Orphan]:
+        """Returns the orphans that stay for now."""
+        orphans = await self.find()
+        old = [one for one in orphans if one.is_ours and self.is_old(one, now)]
+        if old and await self._checkpoints.is_fresh(self._folder.id if self._folder else ""):
+            old = []  # Redis was emptied: until it knows again what S3 knows, every upload is one
+        for orphan in old:
+            await self._abort(orphan.upload)
+        left = [orphan for orphan in orphans if orphan not in old]
+        metrics.orphan_uploads.set(len(left))
+        return left
+
+    def is_old(self, orphan: Orphan, now: float) -> bool:
+        return now - orphan.upload.initiated_at >= self._grace_s
+
+    async def _abort(self, upload: OpenUpload) -> None:
+        try:
+            await self._store.abort_upload(upload.key, upload.upload_id)
+            log.info("aborted an upload that no stream claims", key=upload.key)
+        except CefError as error:
+            metrics.count_failure("orphan_abort")
+            log.warning("could not abort an orphan upload", key=upload.key, reason=str(error))

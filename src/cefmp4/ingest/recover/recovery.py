@@ -1,0 +1,133 @@
+"""After a restart: which parts of an open upload can be relied on. S3 and the disk decide."""
+
+import asyncio
+import hashlib
+from concurrent.futures import Executor
+from time import time
+
+import structlog
+
+from cefmp4.errors import UploadGoneError
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.model import names
+from cefmp4.model.object import ListedPart, OpenUpload
+from cefmp4.model.part import Part
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+
+class Recovery:
+    def __init__(self, *, store: ObjectStore, hashing: Executor) -> None:
+        self._store = store
+        self._hashing = hashing
+
+    async def resume(self, record: StreamRecord, source: SourceFile) -> None:
+        """Makes the record say what the store really holds of this stream."""
+        stream = record.stream
+        uploads = await self._uploads_of(stream.key)
+        if names.stream_id_in(stream.key) != stream.id:  # others may upload to such a key, too
+            uploads = [upload for upload in uploads if upload.upload_id == stream.upload_id]
+        upload = self._choose(uploads, stream.upload_id)
+        for other in uploads:
+            if other is not upload:  # begun just before a crash, and never written down
+                await self._abort(other)
+        if upload is None:
+            if not stream.upload_id or not await self._was_completed(record):
+                stream.upload_id = ""
+                await record.drop_parts(list(record.parts))
+                await record.save()
+            return
+        stream.upload_id = upload.upload_id
+        try:
+            listed = await patiently(
+                lambda: self._store.list_parts(stream.key, stream.upload_id), what="part listing"
+            )
+        except UploadGoneError:
+            return  # the first use of it will tell, and start over
+        await self._reconcile(record, source, {part.number: part for part in listed})
+
+    async def _uploads_of(self, key: str) -> list[OpenUpload]:
+        uploads = await patiently(lambda: self._store.list_uploads(key), what="upload listing")
+        return [upload for upload in uploads if upload.key == key]
+
+    @staticmethod
+    def _choose(uploads: list[OpenUpload], known_id: str) -> OpenUpload | None:
+        known = [upload for upload in uploads if upload.upload_id == known_id]
+        if known:
+            return known[0]
+        return max(uploads, key=lambda upload: upload.initiated_at, default=None)
+
+    async def _abort(self, upload: OpenUpload) -> None:
+        log.info("aborting a second upload of the same stream", key=upload.key)
+        await patiently(
+            lambda: self._store.abort_upload(upload.key, upload.upload_id), what="upload abort"
+        )
+
+    async def _was_completed(self, record: StreamRecord) -> bool:
+        """The crash may have come between the completion and its checkpoint: then the object is
+        there, and completing it again only compares the two."""
+        if not record.parts or not self._store.proof.etag_is_md5:
+            return False
+        stream = record.stream
+        stored = await patiently(lambda: self._store.head(stream.key), what="object check")
+        if stored is None or stored.etag != expected_etag(record.parts):
+            return False
+        owner = stored.metadata.get(names.META_STREAM_ID)
+        return owner == stream.id or stream.is_adopted or not self._store.proof.keeps_metadata
+
+    async def _reconcile(
+        self, record: StreamRecord, source: SourceFile, listed: dict[int, ListedPart]
+    ) -> None:
+        """Listings may have holes and checkpoints may lag: only what both agree on is kept, and
+        what only the store knows is compared with the disk before it is believed."""
+        wrong = [
+            number
+            for number, part in record.parts.items()
+            if number not in listed
+            or (listed[number].size, listed[number].etag) != (part.size, part.etag)
+        ]
+        await record.drop_parts(wrong)
+        unknown = [part for number, part in listed.items() if number not in record.parts]
+        adopted = 0
+        for part in unknown:
+            adopted += await self._adopt(record, source, part)
+        log.info(
+            "resumed the upload",
+            parts=len(record.parts),
+            adopted=adopted,
+            distrusted=len(wrong) + len(unknown) - adopted,
+        )
+
+    async def _adopt(self, record: StreamRecord, source: SourceFile, part: ListedPart) -> bool:
+        if not self._store.proof.etag_is_md5:
+            return False
+        cut = record.stream.plan.range_of(part.number)
+        if part.size > cut.size:
+            return False
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            crc64 = await asyncio.get_running_loop().run_in_executor(
+                self._hashing,
+                lambda: hash_range(source.fd, cut.start, cut.start + part.size, also=(digest,)),
+            )
+        except ShortFileError:
+            return False
+        if digest.hexdigest() != part.etag:
+            return False
+        await record.add_part(
+            Part(
+                number=part.number, size=part.size, crc64=crc64, etag=part.etag, uploaded_at=time()
+            )
+        )
+        return True
+
+
+def expected_etag(parts: dict[int, Part]) -> str:
+    """The ETag of an object made of these parts, on a store whose ETags are MD5s."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for number in sorted(parts):
+        digest.update(bytes.fromhex(parts[number].etag))
+    return f"{digest.hexdigest()}-{len(parts)}"

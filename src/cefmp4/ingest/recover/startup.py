@@ -1,0 +1,240 @@
+"""Picks up where the last run stopped: what Redis remembers, compared with the folder."""
+
+import asyncio
+from collections.abc import Callable, Container, Iterable, Mapping
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import CefError, PermanentError, first_error
+from cefmp4.ingest.admission import Admission, ForeignStreamError
+from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.recover.adoption import Adoption
+from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.uploader import Uploader
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.retry import patiently
+
+log = structlog.get_logger()
+
+RESTORES_AT_ONCE = 8
+ENDS_AT_ONCE = 8
+
+
+class Startup:
+    def __init__(
+        self,
+        *,
+        checkpoints: CheckpointStore,
+        bucket_search: BucketSearch,
+        index: FinishedIndex,
+        admission: Admission,
+        uploader: Uploader,
+        completion: Completion,
+        folder: str = "",
+        adoption: Adoption | None = None,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._bucket_search = bucket_search
+        self._index = index
+        self._admission = admission
+        self._uploader = uploader
+        self._completion = completion
+        self._folder = folder
+        self._adoption = adoption
+        self._hidden: list[Stream] = []  # unfinished, and their files cannot be seen now
+
+    async def load(self) -> list[Stream]:
+        """Fills the index; returns the streams that were not at their end."""
+        streams = await patiently(
+            lambda: self._checkpoints.load_streams(self._folder), what="loading of checkpoints"
+        )
+        if self._adoption is not None:
+            streams += await self._adoption.take_over()
+        unfinished = []
+        for stream in sorted(streams, key=lambda stream: stream.updated_at):
+            if stream.is_final:
+                self._index.add(stream)
+            else:
+                await self._completion.bring_back(self._admission.root, stream)
+                unfinished.append(stream)
+        if await patiently(
+            lambda: self._checkpoints.is_fresh(self._folder), what="loading of checkpoints"
+        ):
+            await self._survey_store()
+        log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
+        return unfinished
+
+    async def _survey_store(self, at_work: Callable[[], Iterable[Stream]] = tuple) -> None:
+        contents = await patiently(self._bucket_search.take, what="survey of the store")
+        # Asked after the listing, so that an upload begun in between is known by then.
+        known = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
+        contents.leave_to([*known, *at_work()])
+        if contents.is_empty:
+            await self._mark_used()
+        else:
+            self._admission.contents = contents
+
+    async def _mark_used(self) -> None:
+        await patiently(lambda: self._checkpoints.mark_used(self._folder), what="checkpoint")
+
+    async def finish_survey(self) -> None:
+        """Once every file of the folder was looked up, Redis knows as much as S3."""
+        if self._admission.contents is not None:
+            self._admission.contents = None
+            await self._mark_used()
+
+    async def place(
+        self,
+        unfinished: list[Stream],
+        found: Mapping[str, FileStamp],
+        is_gone: Callable[[str], bool] = lambda _: True,
+    ) -> list[str]:
+        """Returns the paths to go on with. A stream whose file was renamed while we were away is
+        led to its new name; one whose file is surely gone is ended. One whose file may be out of
+        sight only, in a folder that is not mounted or may not be read, waits."""
+        paths = await self._place(unfinished, found, is_gone)
+        return paths if self._hidden else paths + await self.end_displaced(found)
+
+    async def _place(
+        self,
+        unfinished: list[Stream],
+        found: Mapping[str, FileStamp],
+        is_gone: Callable[[str], bool],
+    ) -> list[str]:
+        by_inode = _by_inode(found)
+        paths: list[str] = []
+        hidden: list[Stream] = []
+        missing: list[Stream] = []
+        for stream in unfinished:
+            there = found.get(stream.relpath)
+            is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
+            has_moved = not is_in_place and await self._lead_to_new_name(stream, by_inode)
+            if has_moved or there is not None:  # another file in its place may be a new copy of it
+                paths.append(stream.relpath)
+            elif is_gone(stream.relpath):
+                missing.append(stream)
+            else:
+                hidden.append(stream)
+        await self._end_all(missing)
+        if len(hidden) > len(self._hidden):
+            log.warning(
+                "files of unfinished streams cannot be seen now: they wait",
+                streams=len(hidden),
+                first=hidden[0].relpath,
+            )
+        self._hidden = hidden
+        return paths
+
+    async def end_displaced(
+        self, found: Mapping[str, FileStamp], at_work: Container[str] = ()
+    ) -> list[str]:
+        """A stream whose path another one took, by a rename over it or as its next generation, and
+        that nobody brought to its end since: no path leads there. `at_work`: the ids of those that
+        are dealt with. Returns the paths to go on with."""
+        paths = []
+        for stream in await self._admission.load_displaced():
+            if stream.id in at_work:
+                continue
+            by_inode = _by_inode(found)
+            if await self._lead_to_new_name(stream, by_inode):
+                paths.append(stream.relpath)
+            else:
+                await self._end_missing(stream)
+        return paths
+
+    async def _lead_to_new_name(self, stream: Stream, by_inode: Mapping[int, list[str]]) -> bool:
+        """Inodes are used again: only a file that is proven to be its own goes on as a stream."""
+        for new_path in by_inode.get(stream.stamp.inode, ()) if stream.stamp else ():
+            if await self._lead_to(new_path, stream):
+                return True
+        return False
+
+    async def _lead_to(self, new_path: str, stream: Stream) -> bool:
+        if new_path == stream.relpath or self._index.get(new_path) is not None:
+            return False
+        stamp = await self._admission.stamp_of_file_of(stream, new_path)
+        if stamp is None:
+            return False
+        log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
+        stream.relpath, stream.stamp = new_path, stamp
+        await self._admission.write_finished(stream)
+        return True
+
+    async def place_hidden(
+        self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
+    ) -> list[str]:
+        return await self._place(self._hidden, found, is_gone) if self._hidden else []
+
+    async def _end_all(self, missing: list[Stream]) -> None:
+        """Side by side: each waits for several answers, and the start waits for all of them."""
+        gate = asyncio.Semaphore(ENDS_AT_ONCE)
+
+        async def end(stream: Stream) -> None:
+            async with gate:
+                await self._end_missing(stream)
+
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                for stream in missing:
+                    group.create_task(end(stream), name=f"end of {stream.id}")
+
+    async def _end_missing(self, stream: Stream) -> None:
+        try:
+            record = await self._admission.claim(stream, keep_parts=True)
+        except ForeignStreamError:
+            return
+        if stream.state is StreamState.STORED:
+            await self._completion.finish(record, None)
+        else:
+            await self._fail_missing(record)
+        await record.release()
+
+    async def _fail_missing(self, record: StreamRecord) -> None:
+        stream = record.stream
+        log.error(
+            "the file of an unfinished stream is gone",
+            file_path=stream.relpath,
+            stream_id=stream.id,
+        )
+        metrics.stale_outcomes.labels("missing").inc()
+        metrics.streams_failed.inc()
+        metrics.count_failure("missing", stream.id)
+        try:
+            if stream.upload_id:
+                await self._uploader.abandon(record)
+        except PermanentError as error:  # one stream must not end the start
+            log.warning("its upload cannot be aborted", stream_id=stream.id, reason=str(error))
+        await record.move_to(
+            StreamState.FAILED, "missing: the file went away while nobody was watching"
+        )
+
+    async def restore(self, at_work: Callable[[], Iterable[Stream]]) -> None:
+        """Redis lost its memory while we were running. What we know to be finished is written
+        again, from the documents in S3. What other instances knew is found by a survey: until it
+        is over, Redis counts as emptied, so that whoever starts now makes one, too."""
+        gate = asyncio.Semaphore(RESTORES_AT_ONCE)
+
+        async def restore_one(relpath: str) -> None:
+            async with gate:
+                try:
+                    await self._admission.restore_finished(relpath)
+                except CefError as error:
+                    log.warning("could not restore a record", file_path=relpath, reason=str(error))
+
+        entries = self._index.entries()
+        for start in range(0, len(entries), 1000):
+            await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))
+        await self._survey_store(at_work)
+        log.info("Redis knows again what we know", streams=len(entries))
+
+
+def _by_inode(found: Mapping[str, FileStamp]) -> dict[int, list[str]]:
+    """Several file systems below the folder use the same inode numbers."""
+    paths: dict[int, list[str]] = {}
+    for relpath, stamp in found.items():
+        paths.setdefault(stamp.inode, []).append(relpath)
+    return paths

@@ -1,0 +1,230 @@
+"""One run of ffmpeg: its outputs are pumped, its progress is followed, and it is killed when it
+stalls, takes too long, is cancelled, or when any of the pumps fails."""
+
+import asyncio
+import re
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from cefmp4 import proc
+from cefmp4.errors import CefError, PermanentError, TransientError
+from cefmp4.media.pipes import Pipes
+from cefmp4.model.part import MIB
+
+log = structlog.get_logger()
+
+
+class EncodeCancelledError(CefError):
+    """The encode was cancelled."""
+
+
+Pump = Callable[[asyncio.StreamReader], Awaitable[None]]
+Feed = Callable[[asyncio.StreamWriter], Awaitable[None]]
+_READ_BYTES = 64 * 1024
+_KEPT_BYTES = 8 * 1024
+_MAX_LINE = 4096
+_LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
+# Not what x265 says of itself: that it cannot tell the machine's memory nodes, in some containers.
+_ERROR = re.compile(r"^(?!x265 \[).*\[(error|fatal|panic)\]")
+
+
+@dataclass(slots=True)
+class Pace:
+    """Where ffmpeg is, by its own account."""
+
+    out_time_s: float = 0.0
+    fps: float = 0.0
+    speed: float = 0.0
+    moved_at: float = 0.0
+
+    def take(self, key: str, value: str, now: float) -> bool:
+        """Whether a report is complete with this line."""
+        number = _number(value)
+        if key == "out_time_us" and number is not None:
+            seconds = max(0.0, number / 1e6)
+            if seconds > self.out_time_s:
+                self.moved_at = now
+            self.out_time_s = max(self.out_time_s, seconds)
+        elif key == "fps":
+            self.fps = number or 0.0
+        elif key == "speed":
+            self.speed = number or 0.0
+        return key == "progress"
+
+
+@dataclass(slots=True)
+class Complaints:
+    """What ffmpeg says on stderr: its first and last lines, and how many were errors."""
+
+    head: str = ""
+    tail: str = ""
+    errors: int = 0
+    _rest: str = ""
+
+    def add(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data.decode("utf-8", "replace")).split("\n")
+        self._rest = rest[:_MAX_LINE]
+        for line in lines:
+            self.errors += bool(_ERROR.search(line))
+            if len(self.head) < _KEPT_BYTES:
+                self.head += line[:_MAX_LINE] + "\n"
+            self.tail = (self.tail + line[:_MAX_LINE] + "\n")[-_KEPT_BYTES:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    returncode: int
+    complaints: Complaints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`stall_s`: longest time in which neither ffmpeg gets on nor a segment is stored.
+    `memory_bytes`: what it really uses. A limit of its address space would count what encoders and
+    drivers map and never touch."""
+
+    total_s: float
+    stall_s: float = 60.0
+    memory_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class FfmpegRun:
+    """`on_pace` is called at every report; `moved` may be called to say that something else than
+    ffmpeg got on: while the store is slow, ffmpeg has to wait for it."""
+
+    limits: Limits
+    on_pace: Callable[[Pace], None]
+    cancel: asyncio.Event | None = None
+    pass_fds: Sequence[int] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    feed: Feed | None = None  # writes to its standard input, and closes it
+    pace: Pace = field(default_factory=Pace)
+    complaints: Complaints = field(default_factory=Complaints)
+    _began_at: float = 0.0
+
+    def moved(self) -> None:
+        self.pace.moved_at = time.monotonic()
+
+    def reached(self, out_time_s: float) -> None:
+        """What came out of it says more than its reports: there is none until every output has
+        begun, and a sheet of thumbnails begins when the recording ends."""
+        if out_time_s > self.pace.out_time_s:
+            now = time.monotonic()
+            self.pace.out_time_s, self.pace.moved_at = out_time_s, now
+            self.pace.speed = out_time_s / max(now - self._began_at, 1e-3)
+            self.on_pace(self.pace)
+
+    async def run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
+        """`pumps`: one per pipe, in order. Raises the first error of them, unwrapped."""
+        self.moved()
+        self._began_at = self.pace.moved_at
+        try:
+            async with asyncio.timeout(self.limits.total_s):
+                return await self._run(pipes, argv, pumps)
+        except TimeoutError as error:
+            raise TransientError(
+                f"ffmpeg needed more than {self.limits.total_s:.0f} s for it"
+            ) from error
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+    async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
+        fds = (*self.pass_fds, *pipes.write_fds)
+        stdin = subprocess.PIPE if self.feed else subprocess.DEVNULL
+        async with proc.streaming(
+            argv,
+            cpu_limit_s=self.limits.total_s,
+            stdin=stdin,
+            pass_fds=fds,
+            environment=self.environment,
+        ) as process:
+            pipes.close_writers()
+            async with asyncio.TaskGroup() as group:
+                guards = [group.create_task(self._watch(), name="watchdog")]
+                if limit := self.limits.memory_bytes:
+                    watch = _watch_memory(process.pid, limit)
+                    guards.append(group.create_task(watch, name="memory"))
+                if self.cancel:
+                    guards.append(group.create_task(_until(self.cancel), name="cancel"))
+                async with asyncio.TaskGroup() as work:
+                    for position, pump in enumerate(pumps):
+                        reader = await pipes.reader(position)
+                        work.create_task(_pumped(pump, reader), name=f"pump {position}")
+                    if self.feed and process.stdin:
+                        work.create_task(_fed(self.feed, process.stdin), name="feed")
+                    work.create_task(self._follow(process.stdout), name="progress")
+                    work.create_task(self._listen(process.stderr), name="stderr")
+                    work.create_task(process.wait(), name="ffmpeg")
+                for guard in guards:
+                    guard.cancel()
+        code = process.returncode
+        log.debug("ffmpeg ended", returncode=code, errors=self.complaints.errors)
+        return Ended(returncode=-1 if code is None else code, complaints=self.complaints)
+
+    async def _watch(self) -> None:
+        while True:
+            idle_s = time.monotonic() - self.pace.moved_at
+            if idle_s >= self.limits.stall_s:
+                raise TransientError(f"ffmpeg got no further for {idle_s:.0f} s")
+            await asyncio.sleep(self.limits.stall_s - idle_s)
+
+    async def _follow(self, stdout: asyncio.StreamReader | None) -> None:
+        rest = ""
+        while stdout and (data := await stdout.read(_READ_BYTES)):
+            *lines, rest = (rest + data.decode("ascii", "replace")).split("\n")
+            rest = rest[:_MAX_LINE]
+            for line in lines:
+                key, _, value = line.partition("=")
+                if self.pace.take(key.strip(), value.strip(), time.monotonic()):
+                    self.on_pace(self.pace)
+
+    async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
+        while stderr and (data := await stderr.read(_READ_BYTES)):
+            self.complaints.add(data)
+
+
+async def _fed(feed: Feed, stdin: asyncio.StreamWriter) -> None:
+    await feed(stdin)
+
+
+async def _pumped(pump: Pump, reader: asyncio.StreamReader) -> None:
+    await pump(reader)
+
+
+async def _watch_memory(pid: int, limit: int) -> None:
+    """A picture may claim to be so large that one of it fills a small machine."""
+    while (used := proc.resident_bytes(pid)) <= limit:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(_LOOK_AT_MEMORY_S)
+    needs = f"ffmpeg needs more than {limit / MIB:,.0f} MiB of memory for it"
+    raise PermanentError(needs, hint=f"it had {used / MIB:,.0f}; raise FFMPEG_MEMORY_BYTES")
+
+
+async def _until(cancel: asyncio.Event) -> None:
+    await cancel.wait()
+    raise EncodeCancelledError
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One error of ours, if there is one; else the first: bugs come out as they are."""
+    leaves = list(_leaves(group))
+    return next((error for error in leaves if isinstance(error, CefError)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.removesuffix("x"))
+    except ValueError:
+        return None

@@ -1,0 +1,203 @@
+"""Reads the boxes of fragmented MP4: what an init segment declares, and the samples of a fragment.
+Pure. Every length is checked against the bytes that are there."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cefmp4.errors import CefError
+from cefmp4.media.codec_strings import audio_codec_string, avc_codec_string, hevc_codec_string
+
+_VISUAL_HEADER = 78
+_AUDIO_HEADER = 28
+_NON_SYNC = 0x10000
+_MAX_SAMPLES = 1_000_000
+
+
+class BrokenMediaError(CefError):
+    """The bytes are not the fragmented MP4 that was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackHeader:
+    """What moov says of the only track."""
+
+    kind: str  # video, audio
+    codec: str  # as in a CODECS attribute
+    timescale: int
+    width: int = 0
+    height: int = 0
+    channels: int = 0
+    nal_length: int = 0  # bytes of the length before each NAL unit
+    default_duration: int = 0
+    default_size: int = 0
+    default_flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`cto`: how much later than its decoding it is shown; `offset` counts from the moof."""
+
+    offset: int
+    size: int
+    duration: int
+    cto: int
+    is_sync: bool
+
+
+Box = tuple[str, memoryview]
+
+
+def children(data: memoryview) -> Iterator[Box]:
+    """The boxes in `data`, one after the other."""
+    at = 0
+    while at < len(data):
+        if len(data) - at < 8:
+            raise BrokenMediaError("a box is cut off")
+        size, kind = struct.unpack_from(">I4s", data, at)
+        header = 8
+        if size == 1:
+            if len(data) - at < 16:
+                raise BrokenMediaError("a box is cut off")
+            (size,) = struct.unpack_from(">Q", data, at + 8)
+            header = 16
+        if size < header or size > len(data) - at:
+            raise BrokenMediaError(f"a box of {size} bytes does not fit")
+        yield kind.decode("latin-1"), data[at + header : at + size]
+        at += size
+
+
+def child(data: memoryview, *path: str) -> memoryview:
+    """The content of the first box at that path."""
+    for name in path:
+        data = next((content for kind, content in children(data) if kind == name), memoryview(b""))
+        if not data:
+            raise BrokenMediaError(f"there is no {'/'.join(path)} box")
+    return data
+
+
+def read_header(moov: memoryview) -> TrackHeader:
+    try:
+        return _read_header(moov)
+    except (struct.error, IndexError) as error:
+        raise BrokenMediaError(f"the moov box is broken: {error}") from error
+
+
+def _read_header(moov: memoryview) -> TrackHeader:
+    media = child(moov, "trak", "mdia")
+    mdhd = child(media, "mdhd")
+    (timescale,) = struct.unpack_from(">I", mdhd, 20 if mdhd[0] == 1 else 12)
+    if not timescale:
+        raise BrokenMediaError("the timescale is zero")
+    trex = child(moov, "mvex", "trex")
+    duration, size, flags = struct.unpack_from(">III", trex, 12)
+    kind, entry = next(children(child(media, "minf", "stbl", "stsd")[8:]), ("", memoryview(b"")))
+    defaults = (duration, size, flags)
+    if bytes(child(media, "hdlr")[8:12]) == b"soun":
+        return _audio_header(kind, entry, timescale, defaults)
+    return _video_header(kind, entry, timescale, defaults)
+
+
+def _video_header(
+    kind: str, entry: memoryview, timescale: int, defaults: tuple[int, int, int]
+) -> TrackHeader:
+    width, height = struct.unpack_from(">HH", entry, 24)
+    boxes = entry[_VISUAL_HEADER:]
+    if kind in ("avc1", "avc3"):
+        record = child(boxes, "avcC")
+        codec, nal_length = avc_codec_string(kind, record), (record[4] & 3) + 1
+    elif kind in ("hvc1", "hev1"):
+        record = child(boxes, "hvcC")
+        codec, nal_length = hevc_codec_string(kind, record), (record[21] & 3) + 1
+    else:
+        raise BrokenMediaError(f"a video of kind {kind!r}")
+    return TrackHeader(
+        kind="video",
+        codec=codec,
+        timescale=timescale,
+        width=width,
+        height=height,
+        nal_length=nal_length,
+        default_duration=defaults[0],
+        default_size=defaults[1],
+        default_flags=defaults[2],
+    )
+
+
+def _audio_header(
+    kind: str, entry: memoryview, timescale: int, defaults: tuple[int, int, int]
+) -> TrackHeader:
+    if kind != "mp4a":
+        raise BrokenMediaError(f"an audio of kind {kind!r}")
+    codec, channels = audio_codec_string(child(entry[_AUDIO_HEADER:], "esds"))
+    return TrackHeader(
+        kind="audio",
+        codec=codec,
+        channels=channels or int.from_bytes(entry[16:18], "big"),
+        timescale=timescale,
+        default_duration=defaults[0],
+        default_size=defaults[1],
+        default_flags=defaults[2],
+    )
+
+
+def read_fragment(moof: memoryview, header: TrackHeader) -> tuple[int, list[Sample]]:
+    """Where the fragment starts, and its samples. `moof` is the content of the box."""
+    try:
+        traf = child(moof, "traf")
+        tfdt = child(traf, "tfdt")
+        (start,) = struct.unpack_from(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
+        duration, size, flags = _fragment_defaults(child(traf, "tfhd"), header)
+        samples: list[Sample] = []
+        for kind, trun in children(traf):
+            if kind == "trun":
+                samples += _run(trun, duration, size, flags)
+    except (struct.error, IndexError) as error:
+        raise BrokenMediaError(f"a moof box is broken: {error}") from error
+    if not samples:
+        raise BrokenMediaError("a fragment without samples")
+    return start, samples
+
+
+def _fragment_defaults(tfhd: memoryview, header: TrackHeader) -> tuple[int, int, int]:
+    """Duration, size and flags of samples that say nothing of their own."""
+    (marks,) = struct.unpack_from(">I", tfhd, 0)
+    at = 8 + 8 * bool(marks & 0x1) + 4 * bool(marks & 0x2)
+    values = [header.default_duration, header.default_size, header.default_flags]
+    for position, mark in enumerate((0x8, 0x10, 0x20)):
+        if marks & mark:
+            (values[position],) = struct.unpack_from(">I", tfhd, at)
+            at += 4
+    return values[0], values[1], values[2]
+
+
+def _run(trun: memoryview, duration: int, size: int, flags: int) -> Iterator[Sample]:
+    marks, count = struct.unpack_from(">II", trun, 0)
+    at, offset, first_flags = 8, 0, None
+    if marks & 0x1:
+        (offset,) = struct.unpack_from(">i", trun, at)
+        at += 4
+    if marks & 0x4:
+        (first_flags,) = struct.unpack_from(">I", trun, at)
+        at += 4
+    fields = [mark for mark in (0x100, 0x200, 0x400, 0x800) if marks & mark]
+    if count > _MAX_SAMPLES or at + 4 * len(fields) * count > len(trun):
+        raise BrokenMediaError(f"a run of {count} samples does not fit")
+    for number in range(count):
+        values = dict(zip(fields, struct.unpack_from(f">{len(fields)}I", trun, at), strict=True))
+        at += 4 * len(fields)
+        own_flags = first_flags if number == 0 and first_flags is not None else flags
+        taken = values.get(0x200, size)
+        yield Sample(
+            offset=offset,
+            size=taken,
+            duration=values.get(0x100, duration),
+            cto=_signed(values.get(0x800, 0)),
+            is_sync=not values.get(0x400, own_flags) & _NON_SYNC,
+        )
+        offset += taken
+
+
+def _signed(value: int) -> int:
+    """ffmpeg writes negative offsets; unsigned ones of version 0 never come near the sign bit."""
+    return value - (1 << 32) if value >= 1 << 31 else value

@@ -1,0 +1,1 @@
+"""One file on the disk: opened, looked at, read, recognised. Nothing else opens recordings."""

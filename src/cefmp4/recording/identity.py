@@ -1,0 +1,92 @@
+"""Whether an open file is the one that a stream was made of. The file system proves it by device,
+inode and birth; where it cannot, only the bytes do. Nothing else counts: inode numbers are used
+again at once, and copies keep their dates."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
+
+from cefmp4.model.part import Part
+from cefmp4.model.stream import FileStamp, Stream
+from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+
+
+class Identity:
+    def __init__(self, *, hashing: Executor) -> None:
+        self._hashing = hashing
+
+    async def is_file_of(self, source: SourceFile, stamp: FileStamp, stream: Stream) -> bool:
+        """Of a proven stream, whose file may have got another name since."""
+        if stream.stamp is None or not stamp.has_size_and_date_of(stream.stamp):
+            return False
+        is_same = stamp.is_same_file(stream.stamp)
+        return await self.holds(source, stream) if is_same is None else is_same
+
+    async def is_growing_file_of(
+        self,
+        source: SourceFile,
+        stream: Stream,
+        load_parts: Callable[[], Awaitable[dict[int, Part]]],
+    ) -> bool:
+        """Of a stream that is not proven yet: the file may have changed in any way. What was sent
+        of it is compared with the file, because a writer patches one place or another; that one
+        part is the same tells the file. All of them are compared before the stream is stored."""
+        if stream.stamp is None:
+            return False
+        is_same = source.stamp().is_same_file(stream.stamp)
+        if is_same is not None:
+            return is_same
+        parts = await load_parts()
+        for number in sample(sorted(parts)):
+            if await self._holds_part(source, stream, parts[number]):
+                return True
+        return False
+
+    async def holds(
+        self, source: SourceFile, stream: Stream, *, also: tuple["hashlib._Hash", ...] = ()
+    ) -> bool:
+        """Whether the file has the proven bytes, whatever its dates say."""
+        return await self._in_thread(partial(holds, source, stream, also=also))
+
+    async def _holds_part(self, source: SourceFile, stream: Stream, part: Part) -> bool:
+        start = stream.plan.range_of(part.number).start
+
+        def read() -> bool:
+            try:
+                return hash_range(source.fd, start, start + part.size) == part.crc64
+            except ShortFileError:
+                return False
+
+        return await self._in_thread(read)
+
+    async def _in_thread(self, read: Callable[[], bool]) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
+
+
+def sample(numbers: list[int]) -> list[int]:
+    """The first, the middle and the last of them, each once."""
+    if not numbers:
+        return []
+    return list(dict.fromkeys((numbers[0], numbers[len(numbers) // 2], numbers[-1])))
+
+
+def holds(
+    source: SourceFile,
+    stream: Stream,
+    *,
+    also: tuple["hashlib._Hash", ...] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Whether the file has all the bytes of a proven stream, and no others. Blocking."""
+    if source.stamp().size != stream.size:
+        return False  # without reading it
+    whole = hashlib.sha256()
+    digests = (*also, whole) if stream.sha256 else also
+    try:
+        crc64 = hash_range(source.fd, 0, stream.size, also=digests, is_stopped=is_stopped)
+    except ShortFileError:
+        return False
+    is_whole = source.stamp().size == stream.size
+    return is_whole and crc64 == stream.crc64 and stream.sha256 in ("", whole.hexdigest())

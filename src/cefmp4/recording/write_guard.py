@@ -1,0 +1,231 @@
+"""Tells whether a local writer has a file open, and springs when one comes, by the kernel's read
+leases (fcntl F_SETLEASE). A writer that opens the file waits until the lease is given up, so a
+process of its own does that at once, even while this one is frozen; without it, we do."""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from cefmp4.errors import InvariantError
+from cefmp4.recording import lease_keeper_main
+from cefmp4.recording.lease_keeper import Keeper, KeeperAwayError
+from cefmp4.recording.mounts import fs_type_of_fd, has_hidden_writers, is_remote
+
+log = structlog.get_logger()
+
+_IS_SUPPORTED = hasattr(fcntl, "F_SETLEASE") and hasattr(signal, "SIGIO")
+
+
+class WriteGuardState(StrEnum):
+    ARMED = "armed"  # nobody has the file open for writing, nor mapped writable
+    WRITER = "writer"  # somebody has
+    BLIND = "blind"  # nobody can tell: another owner's file, or a file system that does not know
+
+
+class WriteGuard:
+    """One open file that is guarded. Always released; what `is_sprung` says stays after that."""
+
+    def __init__(
+        self,
+        owner: "WriteGuards",
+        fd: int,
+        state: WriteGuardState,
+        on_sprung: Callable[[], None] | None,
+        token: bytes | None,
+    ) -> None:
+        self.fd = fd
+        self.state = state
+        self.token = token  # of the other process, where that holds the lease
+        self._owner = owner
+        self._on_sprung = on_sprung
+        self._is_held = state is WriteGuardState.ARMED
+        self._was_sprung = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<WriteGuard fd={self.fd} {self.state} held={self._is_held} sprung={self.is_sprung}>"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    @property
+    def is_sprung(self) -> bool:
+        """Whether a writer tried to open it since it was armed. It asks the kernel, so it is right
+        in any thread and before the signal was handled."""
+        return self._was_sprung or (self._is_held and _is_breaking(self.fd))
+
+    def release(self) -> None:
+        if not self._is_held:
+            return
+        self._was_sprung = self._was_sprung or _is_breaking(self.fd)
+        self._is_held = False
+        self._owner.forget(self)
+        _let_go(self.fd)
+
+    def spring_if_broken(self) -> None:
+        if self._is_held and _is_breaking(self.fd):
+            self.spring()
+
+    def spring(self) -> None:
+        self._was_sprung = True
+        self.release()
+        if self._on_sprung is not None:
+            self._on_sprung()
+
+
+class WriteGuards:
+    """Owns SIGIO of the process: without a handler that signal would end it at the first writer.
+
+    Enter it in the main thread, before the first `arm`."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, WriteGuard] = {}
+        self._is_listening = False
+        self._keeper: Keeper | None = None
+
+    async def __aenter__(self) -> Self:
+        if _IS_SUPPORTED:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGIO, self._on_signal)
+            self._is_listening = True
+            self._keeper = Keeper(on_sprung=self._on_token, on_lost=self._on_lost)
+            await self._keeper.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """The handler stays until the loop closes: a signal may still be on its way, and the
+        default action is to end the process."""
+        self._is_listening = False
+        for wire in list(self._held.values()):
+            wire.release()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process that holds leases for us, if it lives."""
+        return self._keeper.pid if self._keeper is not None else None
+
+    def arm(self, fd: int, on_sprung: Callable[[], None] | None = None) -> WriteGuard:
+        """`fd` must be open read-only. `on_sprung` is called in the event loop."""
+        if fd in self._held:
+            raise InvariantError(f"descriptor {fd} has a write guard already")
+        state, token = self._take(fd)
+        wire = WriteGuard(self, fd, state, on_sprung, token)
+        if state is WriteGuardState.ARMED:
+            self._held[fd] = wire
+        return wire
+
+    def writer_state(self, fd: int) -> WriteGuardState:
+        """What is so at this moment: 50 microseconds."""
+        held = self._held.get(fd)
+        if held is not None:
+            return WriteGuardState.WRITER if held.is_sprung else WriteGuardState.ARMED
+        return self._take(fd, holds=False)[0]
+
+    def forget(self, wire: WriteGuard) -> None:
+        self._held.pop(wire.fd, None)
+        if wire.token is not None and self._keeper is not None:
+            self._keeper.release(wire.token)
+
+    def _on_signal(self) -> None:
+        """One signal may stand for many files, so all are asked."""
+        for wire in list(self._held.values()):
+            wire.spring_if_broken()
+
+    def _on_token(self, token: bytes) -> None:
+        for wire in list(self._held.values()):
+            if wire.token == token:
+                wire.spring()
+
+    def _on_lost(self) -> None:
+        """Nobody would let a writer in: what was held is given up, as if one had come."""
+        for wire in list(self._held.values()):
+            if wire.token is not None:
+                wire.spring()
+
+    def _take(self, fd: int, *, holds: bool = True) -> tuple[WriteGuardState, bytes | None]:
+        """With `holds` an armed lease is kept; the token tells who keeps it."""
+        if not self._is_listening:
+            return WriteGuardState.BLIND, None
+        try:
+            fs_type = fs_type_of_fd(fd)
+        except OSError as error:  # renamed or removed below the mount
+            log.debug("no write guard", fd=fd, reason=str(error))
+            return WriteGuardState.BLIND, None
+        has_hidden = has_hidden_writers(fs_type)
+        if is_remote(fs_type) and not has_hidden:
+            return WriteGuardState.BLIND, None  # NFS says "busy" whenever it has no delegation
+        state, token = self._take_lease(fd, holds=holds and not has_hidden)
+        if has_hidden and state is WriteGuardState.ARMED:
+            return WriteGuardState.BLIND, None
+        return state, token
+
+    def _take_lease(self, fd: int, *, holds: bool) -> tuple[WriteGuardState, bytes | None]:
+        if self._keeper is not None:
+            try:
+                if not holds:
+                    return _STATES[self._keeper.probe(fd)], None
+                answer, token = self._keeper.hold(fd)
+                return _STATES[answer], token if answer == lease_keeper_main.ARMED else None
+            except KeeperAwayError:
+                _let_go(fd)  # it may have got as far as taking it
+        return _take_alone(fd, holds=holds), None
+
+
+_STATES = {
+    lease_keeper_main.ARMED: WriteGuardState.ARMED,
+    lease_keeper_main.WRITER: WriteGuardState.WRITER,
+    lease_keeper_main.REFUSED: WriteGuardState.BLIND,
+}
+
+
+def _take_alone(fd: int, *, holds: bool) -> WriteGuardState:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())  # not a keeper that had it before
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return WriteGuardState.WRITER
+    except OSError as error:
+        log.debug("no write guard", fd=fd, reason=str(error))
+        return WriteGuardState.BLIND
+    if not holds:
+        _let_go(fd)
+    return WriteGuardState.ARMED
+
+
+def _is_breaking(fd: int) -> bool:
+    """While a writer waits, F_GETLEASE tells what the lease must become. A descriptor that was
+    closed under us guards nothing any more, which counts as sprung."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+    except OSError:
+        return True
+
+
+def _let_go(fd: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:  # the kernel took it back, or the file is closed: it is gone
+        log.debug("write guard was gone", fd=fd, reason=str(error))

@@ -1,0 +1,135 @@
+"""The connection to Redis: bounded requests, and the only place that knows Redis errors."""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from cefmp4 import refusals
+from cefmp4.errors import (
+    AccessDeniedError,
+    CefError,
+    PermanentError,
+    ServerUnreachableError,
+    SettingsError,
+)
+from cefmp4.log import redact
+from cefmp4.reachability import REDIS
+from cefmp4.storage.redis.scripts import Script
+
+REQUEST_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 16  # more requests than that wait their turn
+
+# The server is there but cannot serve now. Older servers put the word inside a script's error.
+_UNAVAILABLE = re.compile(
+    r"\b(READONLY|MISCONF|OOM|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|UNBLOCKED)\b"
+    r"|max number of clients"
+)
+_FOREIGN_ERRORS = (RedisError, OSError)  # OSError holds TimeoutError
+
+
+class RedisLink:
+    def __init__(self, client: Redis, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+
+    async def call(self, *words: str | bytes | int | float) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            raise
+        except _FOREIGN_ERRORS as error:
+            translated = await self.translate(error)
+            if isinstance(translated, AccessDeniedError):
+                refusals.REDIS.refused(str(words[0]), translated)
+            raise translated from error
+        REDIS.answered()
+        refusals.REDIS.allowed(str(words[0]))
+        return answer
+
+    async def run(
+        self, script: Script, keys: Sequence[str] = (), words: Sequence[str | bytes | int] = ()
+    ) -> Any:
+        try:
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *words)
+        except NoScriptError:
+            return await self.call("EVAL", script.text, len(keys), *keys, *words)
+
+    def subscriber(self) -> PubSub:
+        return self._client.pubsub()  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
+
+    async def translate(self, error: Exception) -> CefError:
+        if isinstance(error, ReadOnlyError):
+            # After a failover the name leads to another server, but a kept connection does not.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        translated = translated_error(error)
+        if isinstance(translated, ServerUnreachableError):
+            REDIS.failed(translated)
+        return translated
+
+    async def close(self) -> None:
+        await self._client.aclose()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def connect(url: str, make: Callable[[Redis], RedisLink] = RedisLink) -> RedisLink:
+    """Opens no connection yet; one failed request is tried once more on a new connection."""
+    # What a socket of this machine does not take.
+    tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=REQUEST_TIMEOUT_S,
+            # The client would wait with asyncio.wait_for, which before Python 3.12 swallows a
+            # cancel that meets the end of what it waits for. Our own calls have a limit anyway.
+            socket_timeout=None,
+            socket_connect_timeout=REQUEST_TIMEOUT_S,
+            **tcp,
+            protocol=2,
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        )
+        _ = pool.connection_class(**pool.connection_kwargs)  # refuses them only when it is made
+    except (ValueError, TypeError, RedisError):  # they tell what stood there
+        raise SettingsError("REDIS_URL=***: it has an option that cannot be used") from None
+    return make(Redis.from_pool(pool))
+
+
+def translated_error(error: Exception) -> CefError:
+    if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, RedisError):
+        error = error.__cause__  # on a socket file the client wraps what it was told on arrival
+    text = redact(str(error)) or type(error).__name__
+    if isinstance(error, NoPermissionError):
+        return AccessDeniedError(
+            f"Redis refused us: {text}",
+            hint="give the user in REDIS_URL the rights ~* &* +@all -@dangerous",
+        )
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return AccessDeniedError(
+            f"Redis refused us: {text}",
+            hint="check user and password in REDIS_URL",
+            is_stranger=True,
+        )
+    if isinstance(error, ResponseError):
+        word = getattr(error, "status_code", None) or ""
+        if _UNAVAILABLE.search(f"{word} {text}"):
+            return ServerUnreachableError(f"Redis cannot serve now: {word} {text}".strip())
+        return PermanentError(f"Redis refused a request: {text}")
+    if isinstance(error, TimeoutError):
+        text = f"no answer within {REQUEST_TIMEOUT_S:g} s"
+    return ServerUnreachableError(f"Redis is out of reach: {text}")

@@ -1,0 +1,74 @@
+"""A connection to Redis that mends: where a key of ours holds something else than we wrote, that is
+thrown away, told once and counted, and the request is made again. What is lost by that is found
+again as after a Redis that was emptied."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+
+from cefmp4 import metrics
+from cefmp4.errors import PermanentError
+from cefmp4.storage.redis.link import RedisLink
+from cefmp4.storage.redis.records import to_bytes, to_text
+from cefmp4.storage.redis.scripts import DROP
+
+log = structlog.get_logger()
+
+# By how a key begins.
+KINDS = {
+    "cefmp4:unreadable": "hash",
+    "cefmp4:displaced": "set",
+    "cefmp4:instances": "zset",
+    "cefmp4:folders": "set",
+    "cefmp4:streams": "hash",
+    "cefmp4:lease:": "string",
+    "cefmp4:parts:": "hash",
+    "cefmp4:epoch": "string",
+    "cefmp4:fence": "counter",
+    "cefmp4:memo:": "string",
+    "cefmp4:paths": "hash",
+    "cefmp4:keys": "hash",
+}
+_ALL_OF_THEM = ("cefmp4:streams", "cefmp4:paths", "cefmp4:folders")
+_AT_ONCE = 500
+
+
+class MendingLink(RedisLink):
+    async def call(self, *words: str | bytes | int | float) -> Any:
+        try:
+            return await super().call(*words)
+        except PermanentError as error:
+            if not is_mistyped(error):
+                raise
+            await _mend(RedisLink(self._client))  # or somebody else has just done it
+            return await super().call(*words)
+
+
+def is_mistyped(error: PermanentError) -> bool:
+    return "WRONGTYPE" in str(error) or "not an integer" in str(error)
+
+
+async def _mend(link: RedisLink) -> None:
+    wrong = [key async for key in _keys(link, "cefmp4:*") if await _is_dropped(link, key)]
+    for key in wrong:
+        metrics.unreadable_records.labels("index").inc()
+        log.warning("a key in Redis is begun anew", key=key, reason="it was something else")
+    if any(key.startswith(_ALL_OF_THEM) for key in wrong):
+        async for key in _keys(link, "cefmp4:epoch*"):
+            await link.call("DEL", to_bytes(key))  # then all is found again by its objects
+
+
+async def _is_dropped(link: RedisLink, key: str) -> bool:
+    kind = next((kind for start, kind in KINDS.items() if key.startswith(start)), "")
+    return bool(kind and await link.run(DROP, words=[to_bytes(key), kind]))
+
+
+async def _keys(link: RedisLink, pattern: str) -> AsyncIterator[str]:
+    cursor: bytes | int = 0
+    while True:
+        cursor, keys = await link.call("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_ONCE)
+        for key in keys:
+            yield to_text(key)
+        if not int(cursor):
+            return

@@ -1,0 +1,90 @@
+"""Listings, page by page. Servers differ in how they end: some send one empty page more, some give
+no next marker; a page that does not advance ends every listing here."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cefmp4.errors import TransientError
+from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
+from cefmp4.storage.s3.calls import S3Calls
+
+
+@contextmanager
+def _read(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as missing:
+        raise TransientError(f"S3 {operation} tells no {missing} of an entry") from None
+
+
+async def list_parts(calls: S3Calls, key: str, upload_id: str) -> list[ListedPart]:
+    """In order of their numbers, which may have holes."""
+    parts: dict[int, ListedPart] = {}
+    marker = 0
+    while True:
+        page = await calls.call(
+            "ListParts", Key=key, UploadId=upload_id, PartNumberMarker=marker, MaxParts=1000
+        )
+        for part in page.get("Parts", []):
+            with _read("ListParts"):
+                number = part["PartNumber"]
+                parts[number] = ListedPart(
+                    number=number, size=part["Size"], etag=part["ETag"].strip('"')
+                )
+        last = max(parts, default=0)
+        if not page.get("IsTruncated") or last <= marker:
+            return [parts[number] for number in sorted(parts)]
+        marker = last
+
+
+async def list_uploads(calls: S3Calls, prefix: str) -> list[OpenUpload]:
+    uploads = await _list_uploads(calls, prefix, Prefix=prefix)
+    if not uploads and prefix:
+        # MinIO lists nothing for a prefix that is not a whole key, but all of them without one.
+        uploads = await _list_uploads(calls, prefix)
+    return uploads
+
+
+async def _list_uploads(calls: S3Calls, prefix: str, **query: str) -> list[OpenUpload]:
+    uploads: dict[tuple[str, str], OpenUpload] = {}
+    markers: dict[str, str] = {}
+    while True:
+        page = await calls.call("ListMultipartUploads", **query, **markers)
+        for upload in page.get("Uploads", []):
+            with _read("ListMultipartUploads"):
+                found = OpenUpload(
+                    key=upload["Key"],
+                    upload_id=upload["UploadId"],
+                    initiated_at=upload["Initiated"].timestamp(),
+                )
+            if found.key.startswith(prefix):
+                uploads[found.key, found.upload_id] = found
+        following = _next_markers(page)
+        if not page.get("IsTruncated") or not following or following == markers:
+            return list(uploads.values())
+        markers = following
+
+
+def _next_markers(page: dict[str, Any]) -> dict[str, str]:
+    names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+    return {name: page[following] for name, following in names.items() if page.get(following)}
+
+
+async def list_objects(calls: S3Calls, prefix: str) -> AsyncIterator[StoredObject]:
+    query: dict[str, str] = {"Prefix": prefix}
+    while True:
+        page = await calls.call("ListObjectsV2", **query)
+        for entry in page.get("Contents", []):
+            with _read("ListObjectsV2"):
+                stored = StoredObject(
+                    key=entry["Key"],
+                    size=entry["Size"],
+                    etag=entry.get("ETag", "").strip('"'),
+                    modified_at=entry["LastModified"].timestamp(),
+                )
+            yield stored
+        token = page.get("NextContinuationToken")
+        if not page.get("IsTruncated") or not token or token == query.get("ContinuationToken"):
+            return
+        query["ContinuationToken"] = token

@@ -1,0 +1,79 @@
+"""What the settings of jobs take, and how they refuse the rest."""
+
+from typing import Any
+
+import pytest
+
+from cefmp4.config.reading import load_settings
+from cefmp4.config.settings import GpuUse, Settings
+from cefmp4.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*Settings.model_fields, "webhook_port"):
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def load() -> tuple[Settings, list[str]]:
+    return load_settings(env_file=None)
+
+
+def test_defaults_of_jobs() -> None:
+    settings, warnings = load()
+    assert (settings.worker_port, settings.worker_drain_seconds) == (8001, 10)
+    assert (settings.hls_remux, settings.hls_thumbnails) == (True, True)
+    assert settings.hls_gpu is GpuUse.AUTO
+    assert settings.webhook_secret is None
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("HLS_REMUX", "false", False),
+        ("HLS_THUMBNAILS", "0", False),
+        ("HLS_GPU", "off", GpuUse.OFF),
+        ("HLS_RUNGS", "360, 1080,720,720", (1080, 720, 360)),
+        ("WORKER_DRAIN_SECONDS", "0.5", 0.5),
+        ("WORKER_PORT", "0", 0),
+    ],
+)
+def test_values_that_are_taken(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: Any
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(load()[0], name.lower()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HLS_REMUX", "maybe"),
+        ("HLS_GPU", "on"),
+        ("HLS_RUNGS", "1080p"),
+        ("HLS_RUNGS", "1080,-720"),
+        ("HLS_RUNGS", "721"),
+        ("HLS_RUNGS", "118"),
+        ("HLS_RUNGS", "4322"),
+        ("HLS_RUNGS", ","),
+        ("WORKER_DRAIN_SECONDS", "-1"),
+        ("WORKER_DRAIN_SECONDS", "1e9"),
+        ("WORKER_PORT", "65536"),
+    ],
+)
+def test_values_that_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}={value}: "):
+        load()
+
+
+def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", "hunter2")
+    with pytest.raises(SettingsError, match=r"^WEBHOOK_SECRET=\*\*\*: .*16 characters"):
+        load()
+
+
+def test_a_port_of_the_webhook_alone_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_PORT", "9000")
+    assert [line for line in load()[1] if "WEBHOOK_PORT" in line and "PROM_PORT" in line]

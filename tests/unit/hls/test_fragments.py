@@ -1,0 +1,187 @@
+"""Fragmented MP4 out of a pipe, whole, in pieces, and hostile."""
+
+import random
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cefmp4.hls.fragments import Fragment, FragmentParser, Init, Segment, SegmentCutter
+from cefmp4.media.fragment_boxes import BrokenMediaError
+
+TIMESCALE = 30000
+
+
+def box(kind: str, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), kind.encode()) + body
+
+
+def moov() -> bytes:
+    avcc = box("avcC", bytes([1, 0x64, 0x00, 0x1F, 0xFF, 0xE0, 0]))
+    entry = box("avc1", bytes(24), struct.pack(">HH", 320, 180), bytes(50), avcc)
+    stsd = box("stsd", bytes(4), struct.pack(">I", 1), entry)
+    mdhd = box("mdhd", bytes(12), struct.pack(">II", TIMESCALE, 0), bytes(4))
+    hdlr = box("hdlr", bytes(8), b"vide", bytes(13))
+    mdia = box("mdia", mdhd, hdlr, box("minf", box("stbl", stsd)))
+    trex = box("trex", bytes(4), struct.pack(">IIIII", 1, 1, 1000, 100, 0x10000))
+    return box("moov", box("trak", mdia), box("mvex", trex))
+
+
+INIT = box("ftyp", b"iso5", bytes(4)) + moov()
+
+
+def fragment(start: int, frames: int = 60, *, sizes: int = 10, is_sync: bool = True) -> bytes:
+    flags = 0 if is_sync else 0x10000
+    samples = b"".join(struct.pack(">I", sizes) for _ in range(frames))
+    head = struct.pack(">II", 0x205, frames)
+    tfhd = box("tfhd", struct.pack(">II", 0x20000, 1))
+    tfdt = box("tfdt", struct.pack(">IQ", 0x1000000, start))
+    length = 8 + 8 + len(tfhd) + len(tfdt) + 8 + len(head) + 8 + len(samples)
+    trun = box("trun", head, struct.pack(">iI", length + 8, flags), samples)
+    return box("moof", box("traf", tfhd, tfdt, trun)) + box("mdat", bytes(frames * sizes))
+
+
+def parsed(data: bytes, **limits: int) -> list[Init | Fragment]:
+    parser = FragmentParser(**limits)
+    found = list(parser.feed(data))
+    parser.close()
+    return found
+
+
+def segments(durations_s: list[float], target_s: float = 6) -> list[Segment]:
+    cutter, at, closed = SegmentCutter(TIMESCALE, target_s), 0, list[Segment | None]()
+    for seconds in durations_s:
+        (piece,) = parsed(INIT + fragment(at, round(seconds * 30)))[1:]
+        assert isinstance(piece, Fragment)
+        closed.append(cutter.add(piece))
+        at += round(seconds * 30) * 1000
+    closed.append(cutter.close())
+    return [segment for segment in closed if segment]
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_the_last_frame_may_be_tiny(size: int) -> None:
+    """Silence in AAC takes seven bytes."""
+    *_, last = parsed(INIT + fragment(0) + fragment(60_000, 1, sizes=size))
+    assert isinstance(last, Fragment)
+    assert len(last.first_sample) == size
+
+
+def test_an_init_and_two_fragments() -> None:
+    init, first, second = parsed(INIT + fragment(0) + fragment(60_000))
+    assert isinstance(init, Init)
+    assert isinstance(first, Fragment)
+    assert isinstance(second, Fragment)
+    assert init.data == INIT
+    header = init.header
+    assert (header.codec, header.width, header.height) == ("avc1.64001F", 320, 180)
+    assert (first.start, first.end, second.start) == (0, 60_000, 60_000)
+    assert [sample.is_sync for sample in first.samples[:2]] == [True, False]
+    assert len(first.first_sample) == 10
+
+
+@given(st.lists(st.integers(1, 200), max_size=60))
+def test_it_does_not_matter_how_the_bytes_come(cuts: list[int]) -> None:
+    data, parser, found, at = INIT + fragment(0) + fragment(60_000), FragmentParser(), [], 0
+    for size in [*cuts, len(data)]:
+        found += list(parser.feed(data[at : at + size]))
+        at += size
+    parser.close()
+    assert found == parsed(data)
+
+
+@pytest.mark.parametrize("kept", [3, 12, len(INIT) - 5, len(INIT) + 20])
+def test_a_torn_stream_is_noticed(kept: int) -> None:
+    with pytest.raises(BrokenMediaError):
+        parsed((INIT + fragment(0))[:kept])
+
+
+def test_a_moof_without_its_mdat_is_torn() -> None:
+    whole = fragment(0)
+    with pytest.raises(BrokenMediaError, match="middle"):
+        parsed(INIT + whole[: int.from_bytes(whole[:4], "big")])
+
+
+def test_lengths_that_lie() -> None:
+    whole = bytearray(fragment(0))
+    whole[-600 - 8 : -600 - 4] = struct.pack(">I", 8 + 300)  # an mdat of half its samples
+    with pytest.raises(BrokenMediaError):
+        parsed(INIT + bytes(whole))
+
+
+def test_a_box_that_claims_gigabytes_is_not_waited_for() -> None:
+    with pytest.raises(BrokenMediaError, match="a box of"):
+        list(FragmentParser().feed(INIT + struct.pack(">I4s", 0xFFFFFFFF, b"mdat") + bytes(20)))
+
+
+def test_a_run_that_claims_millions_of_samples() -> None:
+    whole = fragment(0)
+    lied = whole.replace(struct.pack(">II", 0x205, 60), struct.pack(">II", 0x205, 0x7FFFFFFF))
+    with pytest.raises(BrokenMediaError, match="does not fit"):
+        parsed(INIT + lied)
+
+
+@given(st.integers(0, 2**32))
+def test_hostile_bytes_raise_only_our_error(seed: int) -> None:
+    dice = random.Random(seed)
+    data = bytearray(INIT + fragment(0) + fragment(60_000))
+    for _ in range(dice.randrange(1, 12)):
+        data[dice.randrange(len(data))] = dice.randrange(256)
+    try:
+        parsed(bytes(data), max_box_bytes=1 << 20)
+    except BrokenMediaError:
+        return
+
+
+def test_three_groups_make_a_segment() -> None:
+    cut = segments([2.0] * 7)
+    assert [segment.end - segment.start for segment in cut] == [180_000, 180_000, 60_000]
+    assert [segment.index for segment in cut] == [0, 1, 2]
+    assert [segment.frames for segment in cut] == [180, 180, 60]
+
+
+def test_a_rate_that_just_misses_the_target_does_not_drift() -> None:
+    lengths = [(s.end - s.start) / TIMESCALE for s in segments([59 / 30] * 12)]
+    assert lengths == pytest.approx([5.9] * 4)
+
+
+def test_uneven_groups_stay_near_the_target() -> None:
+    lengths = [(s.end - s.start) / TIMESCALE for s in segments([5.0, 5.0, 1.0, 4.0, 4.0])]
+    assert lengths == pytest.approx([5.0, 6.0, 4.0, 4.0])
+
+
+@given(st.lists(st.integers(1, 190), min_size=1, max_size=40))
+def test_segments_are_contiguous_and_complete(frames: list[int]) -> None:
+    cut = segments([count / 30 for count in frames])
+    assert cut[0].start == 0
+    assert cut[-1].end == sum(frames) * 1000
+    assert all(before.end == after.start for before, after in pairwise(cut))
+    assert sum(segment.frames for segment in cut) == sum(frames)
+
+
+def test_key_frames_are_ranges_that_begin_with_a_moof() -> None:
+    (segment,) = segments([2.0, 2.0, 1.0])
+    assert len(segment.key_frames) == 3
+    for frame in segment.key_frames:
+        assert segment.data[frame.offset + 4 : frame.offset + 8] == b"moof"
+    assert segment.key_frames[1].start == 60_000
+
+
+def test_a_hole_is_refused() -> None:
+    cutter = SegmentCutter(TIMESCALE, 6)
+    first, second = parsed(INIT + fragment(0) + fragment(90_000))[1:]
+    assert isinstance(first, Fragment)
+    assert isinstance(second, Fragment)
+    cutter.add(first)
+    with pytest.raises(BrokenMediaError, match=r"a hole of 1\.000 s"):
+        cutter.add(second)
+
+
+def test_a_fragment_without_a_key_frame_is_refused() -> None:
+    (piece,) = parsed(INIT + fragment(0, is_sync=False))[1:]
+    assert isinstance(piece, Fragment)
+    with pytest.raises(BrokenMediaError, match="key frame"):
+        SegmentCutter(TIMESCALE, 6).add(piece)

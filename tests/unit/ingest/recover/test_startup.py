@@ -1,0 +1,86 @@
+"""Where the file of an unfinished stream is, when a service starts."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+from tests.unit.ingest.test_router import Site, site
+
+from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.startup import Startup
+from cefmp4.model.part import PartPlan
+from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.recording.file import SourceFile
+
+__all__ = ["hashing", "site", "world"]  # fixtures
+
+
+def startup_of(site: Site) -> Startup:
+    world = site.world
+    return Startup(
+        checkpoints=world.checkpoints,
+        bucket_search=BucketSearch(
+            store=world.store, prefix="", hashing=world.hashing, plan=PartPlan(PART)
+        ),
+        index=world.index,
+        admission=world.admission(),
+        uploader=world.uploader,
+        completion=site.router.completion,
+    )
+
+
+def stamp_at(world: World, name: str) -> FileStamp:
+    with SourceFile.open(str(world.folder), name) as source:
+        return source.stamp()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_renamed_file_is_found_beside_another_device_that_uses_its_inode(
+    site: Site, order: int
+) -> None:
+    """Neither file hides the other, in whatever order the look found them."""
+    world = site.world
+    before = await open_growing(world, bytes_of(4 * PART))
+    await before.record.release()
+    (world.folder / "r.mp4").rename(world.folder / "new.mp4")
+    mine = stamp_at(world, "new.mp4")
+    world.write(bytes_of(4 * PART), name="z.mp4")
+    found = {"new.mp4": mine, "z.mp4": replace(mine, device=mine.device + 1)}
+    found = dict(list(found.items())[::order])
+    assert await startup_of(site).place([before.record.stream], found) == ["new.mp4"]
+    known = await world.checkpoints.load_stream_at("", "new.mp4")
+    assert known is not None
+    assert (known.id, known.state) == (before.record.stream.id, StreamState.UPLOADING)
+    assert len(world.store.open_uploads) == 1
+
+
+async def test_another_file_with_its_inode_size_and_date_is_not_its_own(site: Site) -> None:
+    """No birth is known of the one that was there, so that the bytes must tell."""
+    world = site.world
+    before = await open_growing(world, bytes_of(4 * PART))
+    stream = before.record.stream
+    await before.record.release()
+    (world.folder / "r.mp4").unlink()
+    world.write(bytes_of(4 * PART), name="rear.mp4")
+    there = stamp_at(world, "rear.mp4")
+    stream.stamp = replace(there, birth_ns=0)
+    assert await startup_of(site).place([stream], {"rear.mp4": there}) == []
+    assert (stream.state, stream.relpath) == (StreamState.FAILED, "r.mp4")
+    assert world.store.open_uploads == {}
+    second = await world.stored("rear.mp4")
+    data = (world.folder / "rear.mp4").read_bytes()
+    assert world.store.data(second.record.stream.key) == data
+
+
+async def test_another_file_in_its_place_is_compared_before_it_is_stored(site: Site) -> None:
+    """With the inode, the size and the date of the one whose parts were sent."""
+    world, rear = site.world, bytes_of(4 * PART)
+    before = await open_growing(world, bytes_of(4 * PART))
+    stamp = (world.folder / "r.mp4").stat()
+    await before.record.release()
+    world.write(rear)
+    os.utime(world.folder / "r.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    stream = (await world.stored()).record.stream
+    assert world.store.data(stream.key) == rear
+    assert world.store.open_uploads == {}

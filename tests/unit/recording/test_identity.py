@@ -1,0 +1,280 @@
+"""Nothing that merely looks like a finished file counts as one: inodes are used again, sizes and
+dates are equal. Where the file system tells births, they decide; else the bytes do."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.unit.ingest.test_processor import PART, World, bytes_of
+
+from cefmp4.errors import SourceError
+from cefmp4.ingest.after.local_file import LocalFilePolicy
+from cefmp4.ingest.ending import End
+from cefmp4.metadata.document import build_document, to_json
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.names import metadata_key
+from cefmp4.model.part import Part
+from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.identity import Identity
+from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.recording.write_guard import WriteGuards
+from cefmp4.retry import no_waiting
+
+BORN, LATER, NOBODY = 1_000, 2_000, 0
+STAMP = FileStamp(1, 2, 3, 4, BORN, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_unchanged"),
+    [
+        ({}, True),
+        ({"device": 6}, True),  # a reboot
+        ({"birth_ns": NOBODY}, True),  # an older record
+        ({"birth_ns": LATER}, False),
+        ({"inode": 9}, False),
+        ({"size": 9}, False),
+        ({"mtime_ns": 9}, False),
+        ({"ctime_ns": 9}, False),
+    ],
+)
+def test_what_is_unchanged_at_its_path(changes: dict[str, int], is_unchanged: bool) -> None:
+    other = replace(STAMP, **changes)
+    assert STAMP.is_unchanged(other) is is_unchanged
+    assert other.is_unchanged(STAMP) is is_unchanged
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same"),
+    [
+        ({}, True),
+        ({"size": 9, "mtime_ns": 9, "ctime_ns": 9}, True),  # it grew
+        ({"birth_ns": LATER}, False),
+        ({"inode": 9}, False),
+        ({"birth_ns": NOBODY}, None),
+        ({"device": 6}, None),
+        ({"device": 0}, None),
+        ({"device": 6, "birth_ns": LATER}, False),
+    ],
+)
+def test_what_is_the_same_file(changes: dict[str, int], is_same: bool | None) -> None:
+    other = replace(STAMP, **changes)
+    assert STAMP.is_same_file(other) is is_same
+    assert other.is_same_file(STAMP) is is_same
+
+
+@pytest.fixture
+def hashing() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[World]:
+    async with WriteGuards() as write_guards:
+        with no_waiting():
+            made = World(tmp_path, write_guards, hashing)
+            await made.checkpoints.mark_used()
+            yield made
+
+
+async def pretend(world: World, name: str, **changes: int) -> Stream:
+    """Lets the finished file of r.mp4 have had the inode, the size and the times of `name`."""
+    (stream,) = await world.checkpoints.load_streams()
+    with SourceFile.open(str(world.folder), name) as source:
+        stream.stamp = replace(source.stamp(), ctime_ns=1, **changes)
+    world.checkpoints._streams[stream.id] = stream
+    world.index.remove("r.mp4")
+    world.index.add(stream)
+    return stream
+
+
+@pytest.mark.parametrize("birth", [LATER, NOBODY])
+async def test_another_file_with_its_inode_size_and_date_is_stored(
+    world: World, birth: int
+) -> None:
+    world.write(bytes_of(2 * PART))
+    first = await world.stored()
+    (world.folder / "r.mp4").unlink()
+    rear = bytes_of(2 * PART)
+    world.write(rear, name="rear.mp4")
+    await pretend(world, "rear.mp4", birth_ns=birth)
+    second = await world.stored("rear.mp4")
+    assert world.store.data(second.record.stream.key) == rear
+    assert second.record.stream.id != first.record.stream.id
+    assert world.index.get("r.mp4") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"birth_ns": NOBODY}, {"device": 999_999}, {"birth_ns": NOBODY, "device": 0}],
+    ids=["told", "no birth", "other device", "older record"],
+)
+async def test_a_finished_file_under_a_new_name_is_recognised(
+    world: World, changes: dict[str, int]
+) -> None:
+    world.write(bytes_of(2 * PART))
+    first = await world.stored()
+    (world.folder / "r.mp4").rename(world.folder / "new.mp4")
+    await pretend(world, "new.mp4", **changes)
+    assert await world.admit("new.mp4") is None
+    known = await world.checkpoints.load_stream_at("", "new.mp4")
+    assert known is not None
+    assert known.id == first.record.stream.id
+    assert world.index.get("r.mp4") is None
+
+
+async def test_a_new_recording_under_the_old_name_does_not_hide_a_rename(world: World) -> None:
+    world.write(bytes_of(2 * PART))
+    first = await world.stored()
+    (world.folder / "r.mp4").rename(world.folder / "r-1.mp4")
+    world.write(bytes_of(PART))
+    assert await world.admit("r-1.mp4") is None
+    known = await world.checkpoints.load_stream_at("", "r-1.mp4")
+    assert known is not None
+    assert known.id == first.record.stream.id
+
+
+async def test_a_rename_is_recognised_beside_another_device_that_uses_its_inode(
+    world: World,
+) -> None:
+    """With one size and date, and the other one finished later: neither hides the other."""
+    world.write(bytes_of(2 * PART))
+    first = await world.stored()
+    other = replace(first.record.stream, id="other", relpath="disk/r.mp4")
+    assert other.stamp is not None
+    other.stamp = replace(other.stamp, device=999_999)
+    world.index.add(other)
+    (world.folder / "r.mp4").rename(world.folder / "new.mp4")
+    assert await world.admit("new.mp4") is None
+    known = await world.checkpoints.load_stream_at("", "new.mp4")
+    assert known is not None
+    assert known.id == first.record.stream.id
+    assert world.index.get("disk/r.mp4") is not None
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+async def test_a_record_that_is_restored_tells_of_the_bytes_that_were_proven(
+    world: World, is_replaced: bool
+) -> None:
+    """Redis lost its memory while another file with the same inode, size and date took the name:
+    nothing but the remembered stamp may vouch for the file."""
+    world.write(bytes_of(2 * PART))
+    path, rear = world.folder / "r.mp4", bytes_of(2 * PART)
+    first = await world.stored()
+    stream = replace(first.record.stream)
+    parts = list(first.record.parts.values())
+    document = to_json(
+        build_document(stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    )
+    await world.store.put_object(
+        metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
+    )
+    before = path.stat()
+    if is_replaced:
+        world.write(rear)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    world.checkpoints.wipe()
+    await world.admission().restore_finished("r.mp4")
+    await world.checkpoints.mark_used()
+    world.index.remove("r.mp4")
+    known = await world.checkpoints.load_stream_at("", "r.mp4")
+    assert known is not None
+    assert (known.id, known.stamp) == (stream.id, stream.stamp)
+    again = await world.admit()
+    assert (again is not None) is is_replaced
+    if again is not None:
+        assert await world.finish(again) is End.STORED
+        assert world.store.data(again.record.stream.key) == rear
+        assert again.record.stream.generation == 2
+
+
+async def test_what_lies_under_its_key_by_now_restores_no_record(world: World) -> None:
+    """It has its size, and a document of its own: it is another stream's."""
+    world.write(bytes_of(2 * PART))
+    stream = (await world.stored()).record.stream
+    other = bytes_of(2 * PART)
+    etag = await world.store.put_object(
+        stream.key, other, content_type="", metadata={}, crc64=crc_of(other)
+    )
+    theirs = replace(stream, id="theirs", etag=etag, crc64=crc_of(other))
+    document = to_json(
+        build_document(theirs, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    )
+    await world.store.put_object(
+        metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
+    )
+    world.checkpoints.wipe()
+    await world.admission().restore_finished("r.mp4")
+    assert await world.checkpoints.load_streams() == []
+
+
+async def test_a_hard_link_is_a_file_of_its_own(world: World) -> None:
+    world.write(bytes_of(2 * PART))
+    await world.stored()
+    (world.folder / "link.mp4").hardlink_to(world.folder / "r.mp4")
+    assert await world.admit("link.mp4") is not None
+
+
+async def test_the_birth_is_the_one_of_the_open_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    with path.open("rb") as file:
+        stamp = stamp_of_fd(file.fileno())
+    if not stamp.birth_ns:
+        pytest.skip("this file system does not tell when a file was made")
+    path.rename(tmp_path / "b.mp4")
+    os.utime(tmp_path / "b.mp4", (1, 1))
+    with (tmp_path / "b.mp4").open("rb") as file:
+        assert stamp_of_fd(file.fileno()).birth_ns == stamp.birth_ns
+    assert abs(stamp.birth_ns - stamp.ctime_ns) < 1_000_000_000
+
+
+@pytest.mark.parametrize("sent", [[2, 3], []])
+@pytest.mark.parametrize("is_its_file", [True, False])
+async def test_a_growing_file_is_told_by_what_was_sent_of_it(
+    tmp_path: Path, hashing: ThreadPoolExecutor, is_its_file: bool, sent: list[int]
+) -> None:
+    data = bytes_of(3 * PART)
+    (tmp_path / "r.mp4").write_bytes(data + b"it grew" if is_its_file else bytes_of(4 * PART))
+    with SourceFile.open(str(tmp_path), "r.mp4") as source:
+        stream = Stream(id="s", relpath="old.mp4", part_base=PART, stamp=source.stamp())
+        stream.stamp = replace(source.stamp(), birth_ns=NOBODY)
+
+        async def load_parts() -> dict[int, Part]:
+            return {number: _part(number, data) for number in sent}
+
+        found = await Identity(hashing=hashing).is_growing_file_of(source, stream, load_parts)
+    assert found is (is_its_file and bool(sent))
+
+
+def _part(number: int, data: bytes) -> Part:
+    crc64 = crc_of(data[(number - 1) * PART : number * PART])
+    return Part(number=number, size=PART, crc64=crc64, etag="", uploaded_at=0.0)
+
+
+@pytest.mark.parametrize("was_read", [True, False])
+@pytest.mark.parametrize("action", ["delete", "move:archive"])
+def test_other_bytes_are_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, was_read: bool
+) -> None:
+    """The same stamp, other bytes: what was proven was another file with this inode."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "r.mp4"
+    path.write_bytes(b"other")
+    with SourceFile.open(str(tmp_path), "r.mp4") as source:
+        stamp = source.stamp()
+        stream = Stream(
+            id="s", relpath="r.mp4", state=StreamState.STORED, part_base=PART,
+            size=5, stamp=stamp, crc64=crc_of(b"bytes"),
+        )  # fmt: skip
+        proven = replace(stamp, ctime_ns=1) if was_read else None
+        with pytest.raises(SourceError, match="stays where it is"):
+            LocalFilePolicy(action).apply(stream, source, proven)
+        stream.crc64 = crc_of(b"other")
+        LocalFilePolicy(action).apply(stream, source, proven)
+    assert not path.exists()

@@ -1,0 +1,236 @@
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from awscrt.checksums import crc64nvme
+from tests.stub_s3 import Reply, StubS3, Traits
+
+from cefmp4 import metrics
+from cefmp4.config.settings import PartTransfer
+from cefmp4.errors import (
+    ProofFailedError,
+    ServerUnreachableError,
+    SourceError,
+    ThrottledError,
+    TransientError,
+    UploadGoneError,
+)
+from cefmp4.model.object import FileRange, PartProof, StoreProof
+from cefmp4.model.part import Part
+from cefmp4.retry import no_waiting
+from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store
+
+DATA = os.urandom(300_000)
+CRC = crc64nvme(DATA)
+AWS = StoreProof(part=PartProof.CRC64NVME, full_object_crc=True, etag_is_md5=True)
+SWIFT = StoreProof(part=PartProof.CRC64NVME, full_object_crc=False, etag_is_md5=True)
+CEPH = StoreProof(part=PartProof.CONTENT_MD5, full_object_crc=False, etag_is_md5=True)
+BARE = StoreProof(part=PartProof.ETAG, full_object_crc=False, etag_is_md5=True)
+BLIND = StoreProof(part=PartProof.CRC64NVME, full_object_crc=False, etag_is_md5=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    with no_waiting():
+        yield
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[StubS3]:
+    async with StubS3().running() as running:
+        yield running
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "file").write_bytes(DATA)
+    number = os.open(tmp_path / "file", os.O_RDWR)
+    yield number
+    os.close(number)
+
+
+@asynccontextmanager
+async def opened(
+    stub: StubS3, proof: StoreProof = AWS, transfer: PartTransfer = PartTransfer.AUTO
+) -> AsyncIterator[S3Store]:
+    config = S3Config(
+        endpoint_url=stub.endpoint_url,
+        access_key="ACCESSKEY",
+        secret="SECRETKEY",
+        bucket="b",
+        transfer=transfer,
+    )
+    async with open_s3_store(config, proof=proof) as store:
+        yield store
+
+
+async def send(store: S3Store, fd: int) -> tuple[str, list[Part]]:
+    upload_id = await store.begin_upload("k", content_type="video/mp4", metadata={})
+    etag = await store.put_part("k", upload_id, 1, FileRange(fd, 0, len(DATA)), crc64=CRC)
+    part = Part(number=1, size=len(DATA), crc64=CRC, etag=etag, uploaded_at=0.0)
+    return upload_id, [part]
+
+
+@pytest.mark.parametrize("proof", [AWS, SWIFT, CEPH, BARE])
+@pytest.mark.parametrize("transfer", list(PartTransfer))
+async def test_every_way_stores_the_bytes(
+    stub: StubS3, fd: int, proof: StoreProof, transfer: PartTransfer
+) -> None:
+    async with opened(stub, proof, transfer) as store:
+        upload_id, parts = await send(store, fd)
+        await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        assert await store.read("k") == DATA
+        body = FileRange(fd, 0, len(DATA))
+        await store.put_object("o", body, content_type="video/mp4", metadata={"a": "b"}, crc64=CRC)
+        assert stub.objects["o"].data == DATA
+        assert stub.objects["o"].headers["x-amz-meta-a"] == "b"
+        assert stub.objects["o"].headers["Content-Type"] == "video/mp4"
+    is_signed = ["X-Amz-Signature" in r.query for r in stub.requests if r.method == "PUT"]
+    assert is_signed == [transfer is PartTransfer.AUTO] * 2
+
+
+@pytest.mark.parametrize("proof", [AWS, CEPH])
+@pytest.mark.parametrize("transfer", list(PartTransfer))
+async def test_a_file_that_cannot_be_read_is_no_sick_server(
+    stub: StubS3, fd: int, tmp_path: Path, proof: StoreProof, transfer: PartTransfer
+) -> None:
+    """Such as ESTALE on a network mount: a server would be asked again, for ever."""
+    unreadable = os.open(tmp_path / "file", os.O_WRONLY)
+    try:
+        async with opened(stub, proof, transfer) as store:
+            with pytest.raises(SourceError, match="the file cannot be read"):
+                await send(store, unreadable)
+    finally:
+        os.close(unreadable)
+
+
+@pytest.mark.parametrize("proof", [AWS, CEPH, BARE])
+async def test_bytes_that_changed_after_hashing_are_refused(
+    stub: StubS3, fd: int, proof: StoreProof
+) -> None:
+    async with opened(stub, proof) as store:
+        os.pwrite(fd, b"patched", 1000)
+        with pytest.raises(ProofFailedError):
+            await send(store, fd)
+        assert list(stub.uploads.values()) == [{}]
+
+
+async def test_the_whole_is_proven_by_the_server_where_it_can(stub: StubS3, fd: int) -> None:
+    async with opened(stub) as store:
+        upload_id, parts = await send(store, fd)
+        with pytest.raises(ProofFailedError):
+            await store.complete_upload("k", upload_id, parts, crc64=CRC ^ 1)
+        await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        stored = await store.head("k")
+        assert stored is not None
+        assert stored.crc64 == CRC
+
+
+@pytest.mark.parametrize("proof", [AWS, SWIFT, BLIND])
+async def test_an_object_that_differs_after_all_is_noticed(
+    stub: StubS3, fd: int, proof: StoreProof
+) -> None:
+    stub.traits = Traits(loses_a_byte=True, checks_whole=False)
+    async with opened(stub, proof) as store:
+        upload_id, parts = await send(store, fd)
+        with pytest.raises(ProofFailedError, match="bytes instead of"):
+            await store.complete_upload("k", upload_id, parts, crc64=CRC)
+
+
+@pytest.mark.parametrize("proof", [AWS, SWIFT])
+async def test_complete_whose_answer_was_lost_is_done(
+    stub: StubS3, fd: int, proof: StoreProof
+) -> None:
+    async with opened(stub, proof) as store:
+        upload_id, parts = await send(store, fd)
+        stub.answer("CompleteMultipartUpload", Reply(hangs_up=True, takes_effect=True))
+        etag = await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        assert etag == stub.objects["k"].etag
+
+
+async def test_complete_is_done_when_its_upload_is_closed(stub: StubS3, fd: int) -> None:
+    """A server that fails in the middle of it has the object already, and the upload still."""
+    async with opened(stub, SWIFT) as store:
+        await store.complete_upload("k", *await send(store, fd), crc64=CRC)
+        upload_id, parts = await send(store, fd)
+        stub.answer("CompleteMultipartUpload", *[Reply(500, "InternalError")] * 4)
+        with pytest.raises(TransientError):
+            await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        assert stub.uploads == {}
+
+
+async def test_an_object_of_the_right_size_is_no_proof_that_complete_worked(
+    stub: StubS3, fd: int
+) -> None:
+    async with opened(stub, BLIND) as store:
+        upload_id, parts = await send(store, fd)
+        other = bytes(len(DATA))
+        await store.put_object("k", other, content_type="a/b", metadata={}, crc64=crc64nvme(other))
+        await store.abort_upload("k", upload_id)
+        with pytest.raises(UploadGoneError):
+            await store.complete_upload("k", upload_id, parts, crc64=CRC)
+
+
+async def test_an_error_inside_of_a_success_is_an_error(stub: StubS3, fd: int) -> None:
+    async with opened(stub) as store:
+        upload_id, parts = await send(store, fd)
+        stub.answer("CompleteMultipartUpload", *[Reply(200, "InternalError")] * 4)
+        with pytest.raises(TransientError):
+            await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        stub.answer("CompleteMultipartUpload", Reply(200, "InternalError"))
+        await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        assert stub.objects["k"].data == DATA
+
+
+@pytest.mark.parametrize("transfer", list(PartTransfer))
+async def test_a_part_is_sent_again_when_the_server_stumbles(
+    stub: StubS3, fd: int, transfer: PartTransfer
+) -> None:
+    stumbles = [Reply(500, "InternalError"), Reply(503, "SlowDown", is_early=True)]
+    stub.answer("UploadPart", *stumbles, Reply(hangs_up=True))
+    async with opened(stub, transfer=transfer) as store:
+        await send(store, fd)
+    assert stub.seen.count("UploadPart") == 4
+    assert list(stub.uploads.values()) == [{1: DATA}]
+
+
+async def test_a_sick_store_shows_after_a_few_attempts(stub: StubS3) -> None:
+    up = metrics.server_up.labels("s3")
+    stub.answer("HeadObject", *[Reply(503, "SlowDown", {"Retry-After": "2"})] * 4)
+    async with opened(stub) as store:
+        with pytest.raises(ThrottledError):
+            await store.head("k")
+        assert up._value.get() == 0
+        assert await store.head("k") is None
+        assert up._value.get() == 1
+
+
+async def test_a_server_that_is_not_there(stub: StubS3, fd: int) -> None:
+    async with opened(stub) as store:
+        # aiohttp itself tries once more where a kept connection turns out to be dead
+        stub.answer("UploadPart", *[Reply(hangs_up=True)] * 8)
+        with pytest.raises(ServerUnreachableError) as caught:
+            await send(store, fd)
+    assert "Signature" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+async def test_a_server_that_refuses_presigned_requests_gets_others(stub: StubS3, fd: int) -> None:
+    stub.traits = Traits(refuses_presigned=True)
+    async with opened(stub) as store:
+        await send(store, fd)
+        await send(store, fd)
+        assert "client" in repr(store)
+    presigned = ["X-Amz-Signature" in r.query for r in stub.requests if r.method == "PUT"]
+    assert presigned == [True, False, False]
+
+
+async def test_secrets_stay_out_of_what_is_shown(stub: StubS3) -> None:
+    config = S3Config(endpoint_url=stub.endpoint_url, access_key="A", secret="hidden", bucket="b")
+    assert "hidden" not in repr(config)
+    async with open_s3_store(config, proof=AWS) as store:
+        assert "hidden" not in repr(store)
