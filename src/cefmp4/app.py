@@ -185,7 +185,7 @@ def build_ingest(
             watch_dir=root,
             max_attempts=settings.worker_max_attempts,
         ),
-        aftermath=Aftermath(settings.after_upload),
+        aftermath=Aftermath(settings.after_upload, tripwires.has_writer),
         index=index,
         intake=intake,
         checkpoints=checkpoints,

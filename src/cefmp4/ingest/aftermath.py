@@ -39,11 +39,13 @@ def check_after_upload(action: str, watched: Path) -> None:
 
 
 class Aftermath:
-    """`action` is keep, delete or move:DIR. Blocking; run it in a thread."""
+    """`action` is keep, delete or move:DIR. Blocking; run it in a thread. `is_written` tells of a
+    descriptor whether anybody else has its file open for writing, and may be asked there."""
 
-    def __init__(self, action: str) -> None:
+    def __init__(self, action: str, is_written: Callable[[int], bool] = lambda _: False) -> None:
         self._delete = action == "delete"
         self._target = action.removeprefix("move:") if action.startswith("move:") else None
+        self._is_written = is_written
 
     @property
     def keeps(self) -> bool:
@@ -56,15 +58,15 @@ class Aftermath:
         proven: FileStamp | None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Only ever touches the very bytes that were proven. `proven`: the stamp of this very
-        descriptor when all of it was read for the proof; else it is read again now, whatever its
-        stamp says."""
+        """Only ever touches the very bytes that were proven, and none to which a writer may add: a
+        recorder that pauses is proven, too. `proven`: the stamp of this very descriptor when all of
+        it was read for the proof; else it is read again now, whatever its stamp says."""
         before = source.look()
         if proven is None or before.stamp != proven:
             require_unchanged(holds(source, stream, is_stopped=is_stopped))
         look = source.look()
         require_unchanged(stream.is_proven and look.in_place and look.stamp == before.stamp)
-        with leaving_file(source, look.stamp, stream.id) as file:
+        with leaving_file(source, look.stamp, stream.id, self._is_written) as file:
             if self._target is None:
                 file.delete()
                 log.info("local file deleted after upload", file_path=stream.relpath)
