@@ -245,6 +245,7 @@ def build_ingest(
             records=lambda: router.records,
             on_lost=router.fence_off,
             on_memory_lost=memory_lost.set,
+            is_restoring=lambda: memory_lost.is_set() or intake.holdings is not None,
             lease_seconds=settings.lease_seconds,
             folder=found.folder.id,
         ),
