@@ -271,7 +271,7 @@ def _room_for_files() -> int:
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
-    check_after_upload(settings.after_upload, settings.watch_dir)
+    check_after_upload(settings.after_upload, settings.watch_dir, settings.watch_filter_globs)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:

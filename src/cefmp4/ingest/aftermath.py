@@ -1,7 +1,7 @@
 """What happens to the local file once its object is proven: kept, deleted or moved away."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -15,9 +15,9 @@ from cefmp4.model.stream import FileStamp, Stream
 log = structlog.get_logger()
 
 
-def check_after_upload(action: str, watched: Path) -> None:
+def check_after_upload(action: str, watched: Path, globs: Iterable[str]) -> None:
     """Raises SettingsError where it is certain, before anything is uploaded, that nothing could be
-    deleted or moved."""
+    deleted or moved, or that it would be uploaded again."""
     if action == "keep":
         return
     if watched.is_dir() and os.statvfs(watched).f_flag & os.ST_RDONLY:
@@ -27,6 +27,11 @@ def check_after_upload(action: str, watched: Path) -> None:
         )
     if action.startswith("move:"):
         target = Path(action.removeprefix("move:"))
+        if _is_watched(target, watched, globs):
+            raise SettingsError(
+                f"AFTER_UPLOAD={action} lies in WATCH_DIR={watched}: all would be uploaded again",
+                hint="choose a folder outside, or a hidden one, such as .done",
+            )
         try:
             target.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
@@ -36,6 +41,14 @@ def check_after_upload(action: str, watched: Path) -> None:
             ) from None
         if not os.access(target, os.W_OK | os.X_OK):
             raise SettingsError(f"AFTER_UPLOAD={action}: the folder cannot be written")
+
+
+def _is_watched(target: Path, watched: Path, globs: Iterable[str]) -> bool:
+    """Patterns of whole paths are taken for those of other folders."""
+    place, top = target.resolve(), watched.resolve()
+    if not place.is_relative_to(top) or all("/" in glob for glob in globs):
+        return False
+    return not any(part.startswith(".") for part in place.relative_to(top).parts)
 
 
 class Aftermath:
