@@ -55,6 +55,8 @@ def _check(step: Path, facts: os.stat_result, name: str, *, is_parent: bool) -> 
     if owner not in (_ROOT, us) and not (is_parent and _is_nobody_here(owner)):
         command = f"chown {'-h ' if is_link else ''}{_user(us)} {where}"
         help_ = f"{command}, or run this as that user"
+        if is_parent and not is_link:  # the home of somebody, perhaps
+            help_ = "run this as that user, or in a folder of your own"
         raise _distrust(name, step, f"belongs to the user {_user(owner)}", help_)
     # In a sticky folder nobody but its owner can move the file of another away.
     if is_link or (is_parent and facts.st_mode & stat.S_ISVTX):

@@ -178,6 +178,11 @@ async def test_one_line_says_what_is_wrong(
     check_refusal(answer, code, named)
 
 
+async def test_a_folder_that_up_cannot_make(tmp_path: Path) -> None:
+    answer = await cefmp4(tmp_path, "up", WATCH_DIR="/dev/null/recordings")
+    check_refusal(answer, 2, "WATCH_DIR=/dev/null/recordings: Not a directory")
+
+
 async def test_a_port_that_is_taken(
     s3_server: SwiftServer, redis_server: ValkeyServer, tmp_path: Path
 ) -> None:

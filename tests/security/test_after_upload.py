@@ -412,3 +412,32 @@ async def test_the_service_moves_across_file_systems_and_its_watch_sees_nothing_
             assert (goal / f"{number}.mp4").read_bytes() == CONTENT + bytes([number])
     finally:
         shutil.rmtree(goal)
+
+
+@pytest.mark.integration
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("action", ["delete", "move:{goal}"])
+async def test_a_recorder_that_pauses_loses_nothing_of_what_it_writes_later(
+    s3_server: SwiftServer, tmp_path: Path, action: str
+) -> None:
+    """Its file counts as finished after STREAM_TIMEOUT_SECONDS, while it is still open."""
+    goal = tmp_path / "goal"
+    settings = {"AFTER_UPLOAD": action.format(goal=goal), "STREAM_TIMEOUT_SECONDS": "1"}
+    async with open_site(s3_server, tmp_path, **settings) as site:
+        await site.service.start()
+        path = site.watched / "rec.mp4"
+
+        async def is_treated(size: int) -> bool:
+            stream = (await site.streams()).get("rec.mp4")
+            return stream is not None and stream.is_final and stream.size == size
+
+        with path.open("wb", buffering=0) as recorder:
+            recorder.write(CONTENT)
+            assert await reached(lambda: is_treated(len(CONTENT)), 20)
+            assert path.exists(), "it was taken from under its writer"
+            recorder.write(CONTENT)
+        assert await reached(lambda: is_treated(2 * len(CONTENT)), 20)
+        stream = (await site.streams())["rec.mp4"]
+        assert await site.store.read(stream.key, 0, stream.size) == 2 * CONTENT
+        assert not path.exists()
+        assert "still has the file open for writing" in await site.service.said()

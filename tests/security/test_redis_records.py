@@ -168,3 +168,22 @@ async def test_a_claimed_proof_deletes_no_file(
 
         assert await reached(is_said, PATIENCE_S)
         assert (site.watched / "precious.mp4").exists()
+
+
+async def test_a_redis_that_is_emptied_again_and_again_holds_up_nothing_afterwards(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """Faster than anybody looks, and for longer than it takes to notice the first time."""
+    async with (
+        open_site(s3_server, tmp_path, LEASE_SECONDS="2") as site,
+        Redis.from_url(site.valkey.url) as redis,
+    ):
+        await site.service.start()
+        (site.watched / "during.mp4").write_bytes(os.urandom(1000))
+        until = asyncio.get_running_loop().time() + 2.5  # three looks at whether it remembers
+        while asyncio.get_running_loop().time() < until:
+            await redis.flushall()
+            await asyncio.sleep(0.02)
+        (site.watched / "after.mp4").write_bytes(os.urandom(1000))
+        assert await site.described({"during.mp4", "after.mp4"}, PATIENCE_S) == set()
+        assert await site.service.stop() == 0

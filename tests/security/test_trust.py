@@ -88,7 +88,7 @@ TRAPS: dict[str, tuple[Callable[[Path], None], str]] = {
     "all may write to it": (writable_by_all, "/.env can be .* \\(chmod o-w .*/.env\\)"),
     "a group may write to it": (writable_by_a_group, "group users \\(chmod g-w .*/.env\\)"),
     "all may replace it": (in_a_folder_for_all, "can be changed by every user \\(chmod o-w /"),
-    "another may replace it": (in_a_folder_of_another, "belongs to the user "),
+    "another may replace it": (in_a_folder_of_another, "user nobody \\(run this as that user"),
     "it is a link of another": (a_link_of_another, "\\(chown -h root .*/.env,"),
     "it is a link to theirs": (a_link_to_what_is_of_another, "/theirs belongs to the user "),
     "it leads through theirs": (a_link_through_a_folder_of_another, "/theirs belongs to the user "),

@@ -185,7 +185,7 @@ def build_ingest(
             watch_dir=root,
             max_attempts=settings.worker_max_attempts,
         ),
-        local_file=LocalFilePolicy(settings.after_upload),
+        local_file=LocalFilePolicy(settings.after_upload, write_guards.has_writer),
         index=index,
         admission=admission,
         checkpoints=checkpoints,
@@ -245,6 +245,7 @@ def build_ingest(
             records=lambda: router.records,
             on_lost=router.fence_off,
             on_memory_lost=memory_lost.set,
+            is_restoring=lambda: memory_lost.is_set() or admission.contents is not None,
             lease_seconds=settings.lease_seconds,
             folder=found.folder.id,
         ),
@@ -270,7 +271,7 @@ def _room_for_files() -> int:
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
-    check_after_upload(settings.after_upload, settings.watch_dir)
+    check_after_upload(settings.after_upload, settings.watch_dir, settings.watch_filter_globs)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:

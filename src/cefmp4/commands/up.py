@@ -17,6 +17,7 @@ from cefmp4.commands.watching import watch_url_of
 from cefmp4.config.settings import AppEnv, Settings
 from cefmp4.embedded.state import CREDENTIALS
 from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.errors import SettingsError
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
 from cefmp4.stopping import cut_by
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     want_redis, want_s3 = settings.redis_address is None, settings.s3_endpoint_url is None
-    settings.watch_dir.mkdir(parents=True, exist_ok=True)
+    _make_watch_dir(settings.watch_dir)
     async with until_signal(stop_s(settings)) as stop, AsyncExitStack() as stack:
         running: dict[str, Service] = {}
         keys = None
@@ -56,6 +57,13 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         _announce(settings, keys=keys)
         await _run_together(_services(settings, stop) | running, stop)
     return 0
+
+
+def _make_watch_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"WATCH_DIR={printable(str(folder))}: {error.strerror}") from None
 
 
 def _services(settings: Settings, stop: asyncio.Event) -> dict[str, Service]:

@@ -311,12 +311,14 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_written(cls, value: object, info: ValidationInfo) -> object:
-        """Enums in any case; lists with commas or in JSON."""
+        """Enums in any case; lists with commas or in JSON; folders below `~`."""
         kind: Any = cls.model_fields[info.field_name or ""].annotation
         if not isinstance(value, str):
             return value
         if isinstance(kind, type) and issubclass(kind, StrEnum):
             return values.any_case(kind, value)
+        if kind is Path:
+            return values.folder(value)
         return values.read_list(value) if get_origin(kind) is tuple else value
 
     @field_validator(*_CHECKS)

@@ -1,8 +1,9 @@
 """Values as people write them, in `.env` files and in what passes those on: with blanks, quotes, in
-any case, as lists with commas or in JSON. Pure."""
+any case, as lists with commas or in JSON. Pure, but for the home that `~` is."""
 
 import ipaddress
 import json
+import os
 import re
 from enum import StrEnum
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -34,6 +35,14 @@ def unquoted(text: str) -> str:
     if quote in _QUOTES and len(text) > 1 and text.endswith(quote) and text.count(quote) == 2:
         return text[1:-1].strip()
     return text
+
+
+def folder(text: str) -> str:
+    """No shell has seen what stands in `.env`; without this, `~` would be a folder of that name."""
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise ValueError("this machine knows no such user; write the folder in full")
+    return found
 
 
 def read_list(text: str) -> tuple[str, ...]:

@@ -148,11 +148,17 @@ class StateFolder:
     async def open(self) -> None:
         self._make()
         with contextlib.ExitStack() as opening:
-            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = self._open_lock()
             opening.callback(os.close, descriptor)
             await self._wait_for_lock(descriptor)
             self._lock = descriptor
             opening.pop_all()
+
+    def _open_lock(self) -> int:
+        try:
+            return os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise SettingsError(f"STATE_DIR={self.path}: {error.strerror}") from None
 
     async def _wait_for_lock(self, descriptor: int) -> None:
         deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
@@ -249,13 +255,16 @@ def new_credentials() -> Credentials:
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """All or nothing, and at no moment readable by others."""
     temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise SettingsError(f"STATE_DIR: {path} cannot be written: {error.strerror}") from None
 
 
 def free_port() -> int:

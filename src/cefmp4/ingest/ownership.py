@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 
 class Ownership:
-    """`records` are the streams we work on now; `on_memory_lost` is called once for every time
-    that Redis is found emptied."""
+    """`records` are the streams we work on now; `on_memory_lost` is called whenever Redis is found
+    emptied, unless `is_restoring` says that what it forgot is being found again."""
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class Ownership:
         records: Callable[[], Iterable[StreamRecord]],
         on_lost: Callable[[StreamRecord], None],
         on_memory_lost: Callable[[], None],
+        is_restoring: Callable[[], bool],
         lease_seconds: float,
         folder: str = "",
     ) -> None:
@@ -32,9 +33,9 @@ class Ownership:
         self._records = records
         self._on_lost = on_lost
         self._on_memory_lost = on_memory_lost
+        self._is_restoring = is_restoring
         self._interval_s = lease_seconds / 3
         self._folder = folder
-        self._memory_lost = False
 
     async def run(self) -> None:
         while True:
@@ -64,8 +65,9 @@ class Ownership:
             self._on_lost(record)
 
     async def _watch_memory(self) -> None:
-        is_lost = await self._checkpoints.is_fresh(self._folder)
-        if is_lost and not self._memory_lost:
+        """It may be emptied again before we have seen that it remembers."""
+        if self._is_restoring() or not await self._checkpoints.is_fresh(self._folder):
+            return
+        if not self._is_restoring():
             log.warning("Redis was emptied: writing everything again from what we know")
             self._on_memory_lost()
-        self._memory_lost = is_lost

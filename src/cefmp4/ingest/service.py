@@ -205,9 +205,9 @@ class IngestService:
     async def _restore_memory(self) -> None:
         while True:
             await self.memory_lost.wait()
-            self.memory_lost.clear()
             await self.finder.remember_again()
             await self.startup.restore(lambda: [one.stream for one in self.router.records])
+            self.memory_lost.clear()
             await self._handle(self._unknown_files(), seen=self.reconciler.entries)
 
     def _unknown_files(self) -> list[StreamEvent]:

@@ -20,6 +20,7 @@ from cefmp4.recording.mounts import fs_type_of_fd, has_hidden_writers, is_remote
 
 log = structlog.get_logger()
 
+ANSWER_S = 10.0  # of a loop that is busy
 _IS_SUPPORTED = hasattr(fcntl, "F_SETLEASE") and hasattr(signal, "SIGIO")
 
 
@@ -98,10 +99,12 @@ class WriteGuards:
         self._held: dict[int, WriteGuard] = {}
         self._is_listening = False
         self._keeper: Keeper | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         if _IS_SUPPORTED:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGIO, self._on_signal)
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_signal_handler(signal.SIGIO, self._on_signal)
             self._is_listening = True
             self._keeper = Keeper(on_sprung=self._on_token, on_lost=self._on_lost)
             await self._keeper.open()
@@ -143,6 +146,16 @@ class WriteGuards:
         if held is not None:
             return WriteGuardState.WRITER if held.is_sprung else WriteGuardState.ARMED
         return self._take(fd, holds=False)[0]
+
+    def has_writer(self, fd: int) -> bool:
+        """For any other thread than the loop's: whether somebody surely has it open for writing."""
+        if self._loop is None:
+            return False
+        asked = asyncio.run_coroutine_threadsafe(self._writer_state(fd), self._loop)
+        return asked.result(ANSWER_S) is WriteGuardState.WRITER
+
+    async def _writer_state(self, fd: int) -> WriteGuardState:
+        return self.writer_state(fd)
 
     def forget(self, wire: WriteGuard) -> None:
         self._held.pop(wire.fd, None)

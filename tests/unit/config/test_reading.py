@@ -322,3 +322,16 @@ def test_what_is_no_address_of_redis_is_not_shown(
 @pytest.mark.parametrize("host", ["box", "my_redis", "10.0.0.1", "::1", "[::1]", "a.b.example."])
 def test_hosts_of_redis(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     assert host.strip("[]") in str(load(monkeypatch, {"REDIS_HOST": host})[0].redis_address)
+
+
+def test_a_home_is_known_where_no_shell_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    file = tmp_path / ".env"
+    file.write_text("STATE_DIR=~/state\nWATCH_DIR=~\n")
+    settings, _ = load_settings(file)
+    assert (settings.state_dir, settings.watch_dir) == (Path("/home/ann/state"), Path("/home/ann"))
+    file.write_text("WATCH_DIR=~no-such-user/recordings\n")
+    with pytest.raises(SettingsError, match=r"WATCH_DIR=~no-such-user/recordings: .* in full"):
+        load_settings(file)

@@ -100,3 +100,18 @@ def test_a_folder_of_somebody_elses_files_keeps_its_mode(tmp_path: Path) -> None
     asyncio.run(folder.open())
     folder.close()
     assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("taken", ["lock", "credentials.json.new"])
+async def test_a_folder_that_cannot_be_written_is_named(taken: str, tmp_path: Path) -> None:
+    (tmp_path / taken).mkdir()
+    with pytest.raises(SettingsError, match=r"STATE_DIR.*: Is a directory"):
+        await _credentials_in(StateFolder(tmp_path))
+
+
+async def _credentials_in(folder: StateFolder) -> None:
+    await folder.open()
+    try:
+        folder.credentials()
+    finally:
+        folder.close()

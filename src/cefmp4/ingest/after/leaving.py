@@ -36,6 +36,7 @@ class LeavingFile:
     fd: int
     stamp: FileStamp
     stream_id: str
+    is_written: Callable[[int], bool]  # whether somebody has the file of a descriptor open to write
 
     def delete(self) -> None:
         os.unlink(self._set_aside(), dir_fd=self.folder)
@@ -57,16 +58,21 @@ class LeavingFile:
     def _set_aside(self) -> str:
         """No call removes a file by its inode, so it gets a name that nobody else uses, in the same
         folder, and is compared under that. Whatever had its name by then gets it back. Compared
-        under its own name, another file that is renamed over it before the removal were lost. A
-        crash in between leaves it under that name, see `bring_back`."""
+        under its own name, another file that is renamed over it before the removal were lost; and
+        whoever opens that name from now on has another file. A crash in between leaves it under
+        that name, see `bring_back`."""
         aside = aside_name(self.stream_id)
         os.rename(self.name, aside, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         there = os.stat(aside, dir_fd=self.folder, follow_symlinks=False)
         mine = os.fstat(self.fd)
         is_proven = (mine.st_size, mine.st_mtime_ns) == (self.stamp.size, self.stamp.mtime_ns)
-        if not (is_proven and os.path.samestat(there, mine)):
+        try:
+            require_unchanged(is_proven and os.path.samestat(there, mine))
+            if self.is_written(self.fd):
+                raise SourceError("somebody still has the file open for writing")
+        except BaseException:
             self._put_back(aside)
-            require_unchanged(False)
+            raise
         return aside
 
     def _put_back(self, aside: str) -> None:
@@ -119,12 +125,21 @@ class LeavingFile:
 
 
 @contextmanager
-def leaving_file(source: SourceFile, stamp: FileStamp, stream_id: str) -> Iterator[LeavingFile]:
+def leaving_file(
+    source: SourceFile, stamp: FileStamp, stream_id: str, is_written: Callable[[int], bool]
+) -> Iterator[LeavingFile]:
     """With a descriptor of its own: the stream may be stopped, and close the other, meanwhile."""
     fd = source.duplicate()
     try:
         with folder_of(source.root, source.relpath) as (folder, name):
-            yield LeavingFile(folder=folder, name=name, fd=fd, stamp=stamp, stream_id=stream_id)
+            yield LeavingFile(
+                folder=folder,
+                name=name,
+                fd=fd,
+                stamp=stamp,
+                stream_id=stream_id,
+                is_written=is_written,
+            )
     finally:
         os.close(fd)
 

@@ -1,7 +1,7 @@
 """What happens to the local file once its object is proven: kept, deleted or moved away."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -15,9 +15,9 @@ from cefmp4.recording.identity import holds
 log = structlog.get_logger()
 
 
-def check_after_upload(action: str, watched: Path) -> None:
+def check_after_upload(action: str, watched: Path, globs: Iterable[str]) -> None:
     """Raises SettingsError where it is certain, before anything is uploaded, that nothing could be
-    deleted or moved."""
+    deleted or moved, or that it would be uploaded again."""
     if action == "keep":
         return
     if watched.is_dir() and os.statvfs(watched).f_flag & os.ST_RDONLY:
@@ -27,6 +27,11 @@ def check_after_upload(action: str, watched: Path) -> None:
         )
     if action.startswith("move:"):
         target = Path(action.removeprefix("move:"))
+        if _is_watched(target, watched, globs):
+            raise SettingsError(
+                f"AFTER_UPLOAD={action} lies in WATCH_DIR={watched}: all would be uploaded again",
+                hint="choose a folder outside, or a hidden one, such as .done",
+            )
         try:
             target.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
@@ -38,12 +43,22 @@ def check_after_upload(action: str, watched: Path) -> None:
             raise SettingsError(f"AFTER_UPLOAD={action}: the folder cannot be written")
 
 
-class LocalFilePolicy:
-    """`action` is keep, delete or move:DIR. Blocking; run it in a thread."""
+def _is_watched(target: Path, watched: Path, globs: Iterable[str]) -> bool:
+    """Patterns of whole paths are taken for those of other folders."""
+    place, top = target.resolve(), watched.resolve()
+    if not place.is_relative_to(top) or all("/" in glob for glob in globs):
+        return False
+    return not any(part.startswith(".") for part in place.relative_to(top).parts)
 
-    def __init__(self, action: str) -> None:
+
+class LocalFilePolicy:
+    """`action` is keep, delete or move:DIR. Blocking; run it in a thread. `is_written` tells of a
+    descriptor whether anybody else has its file open for writing, and may be asked there."""
+
+    def __init__(self, action: str, is_written: Callable[[int], bool] = lambda _: False) -> None:
         self._delete = action == "delete"
         self._target = action.removeprefix("move:") if action.startswith("move:") else None
+        self._is_written = is_written
 
     @property
     def keeps(self) -> bool:
@@ -56,15 +71,15 @@ class LocalFilePolicy:
         proven: FileStamp | None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Only ever touches the very bytes that were proven. `proven`: the stamp of this very
-        descriptor when all of it was read for the proof; else it is read again now, whatever its
-        stamp says."""
+        """Only ever touches the very bytes that were proven, and none to which a writer may add: a
+        recorder that pauses is proven, too. `proven`: the stamp of this very descriptor when all of
+        it was read for the proof; else it is read again now, whatever its stamp says."""
         before = source.look()
         if proven is None or before.stamp != proven:
             require_unchanged(holds(source, stream, is_stopped=is_stopped))
         look = source.look()
         require_unchanged(stream.is_proven and look.in_place and look.stamp == before.stamp)
-        with leaving_file(source, look.stamp, stream.id) as file:
+        with leaving_file(source, look.stamp, stream.id, self._is_written) as file:
             if self._target is None:
                 file.delete()
                 log.info("local file deleted after upload", file_path=stream.relpath)
