@@ -16,7 +16,7 @@ from tests.faults.instance import Instance
 from tests.servers import SwiftServer, ValkeyServer
 from tests.writers.recording import CACHE_VARIABLE
 
-from cefmp4.config.settings import DEFAULT_GLOBS
+from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.embedded.state import free_port
 from cefmp4.metadata.document import crc64_text
 from cefmp4.model import names

@@ -10,7 +10,7 @@ from awscrt.checksums import combine_crc64nvme, crc64nvme
 from tests.servers import SwiftServer
 
 from cefmp4 import metrics
-from cefmp4.config.settings import PartTransfer
+from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import AccessDeniedError, BucketMissingError, ServerUnreachableError
 from cefmp4.model.object import FileRange, PartProof, StoreProof
 from cefmp4.model.part import MIN_PART_BYTES, Part

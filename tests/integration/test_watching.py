@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cefmp4 import metrics
-from cefmp4.config.settings import DEFAULT_GLOBS, WatchMode
+from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch.reconciler import Reconciler
 from cefmp4.watch.selection import Selection

@@ -14,7 +14,7 @@ from tests.acceptance.service import Site, open_site, reached
 from tests.security.other_user import folder_for_all, needs_two_users, run_as_other, start_as_other
 from tests.servers import SwiftServer
 
-from cefmp4.config.settings import DEFAULT_GLOBS
+from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.recording.beneath import open_root
 from cefmp4.watch.scan import scan
 from cefmp4.watch.selection import Selection

@@ -19,7 +19,7 @@ from tests.compose_file import (
     untouched_environment,
 )
 
-from cefmp4.config.example import render
+from cefmp4.config.documents import example_env
 from cefmp4.config.spellings import NAMES, OF_COMPOSE, OLD_SPELLINGS, REDIS_SPELLINGS
 from cefmp4.errors import SettingsError
 
@@ -170,7 +170,7 @@ def test_a_list_in_json_and_paths_of_the_host(resolve: Resolve) -> None:
 
 
 def test_a_copy_of_the_example_with_everything_switched_on(resolve: Resolve) -> None:
-    lines = render().splitlines()
+    lines = example_env().splitlines()
     text = "\n".join(line[1:] for line in lines if line[:1] == "#" and line[1:2].isupper())
     assert {dotenv_values(stream=StringIO(text))["WATCH_DIR"]} == {"local_watch_dir"}
     bare, full = resolve(""), resolve(text)

@@ -16,7 +16,8 @@ from aiohttp.web import AbstractRouteDef
 
 from cefmp4 import descriptors, metrics, refusals
 from cefmp4.app.clients import JobsOnDemand, open_redis, open_store
-from cefmp4.config.settings import Settings, WatchMode
+from cefmp4.config.ingest import WatchMode
+from cefmp4.config.settings import Settings
 from cefmp4.ingest.active_files import ActiveFiles
 from cefmp4.ingest.admission import Admission, Admitted, Naming
 from cefmp4.ingest.after.completion import Completion

@@ -12,7 +12,8 @@ from cefmp4 import metrics, proc
 from cefmp4.app.clients import open_redis, open_store
 from cefmp4.app.gpu_slots import usable_slots
 from cefmp4.app.ingest import access_of, servers_away
-from cefmp4.config.settings import GpuUse, Settings
+from cefmp4.config.settings import Settings
+from cefmp4.config.worker import GpuUse
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls.source import Ffprobe

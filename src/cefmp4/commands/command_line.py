@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 import structlog
 
 from cefmp4 import __version__
+from cefmp4.config.general import AppEnv
 from cefmp4.config.reading import is_production, load_settings
-from cefmp4.config.settings import AppEnv, Settings
+from cefmp4.config.settings import Settings
 from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.log import configure_logging, redact
 

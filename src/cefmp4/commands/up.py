@@ -14,7 +14,8 @@ from cefmp4.app.ingest import ingest
 from cefmp4.app.lifetime import until_signal
 from cefmp4.app.worker import slots_of, stop_s, work
 from cefmp4.commands.watching import watch_url_of
-from cefmp4.config.settings import AppEnv, Settings
+from cefmp4.config.general import AppEnv
+from cefmp4.config.settings import Settings
 from cefmp4.embedded.state import CREDENTIALS
 from cefmp4.embedded.supervisor import EmbeddedServers
 from cefmp4.errors import SettingsError

@@ -10,7 +10,8 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from cefmp4.config import spellings
-from cefmp4.config.settings import AppEnv, Settings
+from cefmp4.config.general import AppEnv
+from cefmp4.config.settings import Settings
 from cefmp4.errors import SettingsError
 from cefmp4.trust import check_trusted
 

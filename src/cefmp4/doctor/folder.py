@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from cefmp4.config.settings import Settings, WatchMode
+from cefmp4.config.ingest import WatchMode
+from cefmp4.config.settings import Settings
 from cefmp4.log import printable
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
 from cefmp4.recording import mounts

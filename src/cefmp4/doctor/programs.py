@@ -6,7 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from cefmp4 import proc
-from cefmp4.config.settings import GpuUse, Settings
+from cefmp4.config.settings import Settings
+from cefmp4.config.worker import GpuUse
 from cefmp4.errors import ProgramMissingError
 from cefmp4.hls.encoders import EncoderChooser, Tried, Verdict, is_gpu
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn

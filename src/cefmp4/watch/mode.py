@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cefmp4.config.settings import WatchMode
+from cefmp4.config.ingest import WatchMode
 from cefmp4.recording.mounts import fs_type_of_path, is_remote
 
 

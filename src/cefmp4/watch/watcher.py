@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.config.settings import WatchMode
+from cefmp4.config.ingest import WatchMode
 from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch.hints import HintBuffer, Put

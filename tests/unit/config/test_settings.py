@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from cefmp4.config.reading import load_settings
-from cefmp4.config.settings import GpuUse, Settings
+from cefmp4.config.settings import Settings
+from cefmp4.config.worker import GpuUse
 from cefmp4.errors import SettingsError
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.config.settings import Settings, WatchMode
+from cefmp4.config.ingest import WatchMode
+from cefmp4.config.settings import Settings
 from cefmp4.doctor.folder import examine_folder, judge_inotify
 from cefmp4.model.diagnosis import Diagnosis, Level
 

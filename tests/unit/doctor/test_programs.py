@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.config.settings import GpuUse, Settings
+from cefmp4.config.settings import Settings
+from cefmp4.config.worker import GpuUse
 from cefmp4.doctor.programs import examine_media, judge_encoder, judge_version
 from cefmp4.hls.encoders import Tried, Verdict
 from cefmp4.model.diagnosis import Level

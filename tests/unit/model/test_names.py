@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cefmp4.config.settings import DEFAULT_GLOBS
+from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.model import names
 
 FACTS = {"stream_id": "20261121T100000Z-0a1b2c3d", "started_at": 1_795_255_200.0, "host": "cam"}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.config.settings import WatchMode
+from cefmp4.config.ingest import WatchMode
 from cefmp4.recording.mounts import (
     fs_type_of_fd,
     fs_type_of_path,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.config.settings import DEFAULT_GLOBS
+from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch import inotify_calls as kernel
 from cefmp4.watch.inotify import Callbacks, FolderObserver

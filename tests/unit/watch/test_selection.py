@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.config.settings import DEFAULT_GLOBS
+from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.watch.selection import Selection, is_being_downloaded
 
 

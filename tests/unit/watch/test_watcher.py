@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cefmp4 import metrics
-from cefmp4.config.settings import DEFAULT_GLOBS, WatchMode
+from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
 from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch.inotify import FolderObserver

@@ -14,7 +14,7 @@ from aiobotocore.config import AioConfig
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from cefmp4.config.settings import PartTransfer
+from cefmp4.config.ingest import PartTransfer
 from cefmp4.storage.s3.file_body import STALL_TIMEOUT_S
 from cefmp4.storage.s3.part_transfer import BodyTransfer
 from cefmp4.storage.s3.tls_put import TlsSender

@@ -10,7 +10,7 @@ from botocore import xform_name
 from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 from yarl import URL
 
-from cefmp4.config.settings import PartTransfer
+from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import ProofFailedError, ServerUnreachableError
 from cefmp4.model.object import FileRange
 from cefmp4.storage.s3.errors import (

@@ -8,7 +8,7 @@ from awscrt.checksums import crc64nvme
 from tests.stub_s3 import Reply, StubS3, Traits
 
 from cefmp4 import metrics
-from cefmp4.config.settings import PartTransfer
+from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import (
     ProofFailedError,
     ServerUnreachableError,

@@ -1,0 +1,48 @@
+"""The ports: metrics, health, API, page and webhook, and who may ask."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, SecretStr
+
+from cefmp4.config import values
+from cefmp4.config.section import Section, hidden, setting
+
+
+class PageSettings(Section):
+    prom_port: int = setting(
+        8000, "port of metrics, health, API, page and webhook; 0: any free one", ge=0, le=65535
+    )
+    worker_port: int = setting(
+        8001, "port of metrics and health of `cefmp4 worker`, one for each worker of a host; 0: any free one",
+        ge=0, le=65535,
+    )  # fmt: skip
+    http_host: str = setting(
+        "127.0.0.1",
+        "address these ports bind to; bound wider than loopback, all but health and metrics needs API_TOKEN",
+    )
+    publish_host: str = setting(
+        "",
+        "address at which others reach these ports where a container publishes them, as docker "
+        "compose does; it counts instead of HTTP_HOST in what needs API_TOKEN; empty: HTTP_HOST",
+    )
+    http_allowed_hosts: Annotated[tuple[str, ...], AfterValidator(values.host_names)] = setting(
+        (),
+        "host names by which browsers may ask, with commas between them, such as those of a proxy in "
+        "front; localhost, HTTP_HOST and, bound wider, every IP address are allowed anyway",
+    )
+    api_token: Annotated[SecretStr, hidden(values.check_secret)] | None = setting(
+        None, "token of at least 16 characters that the page asks for, and that requests carry as "
+        "'Authorization: Bearer'; on loopback only those that change state need it",
+    )  # fmt: skip
+    webhook_secret: Annotated[SecretStr, hidden(values.check_secret)] | None = setting(
+        None, "secret of at least 16 characters that signs POST /jobs on PROM_PORT (there is no WEBHOOK_PORT); "
+        "empty: no jobs from there",
+    )  # fmt: skip
+    metrics_per_stream: bool = setting(
+        True, "label the video_* metrics with stream_id; a series ends soon after its stream"
+    )
+
+    @property
+    def reached_at(self) -> str:
+        """The widest address at which others reach the HTTP ports."""
+        return self.publish_host or self.http_host
