@@ -4,14 +4,8 @@ of whole fragments. Holds no more than one segment."""
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cefmp4.media.fragment_boxes import (
-    BrokenMediaError,
-    Sample,
-    TrackHeader,
-    child,
-    read_fragment,
-    read_header,
-)
+from cefmp4.media.fragment_boxes import Sample, TrackHeader, read_fragment, read_header
+from cefmp4.media.mp4_boxes import BrokenMediaError, box_at, child, is_cut
 
 MAX_BOX_BYTES = 192 * 1024 * 1024  # more than six seconds of any camera's own stream
 _IGNORED = frozenset({"styp", "sidx", "free", "skip", "prft", "emsg", "mfra"})
@@ -90,15 +84,13 @@ class FragmentParser:
 
     def _box_size(self) -> int:
         """Of the box at the front; 0 while too little of it is known."""
-        known = len(self._buffer)
-        size = int.from_bytes(self._buffer[:4], "big")
-        if known < 8 or (size == 1 and known < 16):
+        header = bytes(self._buffer[:16])
+        if is_cut(header):
             return 0
-        if size == 1:
-            size = int.from_bytes(self._buffer[8:16], "big")
-        if not 8 <= size <= self._max_box_bytes:
-            raise BrokenMediaError(f"a box of {size} bytes")
-        return size
+        box = box_at(header, 0, 0)
+        if box is None or not 8 <= box.end <= self._max_box_bytes:
+            raise BrokenMediaError(f"a box of {box.end if box else 0} bytes")
+        return box.end
 
     def _take(self, box: bytes) -> Init | Fragment | None:
         kind = box[4:8].decode("latin-1")
@@ -119,14 +111,14 @@ class FragmentParser:
     def _init(self, moov: bytes) -> Init:
         if self._header is not None:
             raise BrokenMediaError("a second moov")
-        self._header = read_header(child(memoryview(moov), "moov"))
+        self._header = read_header(child(memoryview(moov), b"moov"))
         return Init(data=self._head + moov, header=self._header)
 
     def _fragment(self, mdat: bytes) -> Fragment:
         if self._header is None or not self._moof:
             raise BrokenMediaError("an mdat without its moof")
         data, head = self._moof + mdat, len(self._moof)
-        start, samples = read_fragment(child(memoryview(self._moof), "moof"), self._header)
+        start, samples = read_fragment(child(memoryview(self._moof), b"moof"), self._header)
         self._moof = b""
         if any(s.offset < head or s.offset + s.size > len(data) for s in samples):
             raise BrokenMediaError("a sample lies outside of its fragment")

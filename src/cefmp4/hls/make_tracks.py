@@ -24,7 +24,7 @@ from cefmp4.hls.thumbnails import SpritePlan
 from cefmp4.hls.tracks import TrackPump
 from cefmp4.hls.work import Image, Job, Made, MakerLimits, run_of
 from cefmp4.media.ffmpeg_run import Ended, FfmpegRun, Pump
-from cefmp4.media.fragment_boxes import BrokenMediaError
+from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.pipes import Pipes
 from cefmp4.model.rendition import Rendition
 

@@ -16,7 +16,7 @@ from cefmp4.hls.source import check_reached
 from cefmp4.hls.tracks import TrackPump
 from cefmp4.hls.work import Image, Job, Made, MakerLimits, run_of
 from cefmp4.media.ffmpeg_run import Complaints, Ended
-from cefmp4.media.fragment_boxes import BrokenMediaError
+from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.pipes import Pipes
 from cefmp4.outputs.sink import SegmentSink
 

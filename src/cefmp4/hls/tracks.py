@@ -8,7 +8,7 @@ from cefmp4.hls import playlist
 from cefmp4.hls.ffmpeg import SEGMENT_SECONDS
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init, KeyFrame, Segment, SegmentCutter
 from cefmp4.hls.result import SegmentRow, StoredTrack
-from cefmp4.media.fragment_boxes import BrokenMediaError
+from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.outputs.sink import SegmentSink
 
 SEGMENTS_IN_FLIGHT = 8

@@ -3,19 +3,15 @@ Pure. Every length is checked against the bytes that are there."""
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cefmp4.errors import CefError
 from cefmp4.media.codec_strings import audio_codec_string, avc_codec_string, hevc_codec_string
+from cefmp4.media.mp4_boxes import BrokenMediaError, child, children
 
 _VISUAL_HEADER = 78
 _AUDIO_HEADER = 28
 _NON_SYNC = 0x10000
 _MAX_SAMPLES = 1_000_000
-
-
-class BrokenMediaError(CefError):
-    """The bytes are not the fragmented MP4 that was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,37 +41,6 @@ class Sample:
     is_sync: bool
 
 
-Box = tuple[str, memoryview]
-
-
-def children(data: memoryview) -> Iterator[Box]:
-    """The boxes in `data`, one after the other."""
-    at = 0
-    while at < len(data):
-        if len(data) - at < 8:
-            raise BrokenMediaError("a box is cut off")
-        size, kind = struct.unpack_from(">I4s", data, at)
-        header = 8
-        if size == 1:
-            if len(data) - at < 16:
-                raise BrokenMediaError("a box is cut off")
-            (size,) = struct.unpack_from(">Q", data, at + 8)
-            header = 16
-        if size < header or size > len(data) - at:
-            raise BrokenMediaError(f"a box of {size} bytes does not fit")
-        yield kind.decode("latin-1"), data[at + header : at + size]
-        at += size
-
-
-def child(data: memoryview, *path: str) -> memoryview:
-    """The content of the first box at that path."""
-    for name in path:
-        data = next((content for kind, content in children(data) if kind == name), memoryview(b""))
-        if not data:
-            raise BrokenMediaError(f"there is no {'/'.join(path)} box")
-    return data
-
-
 def read_header(moov: memoryview) -> TrackHeader:
     try:
         return _read_header(moov)
@@ -84,30 +49,31 @@ def read_header(moov: memoryview) -> TrackHeader:
 
 
 def _read_header(moov: memoryview) -> TrackHeader:
-    media = child(moov, "trak", "mdia")
-    mdhd = child(media, "mdhd")
+    media = child(moov, b"trak", b"mdia")
+    mdhd = child(media, b"mdhd")
     (timescale,) = struct.unpack_from(">I", mdhd, 20 if mdhd[0] == 1 else 12)
     if not timescale:
         raise BrokenMediaError("the timescale is zero")
-    trex = child(moov, "mvex", "trex")
+    trex = child(moov, b"mvex", b"trex")
     duration, size, flags = struct.unpack_from(">III", trex, 12)
-    kind, entry = next(children(child(media, "minf", "stbl", "stsd")[8:]), ("", memoryview(b"")))
-    defaults = (duration, size, flags)
-    if bytes(child(media, "hdlr")[8:12]) == b"soun":
-        return _audio_header(kind, entry, timescale, defaults)
-    return _video_header(kind, entry, timescale, defaults)
+    kind, entry = next(children(child(media, b"minf", b"stbl", b"stsd")[8:]), (b"", moov[:0]))
+    read = _audio_header if bytes(child(media, b"hdlr")[8:12]) == b"soun" else _video_header
+    return replace(
+        read(kind.decode("latin-1"), entry, timescale),
+        default_duration=duration,
+        default_size=size,
+        default_flags=flags,
+    )
 
 
-def _video_header(
-    kind: str, entry: memoryview, timescale: int, defaults: tuple[int, int, int]
-) -> TrackHeader:
+def _video_header(kind: str, entry: memoryview, timescale: int) -> TrackHeader:
     width, height = struct.unpack_from(">HH", entry, 24)
     boxes = entry[_VISUAL_HEADER:]
     if kind in ("avc1", "avc3"):
-        record = child(boxes, "avcC")
+        record = child(boxes, b"avcC")
         codec, nal_length = avc_codec_string(kind, record), (record[4] & 3) + 1
     elif kind in ("hvc1", "hev1"):
-        record = child(boxes, "hvcC")
+        record = child(boxes, b"hvcC")
         codec, nal_length = hevc_codec_string(kind, record), (record[21] & 3) + 1
     else:
         raise BrokenMediaError(f"a video of kind {kind!r}")
@@ -118,39 +84,27 @@ def _video_header(
         width=width,
         height=height,
         nal_length=nal_length,
-        default_duration=defaults[0],
-        default_size=defaults[1],
-        default_flags=defaults[2],
     )
 
 
-def _audio_header(
-    kind: str, entry: memoryview, timescale: int, defaults: tuple[int, int, int]
-) -> TrackHeader:
+def _audio_header(kind: str, entry: memoryview, timescale: int) -> TrackHeader:
     if kind != "mp4a":
         raise BrokenMediaError(f"an audio of kind {kind!r}")
-    codec, channels = audio_codec_string(child(entry[_AUDIO_HEADER:], "esds"))
-    return TrackHeader(
-        kind="audio",
-        codec=codec,
-        channels=channels or int.from_bytes(entry[16:18], "big"),
-        timescale=timescale,
-        default_duration=defaults[0],
-        default_size=defaults[1],
-        default_flags=defaults[2],
-    )
+    codec, channels = audio_codec_string(child(entry[_AUDIO_HEADER:], b"esds"))
+    channels = channels or int.from_bytes(entry[16:18], "big")
+    return TrackHeader(kind="audio", codec=codec, channels=channels, timescale=timescale)
 
 
 def read_fragment(moof: memoryview, header: TrackHeader) -> tuple[int, list[Sample]]:
     """Where the fragment starts, and its samples. `moof` is the content of the box."""
     try:
-        traf = child(moof, "traf")
-        tfdt = child(traf, "tfdt")
+        traf = child(moof, b"traf")
+        tfdt = child(traf, b"tfdt")
         (start,) = struct.unpack_from(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
-        duration, size, flags = _fragment_defaults(child(traf, "tfhd"), header)
+        duration, size, flags = _fragment_defaults(child(traf, b"tfhd"), header)
         samples: list[Sample] = []
         for kind, trun in children(traf):
-            if kind == "trun":
+            if kind == b"trun":
                 samples += _run(trun, duration, size, flags)
     except (struct.error, IndexError) as error:
         raise BrokenMediaError(f"a moof box is broken: {error}") from error

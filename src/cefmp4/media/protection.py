@@ -4,6 +4,9 @@ the codec that would be found after decryption, and its decoders make noise of w
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+
+from cefmp4.media.mp4_boxes import Box, Read, boxes, in_file
 
 _PATH = (b"mdia", b"minf", b"stbl", b"stsd")
 # Common encryption (video, audio, text), and what iTunes sold.
@@ -62,43 +65,31 @@ def _is_scrambled(data: bytes) -> bool:
 
 
 def _encrypted_tracks(fd: int) -> Iterator[int]:
-    size, track = os.fstat(fd).st_size, -1
-    for kind, start, end in _boxes(fd, 0, size):
-        if kind != b"moov":
-            continue
-        for inner, inner_start, inner_end in _boxes(fd, start, end):
-            if inner != b"trak":
-                continue
-            track += 1
-            if track >= _MAX_TRACKS:
-                return
-            if _has_encrypted_entry(fd, inner_start, inner_end):
-                yield track
+    read = in_file(fd)
+    moov = _first(_within(read, 0, os.fstat(fd).st_size), b"moov")
+    if moov is None:
         return
+    tracks = (box for box in _within(read, moov.start, moov.end) if box.kind == b"trak")
+    for place, track in enumerate(islice(tracks, _MAX_TRACKS)):
+        if _has_encrypted_entry(read, track):
+            yield place
 
 
-def _has_encrypted_entry(fd: int, start: int, end: int) -> bool:
+def _has_encrypted_entry(read: Read, track: Box) -> bool:
+    found = track
     for name in _PATH:
-        found = next((box for box in _boxes(fd, start, end) if box[0] == name), None)
-        if found is None:
+        box = _first(_within(read, found.start, found.end), name)
+        if box is None:
             return False
-        _, start, end = found
-    return any(kind in _ENCRYPTED_ENTRIES for kind, _, _ in _boxes(fd, start + 8, end))
+        found = box
+    entries = _within(read, found.start + 8, found.end)
+    return any(entry.kind in _ENCRYPTED_ENTRIES for entry in entries)
 
 
-def _boxes(fd: int, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, and where the content begins and ends; up to what is no box."""
-    for _ in range(_MAX_BOXES):
-        if start >= end:
-            return
-        header = os.pread(fd, 16, start)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        content = start + 8
-        if length == 1:
-            length, content = int.from_bytes(header[8:16], "big"), start + 16
-        elif length == 0:
-            length = end - start
-        if len(kind) < 4 or length < content - start:
-            return
-        yield kind, content, min(start + length, end)
-        start += length
+def _first(found: Iterator[Box], kind: bytes) -> Box | None:
+    return next((box for box in found if box.kind == kind), None)
+
+
+def _within(read: Read, start: int, end: int) -> Iterator[Box]:
+    for box in islice(boxes(read, start, end), _MAX_BOXES):
+        yield Box(box.kind, box.start, min(box.end, end))

@@ -3,13 +3,14 @@ ffprobe is content with files that lost their end; the sizes they declare are no
 
 import os
 
-_HEADER_BYTES = 16
-_ATOMS_AT_START = frozenset(
+from cefmp4.media.mp4_boxes import boxes, in_file
+
+_AT_START = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"sidx")
 )
 _CONTENT = frozenset((b"moov", b"moof", b"mdat"))
 # Enough for any ordinary file; a recording of many fragments is settled by its first one.
-_MAX_ATOMS = 1000
+_MAX_BOXES = 1000
 
 _EBML = b"\x1aE\xdf\xa3"
 _SEGMENT = b"\x18S\x80g"
@@ -24,7 +25,7 @@ def find_problem(fd: int) -> str:
         return "the file is empty"
     if not head.strip(b"\0") and not os.pread(fd, 64 * 1024, 0).strip(b"\0"):
         return "the file begins with nothing but zeros"
-    if head[4:8] in _ATOMS_AT_START:
+    if head[4:8] in _AT_START:
         return _examine_mp4(fd, size)
     if head.startswith(_EBML):
         return _matroska_problem(head, size)
@@ -34,22 +35,18 @@ def find_problem(fd: int) -> str:
 
 
 def _examine_mp4(fd: int, size: int) -> str:
-    offset, seen = 0, set[bytes]()
-    for _ in range(_MAX_ATOMS):
-        header = os.pread(fd, _HEADER_BYTES, offset)
-        length, kind = _atom(header, size - offset)
-        if length is None:
-            break  # zeros that a recorder preallocated, or something that is no atom at all
-        if offset + length > size and kind not in _CONTENT:
-            break  # trailing bytes that only look like an atom, or padding
-        seen.add(kind)
-        if offset + length > size:
-            return _cut_off(kind, seen, offset + length - size)
+    seen = set[bytes]()
+    for number, box in enumerate(boxes(in_file(fd), 0, size)):
+        if number == _MAX_BOXES:
+            return ""  # it may still come
+        missing = box.end - size
+        if not _is_name(box.kind) or (missing > 0 and box.kind not in _CONTENT):
+            break  # trailing bytes that only look like a box, zeros of a recorder, or padding
+        seen.add(box.kind)
+        if missing > 0:
+            return _cut_off(box.kind, seen, missing)
         if {b"moov", b"moof"} <= seen:
             return ""
-        offset += length
-    else:
-        return ""  # it may still come
     if b"moov" in seen:
         return ""
     if b"moof" in seen:
@@ -57,18 +54,8 @@ def _examine_mp4(fd: int, size: int) -> str:
     return "no moov: the recorder did not finish the file"
 
 
-def _atom(header: bytes, left: int) -> tuple[int | None, bytes]:
-    """Length and kind of the atom; no length where there is no atom."""
-    kind = header[4:8]
-    if len(kind) < 4 or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind):
-        return None, b""
-    length = int.from_bytes(header[:4], "big")
-    if length == 0:
-        return left, kind  # to the end of the file
-    if length == 1:
-        length = int.from_bytes(header[8:16], "big")
-        return (length, kind) if length >= 16 else (None, b"")
-    return (length, kind) if length >= 8 else (None, b"")
+def _is_name(kind: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind)
 
 
 def _cut_off(kind: bytes, seen: set[bytes], missing: int) -> str:

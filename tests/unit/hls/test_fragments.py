@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init, Segment, SegmentCutter
-from cefmp4.media.fragment_boxes import BrokenMediaError
+from cefmp4.media.mp4_boxes import BrokenMediaError
 
 TIMESCALE = 30000
 
