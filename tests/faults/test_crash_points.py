@@ -122,10 +122,8 @@ async def test_a_survey_that_begins_again_leaves_every_file_its_upload(
     one = await first.admission.admit("a/r.mp4")
     assert one is not None
     record = one.record
-    record.stream.upload_id = await ground.store.begin_upload(
-        record.stream.key, content_type="", metadata={}
-    )
-    await record.save()
+    upload_id = await ground.store.begin_upload(record.stream.key, content_type="", metadata={})
+    await record.opened(upload_id)
     one.source.close()
     first.die()
     second = Life(ground, "second", write_guards)

@@ -47,28 +47,22 @@ class Ending:
         return f"<Ending {self.end}>"
 
     async def stored(self, proof: Proof) -> None:
-        stream = self._record.stream
-        stream.size, stream.stamp = proof.stamp.size, proof.stamp
         self.proven = proof.stamp
-        stream.crc64, stream.sha256 = proof.crc64, proof.sha256
-        stream.completed_at = self._clocks.wall()
-        if not stream.closed_at:
-            stream.closed_at = proof.stamp.ctime_ns / 1e9
         metrics.parts_resent.inc(len(proof.changed))
         self._writer_profiles.learn(
-            stream.relpath,
+            self._record.stream.relpath,
             sent_early=proof.sent_early,
             changed=len(proof.changed),
             head_changed=1 in proof.changed,
         )
-        await self._record.move_to(StreamState.STORED)
-        metrics.stream_stored(stream)
+        await self._record.proven(stamp=proof.stamp, crc64=proof.crc64, sha256=proof.sha256)
+        metrics.stream_stored(self._record.stream)
         self.end = End.STORED
 
     async def unchanged(self, proof: Proof) -> None:
         if self._record.stream.upload_id:
             await self._uploader.abandon(self._record)
-        self._record.stream.stamp = proof.stamp  # not what was seen since
+        self._record.seen(proof.stamp)  # not what was seen since
         self.end = End.UNCHANGED
 
     async def dropped(self, reason: str) -> None:

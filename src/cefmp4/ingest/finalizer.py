@@ -199,16 +199,17 @@ class Finalizer:
                     if_absent=if_absent,
                 )
 
-        stream.etag = await self._make_object(record, disturbance, put, what="object upload")
+        etag = await self._make_object(record, disturbance, put, what="object upload")
+        record.object_made(etag)
         if proof.stamp.size:
             whole = Part(
                 number=1,
                 size=proof.stamp.size,
                 crc64=proof.crc64,
-                etag=stream.etag,
+                etag=etag,
                 uploaded_at=time(),
             )
-            await record.add_part(whole)
+            await record.part_stored(whole)
             metrics.count_part(stream.id, whole.size, is_copy=False)
 
     async def _complete(
@@ -219,7 +220,6 @@ class Finalizer:
         former: FormerGeneration | None,
         disturbance: Disturbance,
     ) -> None:
-        stream = record.stream
         if proof.copies:
             await self._uploader.begin(record)
             copying = together(
@@ -233,8 +233,8 @@ class Finalizer:
         count = len(proof.crcs)
         await record.drop_parts([number for number in record.parts if number > count])
         parts = [record.parts[number] for number in range(1, count + 1)]
-
-        stream.etag = await self._make_object(
+        stream = record.stream
+        etag = await self._make_object(
             record,
             disturbance,
             lambda if_absent: self._store.complete_upload(
@@ -247,7 +247,7 @@ class Finalizer:
             ),
             what="completion",
         )
-        self._uploader.upload_ended(stream)
+        record.object_made(etag)
 
     async def _make_object(
         self,

@@ -39,8 +39,9 @@ class ObjectKeys:
 
     async def settle(self, record: StreamRecord) -> None:
         """Leaves the stream with a key that is its own. Raises KeyRefusedError."""
-        while not await record.save() or await self._has_object(record.stream):
-            record.stream.key = self.key_instead(record.stream)
+        is_free = await record.save()
+        while not is_free or await self._has_object(record.stream):
+            is_free = await record.moved_to_key(self.key_instead(record.stream))
 
     def key_instead(self, stream: Stream) -> str:
         """Raises KeyRefusedError."""

@@ -116,14 +116,14 @@ class StreamProcessor:
         if kind is EventKind.CLOSE:
             self._close_reported = True
             if self.end is None and not self.record.stream.is_proven:
-                self.record.stream.closed_at = self._clocks.wall()
+                self.record.closed(self._clocks.wall())
         elif kind is EventKind.IDLE:
             self._idle_reported = True
         self._wake.set()
 
     def renamed(self, relpath: str) -> None:
         self.source.relpath, self.source.is_gone = relpath, False
-        self.record.stream.relpath = relpath
+        self.record.renamed(relpath)
         self._file.renamed()
         self._is_renamed = True
         self._wake.set()
@@ -136,11 +136,9 @@ class StreamProcessor:
         stream = self.record.stream
         if self.end is not None or stream.is_proven:
             return  # the record tells of the bytes that were dealt with, not of what comes later
-        has_grown = stream.stamp is not None and look.stamp.size > stream.size
-        self.record.has_grown = self.record.has_grown or has_grown
-        stream.stamp, stream.size = look.stamp, look.stamp.size
-        is_shorter = stream.size < stream.sent_high
-        if self._file.is_gone or is_shorter or stream.size >= self._next_part_at:
+        self.record.seen(look.stamp)
+        is_shorter = look.stamp.size < stream.sent_high
+        if self._file.is_gone or is_shorter or look.stamp.size >= self._next_part_at:
             self._wake.set()
 
     @property
@@ -308,7 +306,7 @@ class StreamProcessor:
             await record.drop_beyond(facts.size)
         if self._writer_profiles.waits_for_close(stream.relpath):
             return self._next_look(facts)
-        if stream.state in (StreamState.STALE, StreamState.FINALIZING):
+        if record.stream.state in (StreamState.STALE, StreamState.FINALIZING):
             await record.move_to(StreamState.UPLOADING)
         lag = self._writer_profiles.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))

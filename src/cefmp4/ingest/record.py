@@ -10,7 +10,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, TransientError
 from cefmp4.model.part import Part
-from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.checkpoints import CheckpointStore, Lease
 from cefmp4.retry import patiently
 
@@ -51,6 +51,56 @@ class StreamRecord:
     def stored_bytes(self) -> int:
         return sum(part.size for part in self.parts.values())
 
+    # What happened: memory alone. The next write tells it.
+
+    def seen(self, stamp: FileStamp) -> None:
+        """What the disk says now."""
+        stream = self.stream
+        self.has_grown = self.has_grown or (stream.stamp is not None and stamp.size > stream.size)
+        stream.stamp, stream.size = stamp, stamp.size
+
+    def closed(self, at: float) -> None:
+        self.stream.closed_at = at
+
+    def renamed(self, relpath: str) -> None:
+        self.stream.relpath = relpath
+
+    def object_made(self, etag: str) -> None:
+        """The object is there, and no upload any more."""
+        stream = self.stream
+        stream.etag, stream.upload_id, stream.is_adopted = etag, "", False
+
+    def examined(self, *, sha256: str, playable: bool | None) -> None:
+        self.stream.sha256, self.stream.playable = sha256, playable
+
+    # What happened, and is written down at once.
+
+    async def opened(self, upload_id: str) -> None:
+        self.stream.upload_id = upload_id
+        if self.stream.state in (StreamState.DISCOVERED, StreamState.STALE):
+            self.stream.move_to(StreamState.UPLOADING)
+        await self.save()
+
+    async def upload_gone(self, *, sent_high: int = 0) -> None:
+        """With its parts: the stream may begin another. What was sent is no loss, unless there is
+        a `sent_high` that counts all the same."""
+        stream = self.stream
+        stream.upload_id, stream.is_adopted, stream.sent_high = "", False, sent_high
+        await self._write_without(list(self.parts))
+
+    async def moved_to_key(self, key: str) -> bool:
+        """False: another stream holds that one, too."""
+        self.stream.key = key
+        return await self.save()
+
+    async def proven(self, *, stamp: FileStamp, crc64: int, sha256: str) -> None:
+        """The object holds all bytes of the file, which was like `stamp` then."""
+        stream = self.stream
+        stream.stamp, stream.size, stream.crc64, stream.sha256 = stamp, stamp.size, crc64, sha256
+        stream.completed_at = self._wall_clock()
+        stream.closed_at = stream.closed_at or stamp.ctime_ns / 1e9
+        await self.move_to(StreamState.STORED)
+
     async def move_to(self, state: StreamState, reason: str = "") -> None:
         if self.stream.state is state and reason in ("", self.stream.reason):
             return
@@ -60,16 +110,20 @@ class StreamRecord:
         log.log(level, f"stream is {state}", bytes=self.stream.size, **because)
         await self.save()
 
-    async def add_part(self, part: Part) -> None:
+    async def part_stored(self, part: Part) -> None:
         """The second half of the commit pair: never torn by a cancel."""
         self.parts[part.number] = part
         self.stream.sent_high = max(self.stream.sent_high, self._end_of(part))
         await _finish(self._write(parts=(part,)))
 
     async def drop_parts(self, numbers: Iterable[int]) -> None:
-        gone = [number for number in numbers if self.parts.pop(number, None)]
-        if gone:
-            await _finish(self._write(drop=gone))
+        if gone := [number for number in numbers if number in self.parts]:
+            await self._write_without(gone)
+
+    async def _write_without(self, numbers: list[int]) -> None:
+        for number in numbers:
+            del self.parts[number]
+        await _finish(self._write(drop=numbers))
 
     async def drop_beyond(self, size: int) -> None:
         """For a file that became shorter."""

@@ -48,10 +48,9 @@ class StoreTrouble:
         except KeyRefusedError as refused:
             await self._ending.failed(str(refused))
             return
-        await self._uploader.begin_elsewhere(self._record, key)
+        # S3 cannot give an upload another key, so all of it is sent again.
+        await self._uploader.abandon(self._record)
+        await self._record.moved_to_key(key)
 
     async def start_over(self) -> None:
-        self._uploader.upload_ended(self._record.stream)
-        await self._record.drop_parts(list(self._record.parts))
-        self._record.stream.sent_high = 0
-        await self._record.save()
+        await self._record.upload_gone()

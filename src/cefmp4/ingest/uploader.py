@@ -17,7 +17,7 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.model import names
 from cefmp4.model.object import StoredObject
 from cefmp4.model.part import Part, PartRange
-from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
 from cefmp4.retry import patiently
@@ -136,7 +136,7 @@ class Uploader:
             etag = await self._store.put_part(
                 stream.key, stream.upload_id, part.number, body, crc64=crc64
             )
-        await record.add_part(
+        await record.part_stored(
             Part(number=part.number, size=part.size, crc64=crc64, etag=etag, uploaded_at=time())
         )
         metrics.part_latency.observe(monotonic() - started)
@@ -154,11 +154,11 @@ class Uploader:
 
     async def begin(self, record: StreamRecord) -> None:
         """Opens the multipart upload of a stream that has none yet."""
-        stream = record.stream
         async with record.opening:
+            stream = record.stream
             if stream.upload_id:
                 return
-            stream.upload_id = await patiently(
+            upload_id = await patiently(
                 lambda: self._store.begin_upload(
                     stream.key,
                     content_type=names.content_type_of(stream.relpath),
@@ -166,42 +166,19 @@ class Uploader:
                 ),
                 what="upload start",
             )
-            if stream.state in (StreamState.DISCOVERED, StreamState.STALE):
-                stream.move_to(StreamState.UPLOADING)
-            await record.save()
+            await record.opened(upload_id)
 
     async def abandon(self, record: StreamRecord) -> None:
         """Aborts the upload and forgets its parts; the stream may begin another."""
-        stream = record.stream
-        if stream.upload_id:
-            upload_id = stream.upload_id
+        key, upload_id = record.stream.key, record.stream.upload_id
+        if upload_id:
             try:
                 await patiently(
-                    lambda: self._store.abort_upload(stream.key, upload_id), what="upload abort"
+                    lambda: self._store.abort_upload(key, upload_id), what="upload abort"
                 )
             except UploadGoneError:
                 log.info("the upload was gone already")
-            self.upload_ended(stream)
-        await record.drop_parts(list(record.parts))
-        stream.sent_high = 0
-        await record.save()
-
-    async def begin_elsewhere(self, record: StreamRecord, key: str) -> None:
-        """For a stream whose key is another's: S3 cannot give an upload another key, so all of it
-        is sent again."""
-        stream = record.stream
-        if stream.upload_id:
-            upload_id = stream.upload_id
-            await patiently(
-                lambda: self._store.abort_upload(stream.key, upload_id), what="upload abort"
-            )
-        self.upload_ended(stream)
-        stream.key, stream.sent_high = key, 0
-        await record.drop_parts(list(record.parts))
-        await record.save()
-
-    def upload_ended(self, stream: Stream) -> None:
-        stream.upload_id, stream.is_adopted = "", False
+        await record.upload_gone()
 
 
 async def together(steps: Sequence[Coroutine[None, None, T]]) -> list[T]:

@@ -59,10 +59,10 @@ class Describer:
         if source is None and await self._was_described(stream):
             return
         await self._slots.quiet(PATIENCE_S)  # sending is more urgent than describing
-        if not stream.sha256:
-            stream.sha256 = await self._sha256(stream, source)
+        sha256 = stream.sha256 or await self._sha256(stream, source)
         media = await self._look_into(stream, source)
-        stream.playable = media.playable
+        record.examined(sha256=sha256, playable=media.playable)
+        stream = record.stream
         document = to_json(
             build_document(
                 stream,

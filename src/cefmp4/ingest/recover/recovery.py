@@ -36,14 +36,13 @@ class Recovery:
                 await self._abort(other)
         if upload is None:
             if not stream.upload_id or not await self._was_completed(record):
-                stream.upload_id = ""
-                await record.drop_parts(list(record.parts))
-                await record.save()
+                await record.upload_gone(sent_high=stream.sent_high)
             return
-        stream.upload_id = upload.upload_id
+        if upload.upload_id != stream.upload_id:
+            await record.opened(upload.upload_id)
         try:
             listed = await patiently(
-                lambda: self._store.list_parts(stream.key, stream.upload_id), what="part listing"
+                lambda: self._store.list_parts(upload.key, upload.upload_id), what="part listing"
             )
         except UploadGoneError:
             return  # the first use of it will tell, and start over
@@ -117,7 +116,7 @@ class Recovery:
             return False
         if digest.hexdigest() != part.etag:
             return False
-        await record.add_part(
+        await record.part_stored(
             Part(
                 number=part.number, size=part.size, crc64=crc64, etag=part.etag, uploaded_at=time()
             )
