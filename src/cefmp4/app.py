@@ -18,7 +18,7 @@ from cefmp4 import descriptors, metrics, refusals
 from cefmp4.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.config import Settings, WatchMode
 from cefmp4.ingest.adoption import Adoption
-from cefmp4.ingest.aftermath import Aftermath, check_after_upload
+from cefmp4.ingest.aftermath import Aftermath, archive_below, check_after_upload
 from cefmp4.ingest.conclusion import Conclusion
 from cefmp4.ingest.describer import Describer
 from cefmp4.ingest.finalizer import Finalizer
@@ -191,7 +191,8 @@ def build_ingest(
         checkpoints=checkpoints,
         store=clients.store,
     )
-    selection = Selection(folder, settings.watch_filter_globs)
+    archive = archive_below(settings.after_upload, folder)
+    selection = Selection(folder, settings.watch_filter_globs, archive)
     limits = Limits(folders=settings.watch_max_folders)
     watcher = Watcher(
         folder,
@@ -271,7 +272,7 @@ def _room_for_files() -> int:
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
-    check_after_upload(settings.after_upload, settings.watch_dir, settings.watch_filter_globs)
+    check_after_upload(settings.after_upload, settings.watch_dir)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
