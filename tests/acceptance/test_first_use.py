@@ -221,12 +221,12 @@ def check_refusal(answer: Answer, code: int, named: str) -> None:
 # After the upload.
 
 
-@pytest.mark.parametrize("action", ["delete", "move"])
+@pytest.mark.parametrize("action", ["delete", "move", "move below"])
 async def test_local_files_after_their_upload(
     action: str, s3_server: SwiftServer, tmp_path: Path, recordings: list[bytes]
 ) -> None:
-    away = tmp_path / "away"
-    setting = f"move:{away}" if action == "move" else "delete"
+    away = tmp_path / ("watched/done" if action == "move below" else "away")
+    setting = f"move:{away}" if action != "delete" else "delete"
     async with open_site(s3_server, tmp_path, AFTER_UPLOAD=setting) as site:
         file = site.watched / "camera" / "r.mp4"
         file.parent.mkdir()
@@ -237,8 +237,16 @@ async def test_local_files_after_their_upload(
             return not file.exists()
 
         assert await reached(is_gone, PATIENCE_S)
-        (stream,) = (await site.streams()).values()
-        assert await site.store.read(stream.key) == recordings[0]
+        last = site.watched / "last.mp4"  # what was moved would be known as well by then
+        last.write_bytes(recordings[0] + b"free")
+
+        async def is_last_gone() -> bool:
+            return not last.exists()
+
+        assert await reached(is_last_gone, PATIENCE_S)
+        streams = await site.streams()
+        assert sorted(streams) == ["camera/r.mp4", "last.mp4"]
+        assert await site.store.read(streams["camera/r.mp4"].key) == recordings[0]
         assert await site.service.stop() == 0
-    moved = [path.relative_to(away) for path in away.rglob("*.mp4")]
-    assert moved == ([Path("camera/r.mp4")] if action == "move" else [])
+    moved = sorted(path.relative_to(away) for path in away.rglob("*.mp4"))
+    assert moved == ([] if action == "delete" else [Path("camera/r.mp4"), Path("last.mp4")])

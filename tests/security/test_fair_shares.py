@@ -106,6 +106,8 @@ async def test_a_file_of_nothing_but_holes_is_never_sent_and_says_why(
         assert stream is not None
         assert stream.reason.startswith("mostly holes: 15728640 of 15728640 MiB")
         assert (stream.upload_id, stream.sent_high) == ("", 0)
+        told = [line for line in (await site.service.said()).splitlines() if "held back" in line]
+        assert ['"file_path": "huge.mp4"' in line for line in told] == [True]
         assert await reached(lambda: is_stored(site, "cam/rec.mp4"), 10)
         huge.unlink()
 

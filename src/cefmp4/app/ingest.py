@@ -23,7 +23,7 @@ from cefmp4.ingest.admission import Admission, Admitted, Naming
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
-from cefmp4.ingest.after.local_file import LocalFilePolicy, check_after_upload
+from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below, check_after_upload
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, Found
@@ -192,7 +192,8 @@ def build_ingest(
         checkpoints=checkpoints,
         store=clients.store,
     )
-    selection = Selection(folder, settings.watch_filter_globs)
+    archive = archive_below(settings.after_upload, folder)
+    selection = Selection(folder, settings.watch_filter_globs, archive)
     limits = Limits(folders=settings.watch_max_folders)
     watcher = Watcher(
         folder,
@@ -272,7 +273,7 @@ def _room_for_files() -> int:
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
-    check_after_upload(settings.after_upload, settings.watch_dir, settings.watch_filter_globs)
+    check_after_upload(settings.after_upload, settings.watch_dir)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:

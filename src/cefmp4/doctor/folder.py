@@ -39,7 +39,7 @@ def examine_folder(settings: Settings) -> list[Diagnosis]:
         *_examine_tree(root, settings),
         *_examine_after_upload(root, settings.after_upload),
         examine_open_files(),
-        _space("disk of the state folder", settings.state_dir),
+        _state_space(settings.state_dir, settings.work_reserve_bytes),
         _space("disk of the watched folder", root),
     ]
 
@@ -180,12 +180,27 @@ def examine_open_files() -> Diagnosis:
     return ok("open files", f"at most {'any number' if hard < 0 else hard}")
 
 
-def _space(subject: str, path: Path) -> Diagnosis:
+def _state_space(folder: Path, reserve_bytes: int) -> Diagnosis:
+    """In a container it is a small /tmp: without embedded servers only jobs need room there."""
+    subject = "disk of the state folder"
+    if any((folder / server).exists() for server in ("redis", "s3")):
+        return _space(subject, folder)
+    advice = "free some: no job begins with less than WORK_RESERVE_BYTES"
+    return _space(subject, folder, needed_bytes=reserve_bytes, advice=advice)
+
+
+def _space(
+    subject: str,
+    path: Path,
+    *,
+    needed_bytes: int = _LOW_SPACE_BYTES,
+    advice: str = "free some: recorders lose data on a full disk",
+) -> Diagnosis:
     existing = next(
         place for place in (path.absolute(), *path.absolute().parents) if place.exists()
     )
     free = shutil.disk_usage(existing).free
     detail = f"{free / 1024**3:.1f} GiB free"
-    if free < _LOW_SPACE_BYTES:
-        return warn(subject, detail, "free some: recorders lose data on a full disk")
+    if free < needed_bytes:
+        return warn(subject, detail, advice)
     return ok(subject, detail)

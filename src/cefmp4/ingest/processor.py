@@ -335,6 +335,9 @@ class StreamProcessor:
         if self.quiet_s >= HOLES_PATIENCE_S:
             await self.ending.failed(complaint)
         else:
+            if self.record.stream.reason != complaint:
+                path = self.record.stream.relpath
+                log.warning("a finished file is held back", file_path=path, reason=complaint)
             await self.record.move_to(StreamState.STALE, complaint)
         return HOLES_PAUSE_S
 

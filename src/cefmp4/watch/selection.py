@@ -14,12 +14,14 @@ ARIA2_SUFFIX = ".aria2"
 
 class Selection:
     """A pattern without '/' is matched with the file name, one with '/' with the whole path below
-    the root; letters match in either case, because cameras write both CLIP.MP4 and clip.mp4."""
+    the root; letters match in either case, because cameras write both CLIP.MP4 and clip.mp4.
+    `archive`: the folder below the root to which uploaded files are moved, if it lies there."""
 
-    def __init__(self, root: Path, globs: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, globs: tuple[str, ...], archive: str = "") -> None:
         self.root = root
         self.globs = globs
         self._name = _matcher([glob for glob in globs if "/" not in glob])
+        self._archive = f"{archive}/" if archive else ""
         self._path = _matcher([glob.lstrip("/") for glob in globs if "/" in glob])
 
     def __repr__(self) -> str:
@@ -28,6 +30,8 @@ class Selection:
     def wants(self, relpath: str) -> bool:
         name = relpath.rpartition("/")[2]
         if not (_matches(self._name, name) or _matches(self._path, relpath)):
+            return False
+        if self._archive and relpath.startswith(self._archive):
             return False
         is_hidden = relpath.startswith(".") or "/." in relpath
         return not (is_hidden or is_temporary(name))

@@ -75,6 +75,7 @@ class Watcher:
         self._arm_again_at = 0.0
         self._is_degraded = False
         self._unwatched: frozenset[str] = frozenset()
+        self._mounts: frozenset[str] = frozenset()
         self._limit_seen = 0
 
     def __repr__(self) -> str:
@@ -135,13 +136,15 @@ class Watcher:
 
     async def check(self, result: ScanResult) -> None:
         """Finds folders without a watch. A folder made since the scan's walk passed is none, so
-        only one that lacks its watch in two looks counts."""
+        only one that lacks its watch in two looks counts. Where something was mounted meanwhile,
+        the watch is on the folder below."""
         if self._observer is None or not result.is_whole:
             return
         watched = await asyncio.to_thread(self._observer.watched_folders)
         unwatched = result.folder_paths - watched
         confirmed = unwatched & self._unwatched
-        self._unwatched = unwatched
+        has_new_mount = bool(result.mounts - self._mounts)
+        self._unwatched, self._mounts = unwatched, result.mounts
         if confirmed:
             is_ours = len(watched) >= self._limits.folders
             self._degrade(
@@ -149,7 +152,7 @@ class Watcher:
                 unwatched=len(confirmed),
                 folders=result.folders,
             )
-        elif unwatched:
+        elif unwatched or has_new_mount:
             await asyncio.to_thread(self._observer.walk_again)
             self.rescans.request(RescanCause.WATCH_LIMIT)
         elif self._is_degraded:

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,3 +100,26 @@ def test_inotify_limits(changed: dict[str, int], folders: int, level: Level) -> 
 
 def test_a_kernel_that_tells_no_limits() -> None:
     assert judge_inotify({}, 10**6)[0].level is Level.OK
+
+
+MIB = 1024**2
+
+
+@pytest.mark.parametrize(
+    ("server", "free", "level"),
+    [
+        (None, 64 * MIB, Level.OK),  # the /tmp of a container
+        (None, 8 * MIB, Level.WARN),
+        ("s3", 64 * MIB, Level.WARN),
+    ],
+)
+def test_a_small_disk_of_the_state_folder_matters_where_servers_store_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str | None, free: int, level: Level
+) -> None:
+    if server:
+        (tmp_path / "state" / server).mkdir(parents=True)
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr("cefmp4.commands.doctor_folder.shutil.disk_usage", lambda _: usage)
+    found = examined(tmp_path, state_dir=tmp_path / "state", work_reserve_bytes=16 * MIB)
+    assert found["disk of the state folder"].level is level
+    assert found["disk of the watched folder"].level is Level.WARN

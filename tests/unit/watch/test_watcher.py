@@ -3,10 +3,13 @@
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from tests.faults.registry import CannotRunError
+from tests.faults.tiny_disk import tiny_disk
 
 from cefmp4 import metrics
 from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
@@ -145,6 +148,28 @@ async def test_folders_without_a_watch_are_told_once_and_looked_at_often(
         await listen_until(watcher, watcher.rescans.is_set)
         await watcher.check(look(watcher))
         assert not watcher.is_polling
+
+
+async def test_what_is_mounted_later_is_watched(tmp_path: Path) -> None:
+    """The folder has its watch already, and so has its name; no event tells of the mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    async with watch(tmp_path) as watcher, AsyncExitStack() as mounted:
+        await watcher.check(look(watcher))
+        try:
+            await mounted.enter_async_context(tiny_disk(disk, 2**20))
+        except CannotRunError as error:
+            pytest.skip(str(error))
+        await watcher.check(look(watcher))
+        assert watcher.rescans.take() is RescanCause.WATCH_LIMIT
+        listening = asyncio.create_task(next_event(watcher))
+        number = 0
+        while not listening.done():
+            (disk / f"{(number := number + 1)}.mp4").touch()
+            await asyncio.sleep(0.02)
+        assert (await listening).relpath.startswith("disk/")
+        await watcher.check(look(watcher))
+        assert watcher.rescans.cause is None, "it is walked through again and again"
 
 
 async def test_too_few_watches_for_the_root_means_polling(

@@ -1,7 +1,7 @@
 """What happens to the local file once its object is proven: kept, deleted or moved away."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -15,9 +15,9 @@ from cefmp4.recording.identity import holds
 log = structlog.get_logger()
 
 
-def check_after_upload(action: str, watched: Path, globs: Iterable[str]) -> None:
+def check_after_upload(action: str, watched: Path) -> None:
     """Raises SettingsError where it is certain, before anything is uploaded, that nothing could be
-    deleted or moved, or that it would be uploaded again."""
+    deleted or moved."""
     if action == "keep":
         return
     if watched.is_dir() and os.statvfs(watched).f_flag & os.ST_RDONLY:
@@ -27,10 +27,10 @@ def check_after_upload(action: str, watched: Path, globs: Iterable[str]) -> None
         )
     if action.startswith("move:"):
         target = Path(action.removeprefix("move:"))
-        if _is_watched(target, watched, globs):
+        if target.resolve() == watched.resolve():
             raise SettingsError(
-                f"AFTER_UPLOAD={action} lies in WATCH_DIR={watched}: all would be uploaded again",
-                hint="choose a folder outside, or a hidden one, such as .done",
+                f"AFTER_UPLOAD={action}: that is WATCH_DIR itself",
+                hint="choose another folder, outside or below",
             )
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -43,12 +43,11 @@ def check_after_upload(action: str, watched: Path, globs: Iterable[str]) -> None
             raise SettingsError(f"AFTER_UPLOAD={action}: the folder cannot be written")
 
 
-def _is_watched(target: Path, watched: Path, globs: Iterable[str]) -> bool:
-    """Patterns of whole paths are taken for those of other folders."""
-    place, top = target.resolve(), watched.resolve()
-    if not place.is_relative_to(top) or all("/" in glob for glob in globs):
-        return False
-    return not any(part.startswith(".") for part in place.relative_to(top).parts)
+def archive_below(action: str, watched: Path) -> str:
+    """The folder that finished files are moved to, where it lies in the watched one; else empty."""
+    place, top = Path(action.removeprefix("move:")).resolve(), watched.resolve()
+    is_below = action.startswith("move:") and place != top and place.is_relative_to(top)
+    return str(place.relative_to(top)) if is_below else ""
 
 
 class LocalFilePolicy:

@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 
 from cefmp4.errors import SettingsError
-from cefmp4.ingest.after.local_file import check_after_upload
-
-GLOBS = ["*.mp4", "cam/*.ts"]
+from cefmp4.ingest.after.local_file import archive_below, check_after_upload
 
 READ_ONLY = """\
 import pathlib, sys
 from cefmp4.ingest.after.local_file import check_after_upload
-check_after_upload("keep", pathlib.Path(sys.argv[1]), ["*.mp4"])
-check_after_upload(sys.argv[2], pathlib.Path(sys.argv[1]), ["*.mp4"])
+check_after_upload("keep", pathlib.Path(sys.argv[1]))
+check_after_upload(sys.argv[2], pathlib.Path(sys.argv[1]))
 """
 
 
@@ -36,24 +34,34 @@ def test_a_folder_that_is_mounted_read_only(tmp_path: Path, action: str) -> None
 def test_a_goal_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"^AFTER_UPLOAD=move:.*: Not a directory"):
-        check_after_upload(f"move:{tmp_path}/file/done", tmp_path / "watched", GLOBS)
+        check_after_upload(f"move:{tmp_path}/file/done", tmp_path / "watched")
 
 
 def test_the_goal_is_made(tmp_path: Path) -> None:
-    check_after_upload(f"move:{tmp_path}/done/today", tmp_path / "watched", GLOBS)
+    check_after_upload(f"move:{tmp_path}/done/today", tmp_path / "watched")
     assert (tmp_path / "done/today").is_dir()
-    check_after_upload("delete", tmp_path, GLOBS)
+    check_after_upload("delete", tmp_path)
 
 
-@pytest.mark.parametrize("goal", ["watched", "watched/done", "link", "other/../watched/a/b"])
-def test_what_is_moved_into_the_watched_folder_would_be_uploaded_again(
-    tmp_path: Path, goal: str
-) -> None:
+def test_the_watched_folder_is_no_goal(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(SettingsError, match="that is WATCH_DIR itself"):
+        check_after_upload(f"move:{tmp_path}/link", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("goal", "below"),
+    [
+        ("watched/done", "done"),
+        ("link", "done"),
+        ("other/../watched/a/b", "a/b"),
+        ("watched-done", ""),
+        ("watched", ""),
+    ],
+)
+def test_where_the_goal_lies_in_the_watched_folder(tmp_path: Path, goal: str, below: str) -> None:
     watched = tmp_path / "watched"
     (watched / "done").mkdir(parents=True)
     (tmp_path / "link").symlink_to(watched / "done")
-    with pytest.raises(SettingsError, match="all would be uploaded again"):
-        check_after_upload(f"move:{tmp_path / goal}", watched, GLOBS)
-    check_after_upload(f"move:{tmp_path}/watched-done", watched, GLOBS)
-    check_after_upload(f"move:{watched}/.done", watched, GLOBS)
-    check_after_upload(f"move:{watched}/done", watched, ["cam/*.mp4"])
+    assert archive_below(f"move:{tmp_path / goal}", watched) == below
+    assert archive_below("delete", watched) == ""
