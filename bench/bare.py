@@ -12,8 +12,9 @@ from cefmp4.hls.encoder_options import VideoOut, encoder_options
 from cefmp4.hls.examination import examine
 from cefmp4.hls.examined import Examined
 from cefmp4.hls.filters import ImagesOut, Input
-from cefmp4.hls.source import Ffprobe, HlsSource
 from cefmp4.hls.thumbnails import plan_sprite
+from cefmp4.media.ffprobe import Ffprobe
+from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import Codec, Rendition
 
 TIMEOUT_S = 400.0
@@ -25,7 +26,7 @@ async def examined(path: Path) -> Examined:
     """Not part of what is measured."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        found = await examine(HlsSource.of_file(fd), Ffprobe())
+        found = await examine(MediaSource.of_file(fd), Ffprobe())
     finally:
         os.close(fd)
     assert isinstance(found, Examined)  # the bench makes recordings with pictures

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from cefmp4.hls.encode import MakerLimits
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls.make_tracks import Maker
 from cefmp4.hls.result import HlsResult, Progress
-from cefmp4.hls.source import HlsSource
-from cefmp4.hls.work import MakerLimits
+from cefmp4.hls.track_maker import Maker
 from cefmp4.media.fragment_boxes import TrackHeader
+from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import RUNGS, CodecChoice
 from cefmp4.outputs.publish import publish
 from cefmp4.outputs.sink import SegmentSink
@@ -65,10 +65,10 @@ def recording(folder: Path, *options: str, seconds: float = 3, name: str = "clip
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[HlsSource]:
+async def opened(path: Path) -> AsyncIterator[MediaSource]:
     fd = os.open(path, os.O_RDONLY)
     try:
-        yield HlsSource.of_file(fd)
+        yield MediaSource.of_file(fd)
     finally:
         os.close(fd)
 

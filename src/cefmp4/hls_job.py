@@ -12,15 +12,14 @@ from typing import Any, Protocol
 import structlog
 
 from cefmp4.errors import LeaseLostError, PermanentError, TransientError
-from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.fallbacks import count_fallback
+from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encoders import EncoderChooser, count_fallback
 from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls.make_tracks import Maker
 from cefmp4.hls.result import NeedsEncoderError, Progress, Tier, document
-from cefmp4.hls.source import HlsSource
-from cefmp4.hls.work import MakerLimits
+from cefmp4.hls.track_maker import Maker
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.media.loopback import Loopback, RemoteObject
+from cefmp4.media.source import MediaSource
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.outputs import publish
 from cefmp4.outputs.published import SOURCE, find_published
@@ -140,14 +139,16 @@ class HlsJobs:
         await publish.discard(self.store, stream_id=job.spec.subject, attempt=_attempt(fence))
 
     @asynccontextmanager
-    async def _opened(self, job: Job) -> AsyncIterator[HlsSource]:
+    async def _opened(self, job: Job) -> AsyncIterator[MediaSource]:
         with _opened_file(job.spec.input, self.watch_dir) as fd:
             if fd is not None:
-                yield HlsSource.of_file(fd)
+                yield MediaSource.of_file(fd)
                 return
             found = await self._remote(job.spec.input)
             async with Loopback(found).open() as loopback:
-                yield HlsSource(url=loopback.url, environment=loopback.environment, size=found.size)
+                yield MediaSource(
+                    url=loopback.url, environment=loopback.environment, size=found.size
+                )
 
     async def _remote(self, source: JobInput) -> FoundObject:
         if not source.key:

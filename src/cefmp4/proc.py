@@ -49,7 +49,7 @@ _LAUNCH = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Exit:
     """How a child ended. A negative `returncode` is the signal that killed it."""
 
     returncode: int
@@ -107,7 +107,7 @@ async def run(
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] = MappingProxyType({}),
-) -> Finished:
+) -> Exit:
     """Runs a program to its end, or kills its group: at the time limit, when it prints more than
     `max_output_bytes`, when we are cancelled, and (Linux) when this process dies."""
     process = await _spawn(_launched(argv, timeout_s, memory_bytes), stdin, pass_fds, environment)
@@ -124,7 +124,7 @@ async def run(
     finally:
         await _kill_and_reap(process)
     returncode = process.returncode
-    return Finished(
+    return Exit(
         returncode=-signal.SIGKILL if returncode is None else returncode,
         stdout=bytes(stdout.kept),
         stderr_tail=bytes(stderr.kept).decode("utf-8", "replace"),

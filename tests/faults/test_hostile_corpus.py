@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 
+from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.media.structure import find_problem
 from cefmp4.model.media import MediaInfo
@@ -79,7 +80,7 @@ def mutants(data: bytes, seed: int, count: int) -> Iterator[bytes]:
 
 async def look(path: Path, timeout_s: float = TIMEOUT_S) -> MediaInfo:
     """In bounded time, and with a reason for whatever is not playable."""
-    probe = FfprobeMediaProbe(program="ffprobe", timeout_s=timeout_s, memory_bytes=1024 * MIB)
+    probe = FfprobeMediaProbe(Ffprobe(timeout_s=timeout_s, memory_bytes=1024 * MIB))
     started = time.monotonic()
     media = await probe.probe(str(path))
     assert time.monotonic() - started < TRIES * timeout_s + 5

@@ -25,10 +25,10 @@ from tests.hls_media import (
 )
 
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
+from cefmp4.hls.encode import MakerLimits
 from cefmp4.hls.result import NeedsEncoderError, Tier
-from cefmp4.hls.source import HlsSource
-from cefmp4.hls.work import MakerLimits
 from cefmp4.media.ffmpeg_run import EncodeCancelledError
+from cefmp4.media.source import MediaSource
 from cefmp4.model.names import META_PART_BASE, META_STREAM_ID
 from cefmp4.outputs.publish import discard, publish
 from cefmp4.retry import no_waiting
@@ -337,7 +337,7 @@ async def test_from_a_url_with_a_connection_that_drops(tmp_path: Path) -> None:
 
     runner, url = await served(dropping)
     try:
-        done = await encoder().encode(HlsSource(url=url), sink_of(store))
+        done = await encoder().encode(MediaSource(url=url), sink_of(store))
     finally:
         await runner.cleanup()
     assert drops
@@ -347,7 +347,7 @@ async def test_from_a_url_with_a_connection_that_drops(tmp_path: Path) -> None:
 
 async def test_a_server_that_is_gone_is_not_the_recordings_fault() -> None:
     store = FakeObjectStore()
-    source = HlsSource(url="http://127.0.0.1:9/clip.mp4?signature=hidden")
+    source = MediaSource(url="http://127.0.0.1:9/clip.mp4?signature=hidden")
     with pytest.raises(TransientError) as caught:
         await encoder().encode(source, sink_of(store))
     assert "hidden" not in str(caught.value)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from tests.hls_media import encode, encoder, recording
 
-from cefmp4.hls.encoders import EncoderChooser, Verdict
-from cefmp4.hls.fallbacks import reason_of
+from cefmp4.hls.encoders import EncoderChooser, Works, word_for
 from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import Codec, Rendition
 
@@ -158,14 +157,14 @@ async def test_what_the_machine_will_never_do(stubs: Path, case: str) -> None:
     install(stubs, case)
     chooser = EncoderChooser(program="ffmpeg")
     started = time.monotonic()
-    assert (await chooser.try_gpu(rung())).verdict is Verdict.PERMANENT
+    assert (await chooser.try_gpu(rung())).works is Works.NEVER
     assert time.monotonic() - started < VERDICT_S
     choice = await chooser.choose([rung()])
     assert choice.encoders == ("libx265",)
     (fallback,) = choice.fallbacks
     assert PERMANENT[case] in fallback.reason
-    assert reason_of(fallback.reason) == REASONS[case]
-    assert fallback.verdict is Verdict.PERMANENT
+    assert word_for(fallback.reason) == REASONS[case]
+    assert fallback.works is Works.NEVER
     started = time.monotonic()
     assert await chooser.choose([rung()]) == choice
     assert time.monotonic() - started < 0.05
@@ -185,8 +184,8 @@ async def test_a_full_gpu_is_waited_for_and_then_left(
     choice = await chooser.choose([rung()])
     assert time.monotonic() - started >= 1.5
     assert choice.encoders == ("libx265",)
-    assert choice.fallbacks[0].verdict is Verdict.TRANSIENT
-    assert reason_of(choice.fallbacks[0].reason) == "busy"
+    assert choice.fallbacks[0].works is Works.NOT_NOW
+    assert word_for(choice.fallbacks[0].reason) == "busy"
     assert reason in choice.fallbacks[0].reason
 
 
@@ -195,11 +194,11 @@ async def test_a_full_gpu_is_tried_again_after_a_while(stubs: Path) -> None:
     nvenc(stubs, session=10)
     now = 0.0
     chooser = EncoderChooser(program="ffmpeg", gpu_patience_s=0, clock=lambda: now)
-    assert (await chooser.choose([rung()])).fallbacks[0].verdict is Verdict.TRANSIENT
+    assert (await chooser.choose([rung()])).fallbacks[0].works is Works.NOT_NOW
     nvenc(stubs, session=2)
-    assert (await chooser.choose([rung()])).fallbacks[0].verdict is Verdict.TRANSIENT
+    assert (await chooser.choose([rung()])).fallbacks[0].works is Works.NOT_NOW
     now = 61.0
-    assert (await chooser.choose([rung()])).fallbacks[0].verdict is Verdict.PERMANENT
+    assert (await chooser.choose([rung()])).fallbacks[0].works is Works.NEVER
 
 
 async def test_a_job_on_a_gpu_without_an_encoder_is_done_by_the_cpu(

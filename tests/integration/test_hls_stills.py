@@ -11,9 +11,9 @@ from tests.integration.test_hls_faults import front_loaded, served
 
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls.make_tracks import Maker
 from cefmp4.hls.result import Tier
-from cefmp4.hls.source import HlsSource
+from cefmp4.hls.track_maker import Maker
+from cefmp4.media.source import MediaSource
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 
@@ -28,7 +28,7 @@ async def test_a_copy_from_a_url_has_thumbnails_and_is_fetched_once(tmp_path: Pa
 
     runner, url = await served(whole)
     try:
-        done = await encoder(may_copy=True).encode(HlsSource(url=url), sink_of(store))
+        done = await encoder(may_copy=True).encode(MediaSource(url=url), sink_of(store))
     finally:
         await runner.cleanup()
     assert done.tier is Tier.COPY

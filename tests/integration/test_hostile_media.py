@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.model.part import MIB
 
@@ -87,7 +88,7 @@ BAITS = {"hls": HLS_FILE, "dash": DASH, "concat": CONCAT}
 
 
 async def look(path: Path) -> tuple[bool | None, str]:
-    probe = FfprobeMediaProbe(program="ffprobe", timeout_s=20, memory_bytes=1024 * MIB)
+    probe = FfprobeMediaProbe(Ffprobe(timeout_s=20, memory_bytes=1024 * MIB))
     media = await probe.probe(str(path))
     return media.playable, media.reason
 

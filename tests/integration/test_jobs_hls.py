@@ -16,8 +16,8 @@ from awscrt.checksums import crc64nvme
 from tests.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import hls_job, metrics
+from cefmp4.hls.encode import MakerLimits
 from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls.work import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs import attempt as attempts
 from cefmp4.jobs.attempt import Attempt, JobContext, JobProcedure

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
@@ -35,8 +36,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def probe_of(**changed: object) -> FfprobeMediaProbe:
-    limits = {"program": "ffprobe", "timeout_s": 20, "memory_bytes": 1024 * MIB, **changed}
-    return FfprobeMediaProbe(**limits)  # type: ignore[arg-type]  # the limits of one test
+    limits = {"timeout_s": 20, "memory_bytes": 1024 * MIB, **changed}
+    return FfprobeMediaProbe(Ffprobe(**limits))  # type: ignore[arg-type]  # the limits of one test
 
 
 async def look(path: Path, **changed: object) -> MediaInfo:

@@ -18,13 +18,14 @@ from tests.servers import S3Place, s3_server
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError
+from cefmp4.hls.encode import MakerLimits
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsOptions
-from cefmp4.hls.source import Ffprobe, HlsSource
-from cefmp4.hls.work import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobContext
+from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.loopback import Loopback
+from cefmp4.media.source import MediaSource
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, SlotKind
 from cefmp4.ports.results import JobResult
 from cefmp4.storage.s3.store import open_s3_store
@@ -175,7 +176,7 @@ async def test_another_user_who_floods_the_port_stops_nothing(tmp_path: Path) ->
         try:
             assert flood.stdout
             assert await asyncio.to_thread(flood.stdout.readline) == "ready\n"
-            source = HlsSource(url=loopback.url, environment=loopback.environment)
+            source = MediaSource(url=loopback.url, environment=loopback.environment)
             done = await encoder(may_copy=True).encode(source, sink_of(FakeObjectStore()))
             assert flood.poll() is None
         finally:
@@ -190,7 +191,7 @@ async def test_what_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
     away = TransientError("the store is away")
     object_ = Bytes(data, *[None, away] * 3)
     async with Loopback(object_).open() as loopback:
-        source = HlsSource(url=loopback.url, environment=loopback.environment)
+        source = MediaSource(url=loopback.url, environment=loopback.environment)
         done = await encoder(may_copy=True).encode(source, sink_of(FakeObjectStore()))
     assert done.duration_s == pytest.approx(8, abs=0.1)
 

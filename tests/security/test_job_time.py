@@ -15,9 +15,9 @@ from cefmp4.errors import PermanentError
 from cefmp4.hls import worth
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls.make_tracks import Maker
 from cefmp4.hls.result import HlsResult
-from cefmp4.hls.source import UnusableSourceError
+from cefmp4.hls.track_maker import Maker
+from cefmp4.media.source import UnusableSourceError
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 

@@ -13,9 +13,9 @@ from tests.fakes import FakeObjectStore
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import HlsResult, Tier
-from cefmp4.hls.source import HlsSource, UnusableSourceError
 from cefmp4.hls_job import HlsJobs
 from cefmp4.jobs.attempt import JobContext
+from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, input_of_stream
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
@@ -66,7 +66,7 @@ class Reader:
     finds_media: bool = True
     seen: list[bytes | str] = field(default_factory=list)
 
-    async def encode(self, source: HlsSource, *_: object, **__: object) -> HlsResult:
+    async def encode(self, source: MediaSource, *_: object, **__: object) -> HlsResult:
         if source.fd is None:
             self.seen.append(source.url)
         else:

@@ -16,7 +16,7 @@ from cefmp4.errors import ProgramMissingError
 from cefmp4.model.part import MIB
 
 
-async def run(*argv: str, **changed: object) -> proc.Finished:
+async def run(*argv: str, **changed: object) -> proc.Exit:
     limits: dict[str, object] = {"timeout_s": 20, "max_output_bytes": 1000, **changed}
     return await proc.run(argv, **limits)  # type: ignore[arg-type]  # the limits of one test
 

@@ -7,8 +7,7 @@ from fractions import Fraction
 import structlog
 
 from cefmp4.errors import ProgramMissingError
-from cefmp4.hls.encoders import EncoderChooser, Tried, Verdict
-from cefmp4.hls.fallbacks import count_fallback
+from cefmp4.hls.encoders import EncoderChooser, Tried, Works, count_fallback
 from cefmp4.model.job import SlotKind
 from cefmp4.model.rendition import CodecChoice, Picture, Rendition, ladder
 
@@ -37,7 +36,7 @@ async def _reason_against(chooser: EncoderChooser, codecs: CodecChoice) -> str:
     reasons = []
     for rendition in {rendition.codec: rendition for rendition in ladder(_USUAL, codecs)}.values():
         tried = await _try(chooser, rendition)
-        if tried.verdict is not Verdict.PERMANENT:
+        if tried.works is not Works.NEVER:
             return ""
         reasons.append(f"{tried.encoder}: {tried.reason}")
     return "; ".join(reasons)
@@ -47,7 +46,7 @@ async def _try(chooser: EncoderChooser, rendition: Rendition) -> Tried:
     try:
         tried = await chooser.try_gpu(rendition)
     except ProgramMissingError as error:  # uploads go on without it; each job will say so
-        tried = Tried(encoder="ffmpeg", verdict=Verdict.PERMANENT, reason=str(error))
-    if tried.verdict is not Verdict.WORKS:
+        tried = Tried(encoder="ffmpeg", works=Works.NEVER, reason=str(error))
+    if tried.works is not Works.YES:
         count_fallback(tried.encoder, tried.reason)
     return tried

@@ -44,6 +44,7 @@ from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.model import names
 from cefmp4.model.job import JobKind
@@ -120,9 +121,11 @@ def build_ingest(
     describer = Describer(
         store=store,
         probe=FfprobeMediaProbe(
-            program=settings.ffprobe_path,
-            timeout_s=settings.ffprobe_timeout_seconds,
-            memory_bytes=settings.ffprobe_memory_bytes,
+            Ffprobe(
+                program=settings.ffprobe_path,
+                timeout_s=settings.ffprobe_timeout_seconds,
+                memory_bytes=settings.ffprobe_memory_bytes,
+            )
         ),
         slots=slots,
         identity=identity,

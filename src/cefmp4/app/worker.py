@@ -14,16 +14,16 @@ from cefmp4.app.gpu_slots import usable_slots
 from cefmp4.app.ingest import access_of, servers_away
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
+from cefmp4.hls.encode import MakerLimits
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls.source import Ffprobe
-from cefmp4.hls.work import MakerLimits
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs.attempt import JobProcedure
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
+from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import Job, JobKind, SlotKind
 from cefmp4.reachability import tell_of_outages
 from cefmp4.stopping import cut_by

@@ -5,16 +5,15 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from cefmp4 import proc
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
 from cefmp4.errors import ProgramMissingError
-from cefmp4.hls.encoders import EncoderChooser, Tried, Verdict, is_gpu
+from cefmp4.hls.encoders import EncoderChooser, Tried, Works, is_gpu
+from cefmp4.media.ffmpeg_run import run_briefly
+from cefmp4.media.stderr import last_line
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
 from cefmp4.model.rendition import Picture, Rendition, ladder
 
-_TIMEOUT_S = 20.0
-_MAX_OUTPUT = 64 * 1024
 _OLDEST_MAJOR = 5
 _NVIDIA_DEVICE = Path("/dev/nvidiactl")
 _MEMORY_SETTING = "FFPROBE_MEMORY_BYTES"
@@ -57,12 +56,7 @@ async def _encoders(settings: Settings) -> list[Diagnosis]:
 
 async def _program(subject: str, program: str, advice: str, memory_bytes: int | None) -> Diagnosis:
     try:
-        done = await proc.run(
-            [program, "-version"],
-            timeout_s=_TIMEOUT_S,
-            memory_bytes=memory_bytes,
-            max_output_bytes=_MAX_OUTPUT,
-        )
+        done = await run_briefly([program, "-version"], memory_bytes=memory_bytes)
     except ProgramMissingError as error:
         # Uploads work without either; what is lost is the description or the jobs.
         return warn(subject, str(error), advice)
@@ -71,7 +65,8 @@ async def _program(subject: str, program: str, advice: str, memory_bytes: int | 
             return fail(
                 subject, "it cannot start in the memory it gets", f"raise {_MEMORY_SETTING}"
             )
-        return warn(subject, f"it does not run: {_last_line(done)}", advice)
+        reason = last_line(done.stderr_tail) or f"exit code {done.returncode}"
+        return warn(subject, f"it does not run: {reason}", advice)
     return judge_version(subject, done.stdout.decode("utf-8", "replace"))
 
 
@@ -91,18 +86,13 @@ def _has_gpu() -> bool:
 def judge_encoder(tried: Tried, rendition: Rendition, has_gpu: bool) -> Diagnosis:
     depth = f", {rendition.bit_depth} bits" if rendition.bit_depth > 8 else ""
     subject = f"encoder {tried.encoder}{depth}"
-    if tried.verdict is Verdict.WORKS:
+    if tried.works is Works.YES:
         return ok(subject, "works")
     if not is_gpu(tried.encoder):
         return warn(subject, tried.reason, "install an ffmpeg with libx264 and libx265")
-    if tried.verdict is Verdict.TRANSIENT:
+    if tried.works is Works.NOT_NOW:
         return warn(subject, tried.reason, "it may only be busy now: the CPU encodes meanwhile")
     if has_gpu:
         advice = "give the container the video capability, or use a GPU that has NVENC"
         return warn(subject, tried.reason, f"{advice}; until then the CPU encodes")
     return ok(subject, f"not here, the CPU encodes ({tried.reason})")
-
-
-def _last_line(done: proc.Finished) -> str:
-    lines = [line.strip() for line in done.stderr_tail.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else f"exit code {done.returncode}"

@@ -4,39 +4,54 @@ can be opened. What was found is remembered, a refusal that may pass only for a 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import structlog
 
-from cefmp4 import proc
+from cefmp4 import metrics
 from cefmp4.errors import ProgramMissingError
-from cefmp4.hls import ffmpeg
 from cefmp4.hls.encoder_options import VideoOut
+from cefmp4.hls.ffmpeg import encoder_trial_command
+from cefmp4.media.ffmpeg_run import BRIEFLY_S, run_briefly
+from cefmp4.media.stderr import last_line
 from cefmp4.model.rendition import Codec, Rendition
+from cefmp4.proc import Exit
 
 log = structlog.get_logger()
 
-_TIMEOUT_S = 20.0
-_MAX_OUTPUT_BYTES = 64 * 1024
-REMEMBER_TRANSIENT_S = 60.0
+REMEMBER_BUSY_S = 60.0
 _FIRST_WAIT_S = 1.0
 
 _GPU = {Codec.HEVC: "hevc_nvenc", Codec.H264: "h264_nvenc"}
 _CPU = {Codec.HEVC: "libx265", Codec.H264: "libx264"}
 
+# What drivers say of their refusal, and a word for it, few enough for a metric: they say it in
+# another way in every version. The first match of the first line that matches anything counts: the
+# line "No capable devices found" follows a full GPU as well as one without an encoder.
+_BUSY = "busy"
+_REFUSALS = (
+    (re.compile(r"out of memory|OUT_OF_MEMORY|incompatible client key|took longer"), _BUSY),
+    (re.compile(r"Cannot load \S+"), "no_driver"),
+    (re.compile(r"required nvenc API"), "old_driver"),
+    (re.compile(r"No CUDA capable devices|CUDA_ERROR_NO_DEVICE|cu(Init|DeviceGet)"), "no_device"),
+    (re.compile(r"unsupported device|not supported|No capable devices found"), "no_encoder"),
+    (re.compile(r"Unknown encoder|Unrecognized option|program not found"), "no_program"),
+    (re.compile(r"OpenEncodeSessionEx failed|CUDA_ERROR|Max B-frames|B frames as ref"), "other"),
+)
 
-class Verdict(StrEnum):
-    WORKS = "works"
-    TRANSIENT = "transient"  # sessions or memory are taken now
-    PERMANENT = "permanent"  # this machine will not learn it
+
+class Works(StrEnum):
+    YES = "yes"
+    NOT_NOW = "not now"  # sessions or memory are taken
+    NEVER = "never"  # this machine will not learn it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
     encoder: str
-    verdict: Verdict
+    works: Works
     reason: str = ""
 
 
@@ -52,27 +67,24 @@ class Choice:
         return any(is_gpu(encoder) for encoder in self.encoders)
 
 
-# First match of the first line that matches anything: the line "No capable devices found" follows
-# a full GPU as well as one without an encoder, and says nothing.
-_CLASSES = (
-    (re.compile(r"OpenEncodeSessionEx failed: (out of memory|incompatible client key)"), True),
-    (re.compile(r"CUDA_ERROR_OUT_OF_MEMORY"), True),
-    (re.compile(r"OpenEncodeSessionEx failed"), False),
-    (re.compile(r"Cannot load \S+|CUDA_ERROR|No CUDA capable devices|cu(Init|DeviceGet)"), False),
-    (re.compile(r"does not support the required nvenc API"), False),
-    (re.compile(r"encode not supported|not supported|Unknown encoder|Unrecognized option"), False),
-    (re.compile(r"Max B-frames|B frames as references|No capable devices found"), False),
-)
-
-
-def classify(stderr: str) -> tuple[Verdict, str]:
-    """What an encoder that failed said: its class, and the line that tells."""
+def judge_refusal(stderr: str) -> tuple[Works, str]:
+    """What an encoder that failed said: what that means, and the line that tells."""
     for line in stderr.splitlines():
-        for pattern, is_transient in _CLASSES:
-            if pattern.search(line):
-                verdict = Verdict.TRANSIENT if is_transient else Verdict.PERMANENT
-                return verdict, ffmpeg.last_line(line)
-    return Verdict.PERMANENT, ffmpeg.last_line(stderr) or "it failed without a word"
+        if word := _word(line):
+            return Works.NOT_NOW if word == _BUSY else Works.NEVER, last_line(line)
+    return Works.NEVER, last_line(stderr) or "it failed without a word"
+
+
+def word_for(reason: str) -> str:
+    return _word(reason) or "other"
+
+
+def _word(line: str) -> str:
+    return next((word for pattern, word in _REFUSALS if pattern.search(line)), "")
+
+
+def count_fallback(encoder: str, reason: str) -> None:
+    metrics.encoder_fallbacks.labels(encoder, word_for(reason)).inc()
 
 
 def is_gpu(encoder: str) -> bool:
@@ -88,12 +100,16 @@ class EncoderChooser:
         program: str,
         use_gpu: bool = True,
         gpu_patience_s: float = 15.0,
+        run: Callable[[Sequence[str]], Awaitable[Exit]] = run_briefly,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._program = program
         self._use_gpu = use_gpu
         self._gpu_patience_s = gpu_patience_s
+        self._run = run
         self._clock = clock
+        self._sleep = sleep
         self._known: dict[tuple[str, int], tuple[Tried, float]] = {}
         self._lock = asyncio.Lock()
 
@@ -110,17 +126,15 @@ class EncoderChooser:
         encoders = tuple(found[r.codec, r.bit_depth] for r in renditions)
         return Choice(encoders=encoders, fallbacks=tuple(fallbacks))
 
-    def report_failure(self, stderr: str, now: float | None = None) -> Tried:
-        """A GPU that worked in the probe failed in the middle of a job: the next choice is the
-        CPU, until the GPU may have recovered."""
-        verdict, reason = classify(stderr)
-        tried = Tried(encoder="nvenc", verdict=verdict, reason=reason)
-        at = self._clock() if now is None else now
-        for (encoder, depth), (known, _) in list(self._known.items()):
-            if is_gpu(encoder) and known.verdict is Verdict.WORKS:
-                failed = replace(known, verdict=Verdict.TRANSIENT, reason=reason)
-                self._known[encoder, depth] = failed, at
-        return tried
+    def report_failure(self, stderr: str) -> str:
+        """A GPU that worked when it was tried failed in the middle of a job: the next choice is the
+        CPU, until the GPU may have recovered. Returns why it failed."""
+        _, reason = judge_refusal(stderr)
+        for kind, (known, _) in list(self._known.items()):
+            if is_gpu(known.encoder) and known.works is Works.YES:
+                failed = replace(known, works=Works.NOT_NOW, reason=reason)
+                self._known[kind] = failed, self._clock()
+        return reason
 
     async def try_gpu(self, rendition: Rendition) -> Tried:
         """Whether a GPU of this machine encodes that: for slots, and for those who ask why not."""
@@ -134,12 +148,12 @@ class EncoderChooser:
     async def _choose_one(self, rendition: Rendition, fallbacks: list[Tried], use_gpu: bool) -> str:
         if use_gpu:
             tried = await self._try_patiently(_GPU[rendition.codec], rendition)
-            if tried.verdict is Verdict.WORKS:
+            if tried.works is Works.YES:
                 return tried.encoder
             fallbacks.append(tried)
             log.info("encoder passed over", encoder=tried.encoder, reason=tried.reason)
         tried = await self._try(_CPU[rendition.codec], rendition)
-        if tried.verdict is not Verdict.WORKS:
+        if tried.works is not Works.YES:
             raise ProgramMissingError(
                 f"{tried.encoder} does not work: {tried.reason}",
                 hint="install an ffmpeg with libx264 and libx265",
@@ -155,9 +169,9 @@ class EncoderChooser:
         while True:
             tried = await self._try(encoder, rendition)
             left = deadline - self._clock()
-            if tried.verdict is not Verdict.TRANSIENT or left <= 0:
+            if tried.works is not Works.NOT_NOW or left <= 0:
                 return tried
-            await asyncio.sleep(min(wait_s, left))
+            await self._sleep(min(wait_s, left))
             wait_s *= 2
             self._known.pop((encoder, rendition.bit_depth), None)
 
@@ -166,12 +180,7 @@ class EncoderChooser:
         if known is not None:
             return known
         out = VideoOut(fd=-1, encoder=encoder, codec=rendition.codec, rendition=rendition)
-        done = await proc.run(
-            ffmpeg.encoder_probe_command(self._program, out),
-            timeout_s=_TIMEOUT_S,
-            max_output_bytes=_MAX_OUTPUT_BYTES,
-        )
-        tried = _judge(encoder, done)
+        tried = _judge(encoder, await self._run(encoder_trial_command(self._program, out)))
         self._known[encoder, rendition.bit_depth] = tried, self._clock()
         return tried
 
@@ -180,16 +189,16 @@ class EncoderChooser:
         if known is None:
             return None
         tried, at = known
-        is_over = self._clock() - at >= REMEMBER_TRANSIENT_S
-        return None if tried.verdict is Verdict.TRANSIENT and is_over else tried
+        is_over = self._clock() - at >= REMEMBER_BUSY_S
+        return None if tried.works is Works.NOT_NOW and is_over else tried
 
 
-def _judge(encoder: str, done: proc.Finished) -> Tried:
+def _judge(encoder: str, done: Exit) -> Tried:
     """ffmpeg's numbers differ from version to version; only zero means anything."""
     if done.is_ok:
-        return Tried(encoder=encoder, verdict=Verdict.WORKS)
+        return Tried(encoder=encoder, works=Works.YES)
     if done.timed_out:
-        reason = f"a few frames took longer than {_TIMEOUT_S:.0f} s"
-        return Tried(encoder=encoder, verdict=Verdict.TRANSIENT, reason=reason)
-    verdict, reason = classify(done.stderr_tail)
-    return Tried(encoder=encoder, verdict=verdict, reason=reason)
+        works, reason = Works.NOT_NOW, f"a few frames took longer than {BRIEFLY_S:.0f} s"
+    else:
+        works, reason = judge_refusal(done.stderr_tail)
+    return Tried(encoder=encoder, works=works, reason=reason)

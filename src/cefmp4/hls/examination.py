@@ -3,31 +3,47 @@
 import asyncio
 from typing import Any
 
-from cefmp4.hls import ffmpeg
 from cefmp4.hls.examined import (
     AudioTrack,
     Examined,
     SoundOnly,
     audio_tracks,
-    codec_name,
-    has_codec,
     video_stream,
     video_track,
 )
-from cefmp4.hls.source import Ffprobe, HlsSource, UnusableSourceError, ask, packets
-from cefmp4.media.ffprobe_json import count, hdr10, number, rows, table, text
+from cefmp4.hls.lengths import packets
+from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
+from cefmp4.media.ffprobe_json import (
+    codec_name,
+    count,
+    has_codec,
+    hdr10,
+    number,
+    rows,
+    table,
+    text,
+)
 from cefmp4.media.protection import Protection, find_protection
+from cefmp4.media.source import MediaSource, UnusableSourceError
 
 _CLOCKS_THAT_JUMP = frozenset({"mpegts", "mpeg"})
 _WITHOUT_LENGTH = frozenset({"aac", "mp3", "ac3", "eac3", "amr", "asf", "flv"})
 _SHORTEST_S = 0.04
+# With the first pictures, which know more of themselves than the header does.
+_HEADER_QUESTIONS = (
+    *("-show_format", "-show_streams", "-read_intervals", "%+#16"),
+    *("-show_entries", "frame=stream_index,interlaced_frame"),
+)
 
 
-async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined | SoundOnly:
+async def examine(source: MediaSource, ffprobe: Ffprobe) -> Examined | SoundOnly:
     """Raises UnusableSourceError where the bytes are the reason, TransientError where they are
     out of reach."""
     protection = await _protection(source)
-    document = await ask(source, ffprobe, ffmpeg.HEADER_QUESTIONS)
+    try:
+        document = await ffprobe.ask(source, _HEADER_QUESTIONS)
+    except UnusableSourceError as error:
+        raise UnusableSourceError(f"it cannot be read: {error}") from error
     container = table(document.get("format"))
     streams = [table(stream) for stream in rows(document.get("streams"))]
     start = number(container.get("start_time")) or 0.0
@@ -58,7 +74,7 @@ async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined | SoundOnly:
     is_stream = form in _CLOCKS_THAT_JUMP
     mastering, light = "", ""
     if video.picture.hdr == "PQ":
-        mastering, light = hdr10(await ask(source, ffprobe, ffmpeg.first_frame_questions(index)))
+        mastering, light = hdr10(await _first_frame(source, ffprobe, index))
     return Examined(
         container=form,
         video=video,
@@ -72,7 +88,7 @@ async def examine(source: HlsSource, ffprobe: Ffprobe) -> Examined | SoundOnly:
     )
 
 
-async def _protection(source: HlsSource) -> Protection:
+async def _protection(source: MediaSource) -> Protection:
     """Of an object that is read from the store it was found out when it was described."""
     if source.fd is None:
         return Protection()
@@ -87,13 +103,18 @@ def _nothing(notes: tuple[str, ...]) -> str:
 
 
 async def _first_frames(
-    source: HlsSource, ffprobe: Ffprobe, document: dict[str, Any], index: int
+    source: MediaSource, ffprobe: Ffprobe, document: dict[str, Any], index: int
 ) -> list[dict[str, Any]]:
     """They come with the header, unless the file begins with much else."""
     own = _frames_of(document, index)
     if own:
         return own
-    return _frames_of(await ask(source, ffprobe, ffmpeg.first_frame_questions(index)), index)
+    return _frames_of(await _first_frame(source, ffprobe, index), index)
+
+
+async def _first_frame(source: MediaSource, ffprobe: Ffprobe, index: int) -> dict[str, Any]:
+    questions = ("-select_streams", str(index), "-read_intervals", "%+#1", "-show_frames")
+    return await ffprobe.ask(source, questions)
 
 
 def _frames_of(document: dict[str, Any], index: int) -> list[dict[str, Any]]:
@@ -108,7 +129,7 @@ def _whole_s(container: dict[str, Any], start: float) -> float:
 
 
 async def _length_of_sound(
-    source: HlsSource,
+    source: MediaSource,
     audio: tuple[AudioTrack, ...],
     whole: float,
     ffprobe: Ffprobe,
@@ -118,9 +139,9 @@ async def _length_of_sound(
     return told or await _measure(source, audio[0].index, ffprobe, start)
 
 
-async def _measure(source: HlsSource, index: int, ffprobe: Ffprobe, start: float) -> float:
+async def _measure(source: MediaSource, index: int, ffprobe: Ffprobe, start: float) -> float:
     """From the last packets: a recorder that was killed leaves no duration in the header."""
-    last = await packets(source, index, "9999999%", ffprobe)
+    last = await packets(source, index, LAST_PACKETS, ffprobe)
     end = max((at for at, _ in last), default=start) - start
     if not last or end < 0:
         raise UnusableSourceError("its duration cannot be found out")

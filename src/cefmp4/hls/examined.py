@@ -8,19 +8,27 @@ from fractions import Fraction
 from typing import Any
 
 from cefmp4.hls.colors import BT709, Colors, is_rgb, meant
-from cefmp4.hls.source import UnusableSourceError
-from cefmp4.media.ffprobe_json import count, number, ratio, rows, table, text
+from cefmp4.media.ffprobe_json import (
+    codec_name,
+    count,
+    has_codec,
+    hdr,
+    number,
+    ratio,
+    rotation,
+    rows,
+    table,
+    text,
+)
+from cefmp4.media.source import UnusableSourceError
 from cefmp4.model.rendition import Picture, shown_size, snap_frame_rate
 
 _MAX_FRAME_RATE = 61  # above it, r_frame_rate is the tick of a clock
 _MAX_SIDE = 16384
-_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 _STILLS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 _RANGES = {"tv": False, "pc": True}
 NO_DECODER = "this ffmpeg does not support its codec"
-_UNKNOWN = "unknown"
-_NEVER_KNOWN = frozenset({"apac"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,20 +145,6 @@ def audio_tracks(
     return tuple(tracks), tuple(notes)
 
 
-def has_codec(stream: dict[str, Any]) -> bool:
-    """Whether ffprobe has a name for it. Apple's spatial sound is never the AAC that a record left
-    beside it claims."""
-    is_named = text(stream.get("codec_name")) not in ("", _UNKNOWN)
-    return is_named and text(stream.get("codec_tag_string")) not in _NEVER_KNOWN
-
-
-def codec_name(stream: dict[str, Any]) -> str:
-    tag = text(stream.get("codec_tag_string"))
-    if has_codec(stream):
-        return text(stream.get("codec_name"))
-    return tag if tag.isalnum() else _UNKNOWN
-
-
 def video_stream(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The first video that is neither the picture on a record sleeve nor, where there is another,
     made of still pictures: some cameras put a thumbnail before the recording."""
@@ -171,13 +165,13 @@ def video_track(stream: dict[str, Any], start: float, frames: list[dict[str, Any
     width, height = count(stream.get("width")), count(stream.get("height"))
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise UnusableSourceError(f"its picture is {width} x {height}")
-    sar, rotation = ratio(stream.get("sample_aspect_ratio"), ":"), _rotation(stream)
+    sar, turned = ratio(stream.get("sample_aspect_ratio"), ":"), rotation(stream) or 0
     is_interlaced = (
         text(stream.get("field_order")) in _INTERLACED
         or text(stream.get("codec_name")) == "dvvideo"
         or any(count(frame.get("interlaced_frame")) for frame in frames)
     )
-    shown = shown_size(width, height, sar or Fraction(1), rotation)
+    shown = shown_size(width, height, sar or Fraction(1), turned)
     transfer = text(stream.get("color_transfer"))
     frame_rate = _frame_rate(stream, is_interlaced)
     return VideoTrack(
@@ -188,7 +182,7 @@ def video_track(stream: dict[str, Any], start: float, frames: list[dict[str, Any
         width=width,
         height=height,
         sar=sar or Fraction(1),
-        rotation=rotation,
+        rotation=turned,
         is_interlaced=is_interlaced,
         color=(text(stream.get("color_primaries")), transfer, text(stream.get("color_space"))),
         start_s=max(0.0, (number(stream.get("start_time")) or start) - start),
@@ -198,7 +192,7 @@ def video_track(stream: dict[str, Any], start: float, frames: list[dict[str, Any
             height=shown[1],
             frame_rate=snap_frame_rate(frame_rate),
             bit_depth=_bit_depth(stream),
-            hdr=_HDR.get(transfer),
+            hdr=hdr(stream),
             bit_rate=count(stream.get("bit_rate")) or None,
         ),
         is_full_range=_RANGES.get(text(stream.get("color_range"))),
@@ -247,13 +241,6 @@ def _tag(stream: dict[str, Any], name: str) -> object:
 def _bit_depth(stream: dict[str, Any]) -> int:
     found = re.search(r"p(?:0)?(9|10|12|14|16)(?:le|be)$", text(stream.get("pix_fmt")))
     return int(found[1]) if found else 8
-
-
-def _rotation(stream: dict[str, Any]) -> int:
-    for entry in map(table, rows(stream.get("side_data_list"))):
-        if (degrees := number(entry.get("rotation"))) is not None:
-            return round(-degrees / 90) * 90 % 360
-    return 0
 
 
 def _is_mirrored(stream: dict[str, Any]) -> bool:

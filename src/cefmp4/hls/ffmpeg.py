@@ -1,8 +1,6 @@
-"""The command lines of ffmpeg and ffprobe. Pure: what is asked for in, arguments out.
+"""The command lines of ffmpeg. Pure: what is asked for in, arguments out. Inputs see one file or
+one object and nothing else; outputs are pipes."""
 
-Inputs see one file or one object and nothing else; outputs are pipes."""
-
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,38 +11,15 @@ from cefmp4.hls.encoder_options import (
     pixel_format,
 )
 from cefmp4.hls.filters import ImagesOut, Input, filter_graph, stills_graph, wave_graph
+from cefmp4.media.source import input_options
 from cefmp4.model.rendition import Codec
 
 SEGMENT_SECONDS = 6
 AUDIO_KBPS = 128
 AUDIO_RATE = 48000
 
-# Containers that hold their own media. Never formats that name other files or servers.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,mxf,gxf,asf,dv,ivf,nut,"
-    "h264,hevc,av1,obu,ogg,wav,w64,flac,mp3,aac,ac3,eac3,caf,aiff,amr"
-)
 _FRAGMENTED = "+empty_moov+default_base_moof+delay_moov+skip_trailer"
 _VIDEO_FLAGS = f"+frag_keyframe{_FRAGMENTED}+negative_cts_offsets"
-# A dropped connection goes on where it was; without these ffmpeg calls the rest of the file gone
-# and itself successful.
-_RECONNECT = (
-    *("-reconnect", "1", "-reconnect_on_network_error", "1"),
-    *("-reconnect_on_http_error", "429,5xx", "-reconnect_delay_max", "8"),
-    *("-rw_timeout", "20000000"),
-)
-_NOISE = re.compile(
-    r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|\[(?:panic|fatal|error|warning)\]\s*|^\[\w+\]\s*|"
-    r"file:/proc/self/fd/\d+:?\s*|https?://\S+"
-)
-_REMARK = re.compile(r"\[warning\]")
-
-# With the first pictures, which know more of themselves than the header does.
-HEADER_QUESTIONS = (
-    *("-show_format", "-show_streams", "-read_intervals", "%+#16"),
-    *("-show_entries", "frame=stream_index,interlaced_frame"),
-)
-CLOCK_QUESTIONS = ("-show_entries", "packet=stream_index,dts_time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +37,6 @@ class AudioOut:
 class WaveOut:
     fd: int
     duration_s: float
-
-
-def probe_command(
-    ffprobe: str,
-    argument: str,
-    questions: Sequence[str],
-    *,
-    is_remote: bool,
-    form: str = "json",
-) -> list[str]:
-    return [
-        ffprobe,
-        *("-hide_banner", "-v", "error"),
-        *_cage(is_remote),
-        *questions,
-        *("-of", form, "-i", argument),
-    ]
-
-
-def packet_questions(index: int, interval: str) -> tuple[str, ...]:
-    return (
-        *("-select_streams", str(index), "-read_intervals", interval),
-        *("-show_entries", "packet=pts_time,flags"),
-    )
-
-
-def first_frame_questions(index: int) -> tuple[str, ...]:
-    return ("-select_streams", str(index), "-read_intervals", "%+#1", "-show_frames")
 
 
 def encode_command(
@@ -150,7 +97,7 @@ def sound_command(
     return arguments
 
 
-def encoder_probe_command(ffmpeg: str, video: VideoOut) -> list[str]:
+def encoder_trial_command(ffmpeg: str, video: VideoOut) -> list[str]:
     """A few real frames with the job's own options: neither a list of encoders nor a list of
     devices tells whether a session can be opened."""
     depth = video.rendition.bit_depth if video.rendition else 8
@@ -171,13 +118,7 @@ def _start(ffmpeg: str) -> list[str]:
 
 
 def _input(source: Input) -> list[str]:
-    return [*_cage(source.is_remote), "-i", source.argument]
-
-
-def _cage(is_remote: bool) -> list[str]:
-    protocols = "http,tcp" if is_remote else "file"
-    reconnect = _RECONNECT if is_remote else ()
-    return [*reconnect, "-protocol_whitelist", protocols, "-format_whitelist", _CONTAINERS]
+    return input_options(source.argument, is_remote=source.is_remote)
 
 
 def _plain() -> list[str]:
@@ -212,14 +153,3 @@ def _images(images: ImagesOut) -> list[str]:
 def _picture(fd: int) -> list[str]:
     jpeg = ("-frames:v", "1", "-c:v", "mjpeg", "-q:v", "4")
     return [*jpeg, "-f", "image2pipe", f"pipe:{fd}"]
-
-
-def last_line(stderr: str) -> str:
-    """What ffmpeg said last, without addresses, descriptors and signed URLs."""
-    told = stderr.splitlines()
-    graver = [line for line in told if line.strip() and not _REMARK.search(line)]
-    lines = [_NOISE.sub("", line).strip() for line in graver or told]
-    said = [line for line in lines if line]
-    if any("not on whitelist" in line for line in said):
-        return "it is not a recording: a playlist, a script or another format we do not open"
-    return "".join(c if c.isprintable() else "?" for c in said[-1])[:200] if said else ""

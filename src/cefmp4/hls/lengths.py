@@ -1,22 +1,41 @@
-"""How long the streams of a source really are, packet by packet: asked where what came out does
-not have the length that the header led to expect."""
+"""Packets of a source, and how long its streams are by all of them: that is asked where what came
+out does not have the length that the header led to expect."""
 
 import asyncio
 import math
 from dataclasses import replace
 
-from cefmp4.errors import TransientError
-from cefmp4.hls import ffmpeg
+from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls.examined import AudioTrack, Examined, VideoTrack
-from cefmp4.hls.source import Ffprobe, HlsSource, UnusableSourceError, answer
-from cefmp4.media.ffprobe_json import count, number
+from cefmp4.media.ffprobe import Ffprobe
+from cefmp4.media.ffprobe_json import count, number, rows, table
+from cefmp4.media.source import MediaSource
+from cefmp4.model.part import MIB
 
 _MAX_STEP_S, _MAX_STEP_BACK_S = 10.0, 0.1  # as ffmpeg has it
 _SCAN_TIMEOUT_S = 1800.0
 _NEAR_THE_END_S = 1.0
+_MANY_PACKETS_BYTES = 32 * MIB
+_CLOCK_QUESTIONS = ("-show_entries", "packet=stream_index,dts_time")
 
 
-async def remeasured(source: HlsSource, examined: Examined, ffprobe: Ffprobe) -> Examined:
+async def packets(
+    source: MediaSource, index: int, interval: str, ffprobe: Ffprobe
+) -> list[tuple[float, str]]:
+    """Time and flags of the packets in an interval, in the order of the file."""
+    questions = (
+        *("-select_streams", str(index), "-read_intervals", interval),
+        *("-show_entries", "packet=pts_time,flags"),
+    )
+    answer = await replace(ffprobe, answer_bytes=_MANY_PACKETS_BYTES).ask(source, questions)
+    return [
+        (at, str(packet.get("flags") or ""))
+        for packet in map(table, rows(answer.get("packets")))
+        if (at := number(packet.get("pts_time"))) is not None
+    ]
+
+
+async def remeasured(source: MediaSource, examined: Examined, ffprobe: Ffprobe) -> Examined:
     """With the lengths that a look at every packet finds: where a transport stream was cut, joined
     or begun anew, the last time stamp less the first is anything but its length, and others tell
     only how long the longest of their streams is. As ffmpeg does, it takes a jump of the clock for
@@ -37,15 +56,15 @@ async def remeasured(source: HlsSource, examined: Examined, ffprobe: Ffprobe) ->
 
 
 async def measured(
-    source: HlsSource, ffprobe: Ffprobe, *, may_jump: bool = False
+    source: MediaSource, ffprobe: Ffprobe, *, may_jump: bool = False
 ) -> dict[int, float]:
     """By stream; nothing where it cannot be read in time."""
     try:
-        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S)
-        said = await answer(source, patient, ffmpeg.CLOCK_QUESTIONS, "csv=p=0")
-    except (UnusableSourceError, TransientError):
+        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S, answer_bytes=_MANY_PACKETS_BYTES)
+        told = await patient.run(source, _CLOCK_QUESTIONS, form="csv=p=0")
+    except (PermanentError, TransientError):
         return {}
-    return await asyncio.to_thread(lengths_of, said, _MAX_STEP_S if may_jump else math.inf)
+    return await asyncio.to_thread(lengths_of, told.stdout, _MAX_STEP_S if may_jump else math.inf)
 
 
 def lengths_of(answer: bytes, max_step_s: float) -> dict[int, float]:

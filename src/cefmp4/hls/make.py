@@ -11,20 +11,21 @@ import structlog
 
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls import playlist, remux, result, worth
+from cefmp4.hls.encode import Encode, Made
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.examination import examine
 from cefmp4.hls.examined import NO_DECODER, Examined, SoundOnly
 from cefmp4.hls.fit import outlasting_s
-from cefmp4.hls.lengths import remeasured
-from cefmp4.hls.make_tracks import DecodedImages, Maker, OutlastedError
+from cefmp4.hls.lengths import packets, remeasured
 from cefmp4.hls.remux import CopyRefusedError
 from cefmp4.hls.result import HlsResult, NeedsEncoderError, Progress, Tier
 from cefmp4.hls.sound import UndecodableTrackError
-from cefmp4.hls.source import Ffprobe, HlsSource, UnusableSourceError, packets
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import SpritePlan, plan_sprite, webvtt
-from cefmp4.hls.work import Job, Made
+from cefmp4.hls.track_maker import DecodedImages, Maker, OutlastedError
 from cefmp4.media.ffmpeg_run import EncodeCancelledError, first_error
+from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
+from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
 from cefmp4.outputs.publish import MASTER, RESULT, STAGED
 from cefmp4.outputs.sink import SegmentSink
@@ -57,7 +58,7 @@ class HlsEncoder:
 
     async def encode(
         self,
-        source: HlsSource,
+        source: MediaSource,
         sink: SegmentSink,
         *,
         allowed: Tier = Tier.GPU,
@@ -70,7 +71,7 @@ class HlsEncoder:
         PermanentError: the recording is the reason; TransientError: another attempt may work;
         EncodeCancelledError: after `cancel`. After any error nothing of this attempt is left."""
         started = time.monotonic()
-        job = Job(
+        encode = Encode(
             source=source,
             sink=sink,
             progress=progress,
@@ -79,7 +80,7 @@ class HlsEncoder:
         )
         try:
             async with self._time_for(source):
-                made, not_copied = await self._whatever_it_is(job, allowed)
+                made, not_copied = await self._whatever_it_is(encode, allowed)
                 done = await _describe(sink, made, not_copied, started)
             if cancel and cancel.is_set():
                 raise EncodeCancelledError
@@ -96,7 +97,7 @@ class HlsEncoder:
         return done
 
     @asynccontextmanager
-    async def _time_for(self, source: HlsSource) -> AsyncIterator[None]:
+    async def _time_for(self, source: MediaSource) -> AsyncIterator[None]:
         seconds = worth.longest_s(source.size, self._options.timeout_s)
         try:
             async with asyncio.timeout(seconds) as limit:
@@ -109,58 +110,58 @@ class HlsEncoder:
                 hint="raise HLS_TIMEOUT_HOURS",
             ) from None
 
-    async def _whatever_it_is(self, job: Job, allowed: Tier) -> tuple[Made, tuple[str, ...]]:
+    async def _whatever_it_is(self, encode: Encode, allowed: Tier) -> tuple[Made, tuple[str, ...]]:
         """Once more without a track that turns out to be undecodable, or with the lengths that
         came out; each of that happens once for a track at most."""
-        found = await examine(job.source, self._options.ffprobe)
-        if isinstance(found, Examined) and (outlasting_s(found) or _is_thin(job.source, found)):
+        found = await examine(encode.source, self._options.ffprobe)
+        if isinstance(found, Examined) and (outlasting_s(found) or _is_thin(encode.source, found)):
             # A header may lie, and a picture that stays for hours costs hours of encoding.
-            found = await remeasured(job.source, found, self._options.ffprobe)
+            found = await remeasured(encode.source, found, self._options.ffprobe)
         while True:
             try:
                 if isinstance(found, SoundOnly):
                     if not found.is_length_a_guess:
-                        worth.check_length(job.source.size, found.duration_s)
+                        worth.check_length(encode.source.size, found.duration_s)
                     has_poster = self._options.has_thumbnails
-                    made = await self._maker.sound.alone(job, found, has_poster=has_poster)
+                    made = await self._maker.sound.alone(encode, found, has_poster=has_poster)
                     return made, ()
-                return await self._make(job, found, allowed)
+                return await self._make(encode, found, allowed)
             except UndecodableTrackError as error:
                 found = _without(found, error.index)
             except OutlastedError as error:
                 found = error.examined
-            await job.sink.remove_own()
+            await encode.sink.remove_own()
 
     async def _make(
-        self, job: Job, examined: Examined, allowed: Tier
+        self, encode: Encode, examined: Examined, allowed: Tier
     ) -> tuple[Made, tuple[str, ...]]:
         """Copied if it may be, else encoded; and why it was not copied."""
         options = self._options
         picture = examined.video.picture
         length_s = examined.duration_s + outlasting_s(examined)
-        worth.check_length(job.source.size, _shown_s(examined))
+        worth.check_length(encode.source.size, _shown_s(examined))
         plan = plan_sprite(picture, length_s) if options.has_thumbnails else None
-        not_copied = await self._reasons(job.source, examined)
+        not_copied = await self._reasons(encode.source, examined)
         if not not_copied:
             try:
-                return await self._copy(job, examined, plan), ()
+                return await self._copy(encode, examined, plan), ()
             except CopyRefusedError as error:
                 log.info("not copied after all", reason=str(error))
                 not_copied = (str(error),)
-                await job.sink.remove_own()
+                await encode.sink.remove_own()
         if allowed is Tier.COPY:
             raise NeedsEncoderError("; ".join(not_copied))
-        size, shown_s = job.source.size, _shown_s(examined)
+        size, shown_s = encode.source.size, _shown_s(examined)
         rate = worth.bearable_frame_rate(picture.frame_rate, size, shown_s)
         renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
         choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
-        made = await self._maker.encode(job, examined, renditions, choice, plan)
+        made = await self._maker.encode(encode, examined, renditions, choice, plan)
         if rate < picture.frame_rate:
             told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
             made = replace(made, notes=(*made.notes, told))
         return made, not_copied
 
-    async def _reasons(self, source: HlsSource, examined: Examined) -> tuple[str, ...]:
+    async def _reasons(self, source: MediaSource, examined: Examined) -> tuple[str, ...]:
         options = self._options
         if not options.may_copy:
             return ("copying is turned off",)
@@ -173,16 +174,16 @@ class HlsEncoder:
         # One after the other: from a server the second look is a request of its own.
         if reasons := remux.reasons_in_head(await look(remux.HEAD_INTERVAL)):
             return reasons
-        return remux.reasons_in_tail(await look(remux.TAIL_INTERVAL))
+        return remux.reasons_in_tail(await look(LAST_PACKETS))
 
-    async def _copy(self, job: Job, examined: Examined, plan: SpritePlan | None) -> Made:
+    async def _copy(self, encode: Encode, examined: Examined, plan: SpritePlan | None) -> Made:
         if plan is None:
-            return await self._maker.copy(job, examined, None)
+            return await self._maker.copy(encode, examined, None)
         stills = Stills(plan)
         try:
             async with asyncio.TaskGroup() as group:
-                images = group.create_task(self._images(job, examined, stills), name="images")
-                made = await self._maker.copy(job, examined, stills)
+                images = group.create_task(self._images(encode, examined, stills), name="images")
+                made = await self._maker.copy(encode, examined, stills)
                 # It has had nearly everything by now. A decoder that hangs must not hang the job.
                 await asyncio.wait([images], timeout=self._options.images_patience_s)
                 images.cancel()
@@ -200,10 +201,10 @@ class HlsEncoder:
             errors=made.errors + decoded.errors,
         )
 
-    async def _images(self, job: Job, examined: Examined, stills: Stills) -> DecodedImages:
+    async def _images(self, encode: Encode, examined: Examined, stills: Stills) -> DecodedImages:
         """A recording without thumbnails is worth more than none."""
         try:
-            return await self._maker.images(job, examined, stills)
+            return await self._maker.images(encode, examined, stills)
         except (TransientError, PermanentError) as error:
             log.warning("no thumbnails", reason=str(error))
             return DecodedImages()
@@ -216,7 +217,7 @@ def _shown_s(examined: Examined) -> float:
     return examined.pictures_end_s + outlasting_s(examined)
 
 
-def _is_thin(source: HlsSource, examined: Examined) -> bool:
+def _is_thin(source: MediaSource, examined: Examined) -> bool:
     rate = examined.video.picture.frame_rate
     return worth.is_thin(rate, source.size, _shown_s(examined))
 

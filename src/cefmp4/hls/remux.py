@@ -13,7 +13,6 @@ from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
 MAX_KEY_FRAME_GAP_S = 6.5
 DURATION_TOLERANCE_S = 0.25
 HEAD_INTERVAL = "%+20"
-TAIL_INTERVAL = "9999999%"
 _MAX_START_S = 0.1
 _MAX_AUDIO_START_S = 0.045  # sooner than this before its picture, sound is not noticed
 _PROFILES = {

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from cefmp4.errors import CefError, PermanentError, TransientError
 from cefmp4.hls import ffmpeg, fit, gate, remux
+from cefmp4.hls.encode import Encode, Image, Made, MakerLimits, run_of
 from cefmp4.hls.examined import AudioTrack, SoundOnly, left_out
 from cefmp4.hls.ffmpeg import AudioOut, WaveOut
 from cefmp4.hls.filters import Input
 from cefmp4.hls.lengths import measured
 from cefmp4.hls.result import StoredTrack, Tier
-from cefmp4.hls.source import check_reached
-from cefmp4.hls.tracks import TrackPump
-from cefmp4.hls.work import Image, Job, Made, MakerLimits, run_of
-from cefmp4.media.ffmpeg_run import Complaints, Ended
+from cefmp4.hls.track_pump import TrackPump
+from cefmp4.media.ffmpeg_run import FfmpegExit
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.pipes import Pipes
+from cefmp4.media.stderr import Stderr, check_reached, last_line
 from cefmp4.outputs.sink import SegmentSink
 
 MAX_AUDIO_TRACKS = 8
@@ -35,7 +35,7 @@ class UndecodableTrackError(CefError):
         self.index = index
 
 
-def check_decoders(said: Complaints) -> None:
+def check_decoders(said: Stderr) -> None:
     if found := _NO_DECODER.search(said.head + said.tail):
         raise UndecodableTrackError(int(found[1]))
 
@@ -88,24 +88,24 @@ class SoundMaker:
         self._program = program
         self._limits = limits
 
-    async def alone(self, job: Job, sound: SoundOnly, *, has_poster: bool) -> Made:
+    async def alone(self, encode: Encode, sound: SoundOnly, *, has_poster: bool) -> Made:
         """Tracks of a recording without pictures, and a picture of its sound."""
         audios = by_name(sound.audio)
         end_s = sound.duration_s if len(audios) > 1 else None
         poster = Image() if has_poster else None
-        pumps, ended = await self._run(job, audios, sound.duration_s, end_s, poster=poster)
+        pumps, ended = await self._run(encode, audios, sound.duration_s, end_s, poster=poster)
         stored = {pump.name: pump.stored() for pump in pumps}
         torn = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
         problems = torn or gate.sound_problems(audios, stored, end_s)
-        if problems and not torn and sound.is_length_a_guess and not job.source.url:
-            lengths = await measured(job.source, job.ffprobe)
+        if problems and not torn and sound.is_length_a_guess and not encode.source.is_remote:
+            lengths = await measured(encode.source, encode.ffprobe)
             counted = {
                 name: replace(track, duration_s=lengths.get(track.index, track.duration_s))
                 for name, track in audios.items()
             }
             problems = gate.sound_problems(counted, stored, end_s)
         if problems:
-            kind = TransientError if job.source.url else PermanentError
+            kind = TransientError if encode.source.is_remote else PermanentError
             raise kind("what came out is not complete: " + "; ".join(problems[:4]))
         tracks = tuple(track for track in stored.values() if track and track.rows)
         if not tracks:
@@ -114,14 +114,14 @@ class SoundMaker:
         return Made(
             tier=Tier.COPY,
             tracks=tracks,
-            errors=ended.complaints.errors,
+            errors=ended.stderr.errors,
             notes=(*sound.notes, *silent(audios, stored), *fitted),
             poster=bytes(poster.data) if poster else b"",
         )
 
     async def refitted(
         self,
-        job: Job,
+        encode: Encode,
         audios: Mapping[str, AudioTrack],
         tracks: Sequence[StoredTrack],
         video: int,
@@ -144,8 +144,8 @@ class SoundMaker:
         }
         for track in tracks:
             if track.name in excess:
-                await job.sink.remove_folder(track.folder)
-        pumps, _ = await self._run(job, known, end_s, end_s, video=video)
+                await encode.sink.remove_folder(track.folder)
+        pumps, _ = await self._run(encode, known, end_s, end_s, video=video)
         again = {pump.name: pump.stored() for pump in pumps}
         made = [again.get(track.name, track) for track in tracks]
         fits = [track for track in made if track and track.rows]
@@ -158,22 +158,24 @@ class SoundMaker:
 
     async def _run(
         self,
-        job: Job,
+        encode: Encode,
         audios: Mapping[str, AudioTrack],
         duration_s: float,
         end_s: float | None,
         *,
         poster: Image | None = None,
         video: int = -1,
-    ) -> tuple[list[TrackPump], Ended]:
-        run = run_of(job, self._limits, duration_s)
-        pumps = audio_pumps(audios, job.sink, run.moved)
+    ) -> tuple[list[TrackPump], FfmpegExit]:
+        run = run_of(encode, self._limits, duration_s)
+        pumps = audio_pumps(audios, encode.sink, run.moved)
         images = [poster.pump] if poster else []
         with Pipes(len(pumps) + len(images)) as pipes:
             fds = pipes.write_fds
             argv = ffmpeg.sound_command(
                 self._program,
-                Input(argument=job.source.argument, is_remote=bool(job.source.url), video=video),
+                Input(
+                    argument=encode.source.argument, is_remote=encode.source.is_remote, video=video
+                ),
                 audio_outs(audios, fds[: len(pumps)], end_s=end_s, may_copy=True),
                 WaveOut(fd=fds[-1], duration_s=duration_s) if images else None,
             )
@@ -181,12 +183,12 @@ class SoundMaker:
                 ended = await run.run(pipes, argv, [*(pump.pump for pump in pumps), *images])
             except BrokenMediaError as error:
                 raise PermanentError(f"its sound is not what its header says: {error}") from error
-        said = ended.complaints
+        said = ended.stderr
         if ended.returncode < 0:
             raise TransientError(f"ffmpeg was killed by signal {-ended.returncode}")
         if ended.returncode > 0:
             check_decoders(said)
-            if job.source.url:
+            if encode.source.is_remote:
                 check_reached(said.head + said.tail)
-            raise PermanentError(f"ffmpeg cannot encode it: {ffmpeg.last_line(said.tail)}")
+            raise PermanentError(f"ffmpeg cannot encode it: {last_line(said.tail)}")
         return pumps, ended

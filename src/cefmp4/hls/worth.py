@@ -4,7 +4,7 @@ cost an encoder millions of copies of one picture. Pure."""
 
 from fractions import Fraction
 
-from cefmp4.hls.source import UnusableSourceError
+from cefmp4.media.source import UnusableSourceError
 from cefmp4.model.part import MIB
 
 _PICTURE_BYTES = 8  # no codec and no container need less for one that shows nothing new

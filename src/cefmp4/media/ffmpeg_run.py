@@ -2,7 +2,6 @@
 stalls, takes too long, is cancelled, or when any of the pumps fails."""
 
 import asyncio
-import re
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import structlog
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError
 from cefmp4.media.pipes import Pipes
+from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
@@ -24,12 +24,11 @@ class EncodeCancelledError(CefError):
 
 Pump = Callable[[asyncio.StreamReader], Awaitable[None]]
 Feed = Callable[[asyncio.StreamWriter], Awaitable[None]]
+BRIEFLY_S = 20.0
+_BRIEF_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
-_KEPT_BYTES = 8 * 1024
 _MAX_LINE = 4096
 _LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
-# Not what x265 says of itself: that it cannot tell the machine's memory nodes, in some containers.
-_ERROR = re.compile(r"^(?!x265 \[).*\[(error|fatal|panic)\]")
 
 
 @dataclass(slots=True)
@@ -56,33 +55,14 @@ class Pace:
         return key == "progress"
 
 
-@dataclass(slots=True)
-class Complaints:
-    """What ffmpeg says on stderr: its first and last lines, and how many were errors."""
-
-    head: str = ""
-    tail: str = ""
-    errors: int = 0
-    _rest: str = ""
-
-    def add(self, data: bytes) -> None:
-        *lines, rest = (self._rest + data.decode("utf-8", "replace")).split("\n")
-        self._rest = rest[:_MAX_LINE]
-        for line in lines:
-            self.errors += bool(_ERROR.search(line))
-            if len(self.head) < _KEPT_BYTES:
-                self.head += line[:_MAX_LINE] + "\n"
-            self.tail = (self.tail + line[:_MAX_LINE] + "\n")[-_KEPT_BYTES:]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class FfmpegExit:
     returncode: int
-    complaints: Complaints
+    stderr: Stderr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class RunLimits:
     """`stall_s`: longest time in which neither ffmpeg gets on nor a segment is stored.
     `memory_bytes`: what it really uses. A limit of its address space would count what encoders and
     drivers map and never touch."""
@@ -97,14 +77,14 @@ class FfmpegRun:
     """`on_pace` is called at every report; `moved` may be called to say that something else than
     ffmpeg got on: while the store is slow, ffmpeg has to wait for it."""
 
-    limits: Limits
+    limits: RunLimits
     on_pace: Callable[[Pace], None]
     cancel: asyncio.Event | None = None
     pass_fds: Sequence[int] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     feed: Feed | None = None  # writes to its standard input, and closes it
     pace: Pace = field(default_factory=Pace)
-    complaints: Complaints = field(default_factory=Complaints)
+    stderr: Stderr = field(default_factory=Stderr)
     _began_at: float = 0.0
 
     def moved(self) -> None:
@@ -119,7 +99,7 @@ class FfmpegRun:
             self.pace.speed = out_time_s / max(now - self._began_at, 1e-3)
             self.on_pace(self.pace)
 
-    async def run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
+    async def run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> FfmpegExit:
         """`pumps`: one per pipe, in order. Raises the first error of them, unwrapped."""
         self.moved()
         self._began_at = self.pace.moved_at
@@ -133,7 +113,7 @@ class FfmpegRun:
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
-    async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> Ended:
+    async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> FfmpegExit:
         fds = (*self.pass_fds, *pipes.write_fds)
         stdin = subprocess.PIPE if self.feed else subprocess.DEVNULL
         async with proc.streaming(
@@ -163,8 +143,8 @@ class FfmpegRun:
                 for guard in guards:
                     guard.cancel()
         code = process.returncode
-        log.debug("ffmpeg ended", returncode=code, errors=self.complaints.errors)
-        return Ended(returncode=-1 if code is None else code, complaints=self.complaints)
+        log.debug("ffmpeg ended", returncode=code, errors=self.stderr.errors)
+        return FfmpegExit(returncode=-1 if code is None else code, stderr=self.stderr)
 
     async def _watch(self) -> None:
         while True:
@@ -185,7 +165,14 @@ class FfmpegRun:
 
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
         while stderr and (data := await stderr.read(_READ_BYTES)):
-            self.complaints.add(data)
+            self.stderr.add(data)
+
+
+async def run_briefly(argv: Sequence[str], *, memory_bytes: int | None = None) -> proc.Exit:
+    """What takes a second and says little: a few frames of an encoder, a version."""
+    return await proc.run(
+        argv, timeout_s=BRIEFLY_S, memory_bytes=memory_bytes, max_output_bytes=_BRIEF_BYTES
+    )
 
 
 async def _fed(feed: Feed, stdin: asyncio.StreamWriter) -> None:

@@ -1,44 +1,27 @@
-"""Looks into one local file with ffprobe, which sees that file and nothing else: no other file, no
-network, little time, little memory."""
+"""Looks into one local file, and says whether it plays."""
 
 import asyncio
 import os
-import re
-import signal
 import stat
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import structlog
-
-from cefmp4 import proc
-from cefmp4.errors import ProgramMissingError
+from cefmp4.errors import PermanentError
 from cefmp4.media import probe_answers
+from cefmp4.media.ffprobe import Ffprobe, ProbeTimeoutError, document_of
 from cefmp4.media.protection import find_protection
+from cefmp4.media.source import MediaSource, UnusableSourceError
+from cefmp4.media.stderr import printable
 from cefmp4.media.structure import find_problem
 from cefmp4.model.media import MediaInfo
 
-log = structlog.get_logger()
-
-_MAX_ANSWER_BYTES = 4 * 1024 * 1024
-_MAX_REASON = 200
-_OUT_OF_MEMORY = re.compile(
-    r"cannot allocate memory|failed to map segment|out of memory", re.IGNORECASE
-)
-# "[mov,mp4,... @ 0x55d1]" and the name of the descriptor tell an operator nothing.
-_NOISE = re.compile(
-    r"\[[^\]]*@ 0x[0-9a-f]+\]\s*|\[(?:panic|fatal|error)\]\s*|file:/proc/self/fd/\d+:?\s*"
-)
-_REMARK = re.compile(r"\[warning\]")
 _ENCRYPTED = "it is encrypted"
 
 
+@dataclass(frozen=True, slots=True)
 class FfprobeMediaProbe:
     """Implements the MediaProbe port. It never raises for what the file is or contains."""
 
-    def __init__(self, *, program: str, timeout_s: float, memory_bytes: int) -> None:
-        self._program = program
-        self._timeout_s = timeout_s
-        self._memory_bytes = memory_bytes
+    ffprobe: Ffprobe
 
     async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
         """`fd`: an open descriptor of the file, where the caller has one; then `path` is not used
@@ -48,7 +31,7 @@ class FfprobeMediaProbe:
         try:
             opened = await asyncio.to_thread(_open_regular, path)
         except (OSError, ValueError) as error:
-            return MediaInfo(reason=f"the file cannot be read: {_oneline(str(error))}")
+            return _unreadable(error)
         try:
             return await self._probe_open(opened)
         finally:
@@ -58,54 +41,41 @@ class FfprobeMediaProbe:
         try:
             problem = await asyncio.to_thread(find_problem, fd)
             protection = await asyncio.to_thread(find_protection, fd)
+            source = MediaSource.of_file(fd)
         except OSError as error:
-            return MediaInfo(reason=f"the file cannot be read: {_oneline(str(error))}")
+            return _unreadable(error)
         try:
-            done = await self._run(probe_answers.header_command(self._program, _source(fd)), fd)
-        except ProgramMissingError:
-            known_bad = False if problem else None
-            missing = f"ffprobe not found: {self._program} (set FFPROBE_PATH)"
-            return MediaInfo(playable=known_bad, reason=problem or missing)
-        media = (
-            probe_answers.parse_header(done.stdout, done.stderr_tail, protection)
-            if done.is_ok
-            else None
-        )
-        if media is None:
-            return _refused(done, problem or (_ENCRYPTED if protection.is_any else ""))
-        return await self._judged(media, problem, fd)
+            # Which tracks it has no decoder for is a warning to ffprobe.
+            told = await self.ffprobe.run(
+                source, probe_answers.HEADER_QUESTIONS, loudness="level+warning"
+            )
+            answer = document_of(told.stdout)
+        except (PermanentError, ProbeTimeoutError) as error:
+            problem = problem or (_ENCRYPTED if protection.is_any else "")
+            is_bad = bool(problem) or isinstance(error, UnusableSourceError)
+            return MediaInfo(playable=False if is_bad else None, reason=problem or str(error))
+        media = probe_answers.parse_header(answer, told.stderr_tail, protection)
+        return await self._judged(media, problem, source)
 
-    async def _judged(self, media: MediaInfo, problem: str, fd: int) -> MediaInfo:
-        if problem:
-            return replace(media, playable=False, reason=problem)
-        if obstacle := _obstacle(media):
+    async def _judged(self, media: MediaInfo, problem: str, source: MediaSource) -> MediaInfo:
+        if obstacle := problem or _obstacle(media):
             return replace(media, playable=False, reason=obstacle)
         if media.duration_seconds is not None:
             return replace(media, playable=True)
-        return await self._measured(media, fd)
+        return await self._measured(media, source)
 
-    async def _measured(self, media: MediaInfo, fd: int) -> MediaInfo:
-        for command in (probe_answers.tail_command, probe_answers.first_packet_command):
-            done = await self._run(command(self._program, _source(fd)), fd)
-            has_media, duration = (
-                probe_answers.parse_tail(done.stdout) if done.is_ok else (False, None)
-            )
+    async def _measured(self, media: MediaInfo, source: MediaSource) -> MediaInfo:
+        for questions in (probe_answers.TAIL_QUESTIONS, probe_answers.FIRST_PACKET_QUESTIONS):
+            try:
+                answer = await self.ffprobe.ask(source, questions)
+            except ProbeTimeoutError:
+                return replace(media, reason="its duration could not be found out in time")
+            except PermanentError:
+                continue
+            has_media, duration = probe_answers.parse_tail(answer)
             if has_media:
                 return replace(media, playable=True, duration_seconds=duration)
-            if done.timed_out:
-                return replace(media, reason="its duration could not be found out in time")
         return replace(media, playable=False, reason="there is a header, but no media behind it")
-
-    async def _run(self, argv: list[str], fd: int) -> proc.Finished:
-        done = await proc.run(
-            argv,
-            timeout_s=self._timeout_s,
-            memory_bytes=self._memory_bytes,
-            max_output_bytes=_MAX_ANSWER_BYTES,
-            pass_fds=(fd,),
-        )
-        log.debug("ffprobe ran", returncode=done.returncode, timed_out=done.timed_out)
-        return done
 
 
 def _obstacle(media: MediaInfo) -> str:
@@ -129,41 +99,5 @@ def _open_regular(path: str) -> int:
     return fd
 
 
-def _source(fd: int) -> str:
-    """An inherited descriptor, so that no name is ever read as an option, a protocol or a pattern.
-    Through `file:` because ffmpeg's `fd:` came with 6.0 and its `pipe:` cannot seek."""
-    return f"file:/proc/self/fd/{fd}"
-
-
-def _refused(done: proc.Finished, problem: str) -> MediaInfo:
-    """Why there is no answer. What stopped ffprobe itself says nothing about the file."""
-    if problem:
-        return MediaInfo(playable=False, reason=problem)
-    if done.timed_out:
-        return MediaInfo(reason="ffprobe did not end in time (FFPROBE_TIMEOUT_SECONDS)")
-    if _OUT_OF_MEMORY.search(done.stderr_tail):
-        return MediaInfo(reason="ffprobe ran out of memory (FFPROBE_MEMORY_BYTES)")
-    if done.killed_for_output:
-        return MediaInfo(reason="ffprobe was stopped: its answer is absurdly long")
-    if done.returncode < 0:
-        return MediaInfo(reason=f"ffprobe was killed by {_signal_name(-done.returncode)}")
-    return MediaInfo(playable=False, reason=_last_line(done.stderr_tail))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _last_line(text: str) -> str:
-    graver = [raw for raw in text.splitlines() if not _REMARK.search(raw)]
-    lines = [line for line in (_oneline(_NOISE.sub("", raw)) for raw in graver) if line]
-    if any("not on whitelist" in line for line in lines):
-        return "it is not a recording: a playlist, a script or another format we do not open"
-    return f"ffprobe: {lines[-1]}" if lines else "ffprobe finds no media in it"
-
-
-def _oneline(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text.strip())[:_MAX_REASON]
+def _unreadable(error: Exception) -> MediaInfo:
+    return MediaInfo(reason=f"the file cannot be read: {printable(str(error))}")

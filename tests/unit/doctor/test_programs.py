@@ -8,7 +8,7 @@ import pytest
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
 from cefmp4.doctor.programs import examine_media, judge_encoder, judge_version
-from cefmp4.hls.encoders import Tried, Verdict
+from cefmp4.hls.encoders import Tried, Works
 from cefmp4.model.diagnosis import Level
 from cefmp4.model.rendition import Codec, CodecChoice, Rendition
 
@@ -24,28 +24,28 @@ HDR = Rendition(
 )
 
 
-def tried(encoder: str, verdict: Verdict) -> Tried:
-    return Tried(encoder=encoder, verdict=verdict, reason="unsupported device (2)")
+def tried(encoder: str, works: Works) -> Tried:
+    return Tried(encoder=encoder, works=works, reason="unsupported device (2)")
 
 
 def test_a_gpu_that_cannot_encode() -> None:
-    diagnosis = judge_encoder(tried("hevc_nvenc", Verdict.PERMANENT), HDR, has_gpu=True)
+    diagnosis = judge_encoder(tried("hevc_nvenc", Works.NEVER), HDR, has_gpu=True)
     assert (diagnosis.level, diagnosis.detail) == (Level.WARN, "unsupported device (2)")
     assert diagnosis.subject == "encoder hevc_nvenc, 10 bits"
 
 
 def test_a_gpu_that_is_busy() -> None:
-    diagnosis = judge_encoder(tried("hevc_nvenc", Verdict.TRANSIENT), HDR, has_gpu=True)
+    diagnosis = judge_encoder(tried("hevc_nvenc", Works.NOT_NOW), HDR, has_gpu=True)
     assert "busy" in diagnosis.advice
 
 
 def test_no_gpu_is_no_fault() -> None:
-    permanent = tried("hevc_nvenc", Verdict.PERMANENT)
+    permanent = tried("hevc_nvenc", Works.NEVER)
     assert judge_encoder(permanent, HDR, has_gpu=False).level is Level.OK
 
 
 def test_a_missing_cpu_encoder_is_one() -> None:
-    diagnosis = judge_encoder(tried("libx265", Verdict.PERMANENT), HDR, has_gpu=False)
+    diagnosis = judge_encoder(tried("libx265", Works.NEVER), HDR, has_gpu=False)
     assert diagnosis.level is Level.WARN
     assert diagnosis.advice
 

@@ -11,6 +11,7 @@ from cefmp4.hls.encoder_options import Hdr10, VideoOut, encoder_options
 from cefmp4.hls.ffmpeg import AudioOut
 from cefmp4.hls.filters import ImagesOut, Input
 from cefmp4.hls.thumbnails import plan_sprite
+from cefmp4.media.stderr import last_line
 from cefmp4.model.rendition import Codec, Picture, Rendition, ladder
 
 LOCAL = Input(argument="file:/proc/self/fd/5", is_remote=False, video=0)
@@ -142,7 +143,7 @@ def test_images_are_two_more_branches() -> None:
 def test_an_encoder_is_tried_with_the_options_of_the_job() -> None:
     ten_bits = Picture(width=1920, height=1080, frame_rate=Fraction(30), bit_depth=10)
     video = out(ladder(ten_bits)[0], encoder="hevc_nvenc")
-    argv = ffmpeg.encoder_probe_command("ffmpeg", video)
+    argv = ffmpeg.encoder_trial_command("ffmpeg", video)
     assert after(argv, "-pix_fmt") == "p010le"
     options = encoder_options(video)
     assert argv[argv.index("-c:v") : argv.index("-c:v") + len(options)] == options
@@ -158,7 +159,7 @@ def test_an_encoder_is_tried_with_the_options_of_the_job() -> None:
     ],
 )
 def test_what_ffmpeg_said_is_cleaned(stderr: str, said: str) -> None:
-    line = ffmpeg.last_line(stderr)
+    line = last_line(stderr)
     assert "Signature" not in line
     assert said in line
 
@@ -168,5 +169,5 @@ def test_what_is_an_error_says_more_than_a_warning_after_it() -> None:
         "[Parsed_zscale_0 @ 0x55ba] [error] code 3074: no path between colorspaces\n"
         "[libx265 @ 0x55bb] [warning] 2 frames left in the queue on closing\n"
     )
-    assert ffmpeg.last_line(said) == "code 3074: no path between colorspaces"
-    assert ffmpeg.last_line("[mov @ 0x1] [warning] alone\n") == "alone"
+    assert last_line(said) == "code 3074: no path between colorspaces"
+    assert last_line("[mov @ 0x1] [warning] alone\n") == "alone"

@@ -4,15 +4,16 @@ import pytest
 from tests.fakes import FakeObjectStore
 
 from cefmp4.errors import CefError, PermanentError, ServerUnreachableError, TransientError
+from cefmp4.hls.encode import Encode
 from cefmp4.hls.encoders import Choice, EncoderChooser
-from cefmp4.hls.make_tracks import Maker
-from cefmp4.hls.source import HlsSource, UnusableSourceError
-from cefmp4.hls.work import Job
-from cefmp4.media.ffmpeg_run import Complaints, Ended
+from cefmp4.hls.track_maker import Maker
+from cefmp4.media.ffmpeg_run import FfmpegExit
+from cefmp4.media.source import MediaSource, UnusableSourceError
+from cefmp4.media.stderr import Stderr
 from cefmp4.outputs.sink import SegmentSink
 
 CPU, GPU = Choice(encoders=("libx265",)), Choice(encoders=("hevc_nvenc",))
-FILE, URL = HlsSource(fd=0), HlsSource(url="http://127.0.0.1/x?X-Amz-Signature=hidden")
+FILE, URL = MediaSource(fd=0), MediaSource(url="http://127.0.0.1/x?X-Amz-Signature=hidden")
 GONE = "[https @ 0x1] [error] HTTP error 404 Not Found\n"
 AWAY = "[tcp @ 0x1] [error] Connection to tcp://127.0.0.1 failed: Connection refused\n"
 
@@ -34,18 +35,18 @@ AWAY = "[tcp @ 0x1] [error] Connection to tcp://127.0.0.1 failed: Connection ref
 def test_who_is_to_blame(
     returncode: int,
     choice: Choice,
-    source: HlsSource,
+    source: MediaSource,
     said: str,
     kind: type[CefError],
     words: str,
 ) -> None:
     sink = SegmentSink(FakeObjectStore(), stream_id="s1", bucket="b", attempt="1")
-    job = Job(source=source, sink=sink, progress=lambda _progress: None)
-    complaints = Complaints()
+    job = Encode(source=source, sink=sink, progress=lambda _progress: None)
+    complaints = Stderr()
     complaints.add(said.encode())
     maker = Maker(program="ffmpeg", chooser=EncoderChooser(program="ffmpeg"))
     with pytest.raises(CefError) as caught:
-        maker._judge(job, Ended(returncode=returncode, complaints=complaints), choice)
+        maker._judge(job, FfmpegExit(returncode=returncode, stderr=complaints), choice)
     assert type(caught.value) is kind
     assert words in str(caught.value)
     assert "hidden" not in str(caught.value)
@@ -53,6 +54,6 @@ def test_who_is_to_blame(
 
 def test_what_ended_well_is_not_judged() -> None:
     sink = SegmentSink(FakeObjectStore(), stream_id="s1", bucket="b", attempt="1")
-    job = Job(source=FILE, sink=sink, progress=lambda _progress: None)
+    job = Encode(source=FILE, sink=sink, progress=lambda _progress: None)
     maker = Maker(program="ffmpeg", chooser=EncoderChooser(program="ffmpeg"))
-    maker._judge(job, Ended(returncode=0, complaints=Complaints()), CPU)
+    maker._judge(job, FfmpegExit(returncode=0, stderr=Stderr()), CPU)

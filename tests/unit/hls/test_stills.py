@@ -9,7 +9,7 @@ from cefmp4.errors import TransientError
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import plan_sprite
-from cefmp4.media.ffmpeg_run import FfmpegRun, Limits
+from cefmp4.media.ffmpeg_run import FfmpegRun, RunLimits
 from cefmp4.media.pipes import Pipes
 from cefmp4.model.rendition import Picture
 
@@ -48,7 +48,7 @@ async def made(
 
     async def decode() -> None:
         run = FfmpegRun(
-            limits=Limits(total_s=20, stall_s=20), on_pace=lambda _pace: None, feed=stills.feed
+            limits=RunLimits(total_s=20, stall_s=20), on_pace=lambda _pace: None, feed=stills.feed
         )
         with Pipes(1) as pipes:
             try:

@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from cefmp4.errors import PermanentError, TransientError
-from cefmp4.media.ffmpeg_run import Complaints, EncodeCancelledError, Ended, FfmpegRun, Limits, Pace
+from cefmp4.media.ffmpeg_run import EncodeCancelledError, FfmpegExit, FfmpegRun, Pace, RunLimits
 from cefmp4.media.pipes import Pipes
+from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
 
 
@@ -34,11 +35,11 @@ class Taker:
 
 async def run(
     script: str, *takers: Taker, cancel: asyncio.Event | None = None, **limits: float
-) -> tuple[Ended, list[float]]:
+) -> tuple[FfmpegExit, list[float]]:
     """In the script, $1 and $2 are the descriptors of the pipes."""
     seen: list[float] = []
     made = FfmpegRun(
-        limits=Limits(**{"total_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
+        limits=RunLimits(**{"total_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
         on_pace=lambda pace: seen.append(pace.out_time_s),
         cancel=cancel,
     )
@@ -65,12 +66,12 @@ async def test_complaints_are_kept_and_counted() -> None:
     script = "echo '[h264 @ 0x1] [error] broken' >&2; echo '[warning] odd' >&2; exit 3"
     ended, _ = await run(script, Taker())
     assert ended.returncode == 3
-    assert ended.complaints.errors == 1
-    assert "odd" in ended.complaints.tail
+    assert ended.stderr.errors == 1
+    assert "odd" in ended.stderr.tail
 
 
 def test_what_the_encoder_says_of_the_machine_is_no_fault_of_the_recording() -> None:
-    complaints = Complaints()
+    complaints = Stderr()
     complaints.add(b"x265 [error]: Failed to genrate CPU mask\n[h264 @ 0x1] [error] broken\n")
     assert complaints.errors == 1
 
@@ -151,7 +152,7 @@ def test_pace_never_goes_back() -> None:
 
 
 def test_endless_complaints_stay_small() -> None:
-    complaints = Complaints()
+    complaints = Stderr()
     for _ in range(1000):
         complaints.add(b"[error] x" * 100 + b"\n" + b"y" * 10_000)
     assert len(complaints.head) < 20_000

@@ -5,19 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cefmp4.hls.result import Progress, StoredTrack, Tier
-from cefmp4.hls.source import Ffprobe, HlsSource
 from cefmp4.hls.thumbnails import SpritePlan
-from cefmp4.media.ffmpeg_run import FfmpegRun, Limits, Pace
+from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
+from cefmp4.media.ffprobe import Ffprobe
+from cefmp4.media.source import MediaSource
 from cefmp4.outputs.sink import SegmentSink
 
 _MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Encode:
     """What one encode reads, where it puts it, and who wants to know."""
 
-    source: HlsSource
+    source: MediaSource
     sink: SegmentSink
     progress: Callable[[Progress], None]
     cancel: asyncio.Event | None = None
@@ -48,8 +49,8 @@ class MakerLimits:
     stall_s: float = 60.0
     memory_bytes: int | None = None
 
-    def of(self, duration_s: float) -> Limits:
-        return Limits(
+    def of(self, duration_s: float) -> RunLimits:
+        return RunLimits(
             total_s=self.grace_s + duration_s / self.slowest_speed,
             stall_s=self.stall_s,
             memory_bytes=self.memory_bytes,
@@ -66,16 +67,16 @@ class Image:
                 self.data += piece
 
 
-def run_of(job: Job, limits: MakerLimits, duration_s: float) -> FfmpegRun:
+def run_of(encode: Encode, limits: MakerLimits, duration_s: float) -> FfmpegRun:
     def report(pace: Pace) -> None:
-        job.progress(_progress(pace, duration_s, job.sink.stored_bytes))
+        encode.progress(_progress(pace, duration_s, encode.sink.stored_bytes))
 
     return FfmpegRun(
         limits=limits.of(duration_s),
         on_pace=report,
-        cancel=job.cancel,
-        pass_fds=job.source.pass_fds,
-        environment=job.source.environment,
+        cancel=encode.cancel,
+        pass_fds=encode.source.pass_fds,
+        environment=encode.source.environment,
     )
 
 

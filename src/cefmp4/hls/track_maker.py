@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cefmp4.errors import CefError, PermanentError, TransientError
 from cefmp4.hls import colors, ffmpeg, gate, remux, worth
+from cefmp4.hls.encode import Encode, Image, Made, MakerLimits, run_of
 from cefmp4.hls.encoder_options import Hdr10, VideoOut
 from cefmp4.hls.encoders import Choice, EncoderChooser
 from cefmp4.hls.examined import AudioTrack, Examined
@@ -18,14 +19,13 @@ from cefmp4.hls.lengths import remeasured
 from cefmp4.hls.remux import CopyRefusedError, CopyWatch
 from cefmp4.hls.result import StoredTrack, Tier
 from cefmp4.hls.sound import SoundMaker, audio_outs, audio_pumps, by_name, check_decoders, silent
-from cefmp4.hls.source import check_reached
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import SpritePlan
-from cefmp4.hls.tracks import TrackPump
-from cefmp4.hls.work import Image, Job, Made, MakerLimits, run_of
-from cefmp4.media.ffmpeg_run import Ended, FfmpegRun, Pump
+from cefmp4.hls.track_pump import TrackPump
+from cefmp4.media.ffmpeg_run import FfmpegExit, FfmpegRun, Pump
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.pipes import Pipes
+from cefmp4.media.stderr import check_reached, last_line
 from cefmp4.model.rendition import Rendition
 
 _DAMAGED = re.compile(r"Packet corrupt|non-existing PPS")
@@ -56,13 +56,13 @@ class Maker:
         self._limits = limits or MakerLimits()
         self.sound = SoundMaker(program=program, limits=self._limits)
 
-    async def copy(self, job: Job, examined: Examined, stills: Stills | None) -> Made:
+    async def copy(self, encode: Encode, examined: Examined, stills: Stills | None) -> Made:
         """Raises CopyRefusedError where the source turns out not to fit, and what the gate says
         where it is not all there: encoding would find no more."""
         codec = remux.copied_codec(examined)
         picture = examined.video.picture
         name = f"{codec}-{min(picture.width, picture.height)}p"
-        run = run_of(job, self._limits, examined.duration_s)
+        run = run_of(encode, self._limits, examined.duration_s)
         watch, fit = CopyWatch(codec), fit_of(examined)
 
         async def look(fragment: Fragment, init: Init) -> None:
@@ -70,35 +70,35 @@ class Maker:
             if stills:
                 await stills.take(fragment, init)
 
-        video = TrackPump(name, job.sink, on_stored=run.moved, look=look, encoder="copy")
+        video = TrackPump(name, encode.sink, on_stored=run.moved, look=look, encoder="copy")
         audios = by_name(examined.audio)
-        pumps = [video, *audio_pumps(audios, job.sink, run.moved)]
+        pumps = [video, *audio_pumps(audios, encode.sink, run.moved)]
         with Pipes(len(pumps)) as pipes:
             out = VideoOut(fd=pipes.write_fds[0], encoder="", codec=codec)
             outs = audio_outs(audios, pipes.write_fds[1:], end_s=fit.end_s, may_copy=True)
-            argv = ffmpeg.copy_command(self._program, _input(job, examined), out, outs)
+            argv = ffmpeg.copy_command(self._program, _input(encode, examined), out, outs)
             try:
                 ended = await run.run(pipes, argv, [pump.pump for pump in pumps])
             except BrokenMediaError as error:
                 raise CopyRefusedError(str(error)) from error
         if stills:
             await stills.end()
-        if _DAMAGED.search(ended.complaints.head):
+        if _DAMAGED.search(ended.stderr.head):
             raise CopyRefusedError("packets of it are damaged or lost")
         if ended.returncode != 0:
-            check_decoders(ended.complaints)
-            raise CopyRefusedError(f"copying failed: {ffmpeg.last_line(ended.complaints.tail)}")
+            check_decoders(ended.stderr)
+            raise CopyRefusedError(f"copying failed: {last_line(ended.stderr.tail)}")
         copied = video.stored()
         excess_s = (copied.end_s if copied else 0.0) - examined.pictures_end_s
         if excess_s > remux.DURATION_TOLERANCE_S:
             raise CopyRefusedError(f"it has {excess_s:.2f} s more than it shows: an edit list")
-        tracks, notes = await self._checked(job, examined, fit, pumps, 1)
-        errors = ended.complaints.errors + watch.damaged
+        tracks, notes = await self._checked(encode, examined, fit, pumps, 1)
+        errors = ended.stderr.errors + watch.damaged
         return Made(tier=Tier.COPY, tracks=tracks, errors=errors, notes=notes)
 
     async def encode(
         self,
-        job: Job,
+        encode: Encode,
         examined: Examined,
         renditions: Sequence[Rendition],
         choice: Choice,
@@ -106,16 +106,16 @@ class Maker:
     ) -> Made:
         fit = fit_of(examined)
         told_s = examined.pictures_end_s + fit.held_s
-        run = run_of(job, self._limits, told_s)
+        run = run_of(encode, self._limits, told_s)
 
         def reached(out_time_s: float) -> None:
-            worth.check_reached(job.source.size, out_time_s, told_s, renditions[0].frame_rate)
+            worth.check_reached(encode.source.size, out_time_s, told_s, renditions[0].frame_rate)
             run.reached(out_time_s)
 
         videos = [
             TrackPump(
                 r.name,
-                job.sink,
+                encode.sink,
                 on_stored=run.moved,
                 on_reached=reached if r is renditions[0] else _ignored,
                 encoder=encoder,
@@ -124,14 +124,14 @@ class Maker:
             for r, encoder in zip(renditions, choice.encoders, strict=True)
         ]
         audios = by_name(examined.audio)
-        pumps = [*videos, *audio_pumps(audios, job.sink, run.moved)]
+        pumps = [*videos, *audio_pumps(audios, encode.sink, run.moved)]
         sprite, poster = Image(), Image()
         images: list[Pump] = [sprite.pump, poster.pump] if plan else []
         with Pipes(len(pumps) + len(images)) as pipes:
             fds = pipes.write_fds
             argv = ffmpeg.encode_command(
                 self._program,
-                _input(job, examined, fit.held_s),
+                _input(encode, examined, fit.held_s),
                 _video_outs(examined, renditions, choice, fds),
                 audio_outs(audios, fds[len(videos) : len(pumps)], end_s=fit.end_s, may_copy=False),
                 ImagesOut(sprite_fd=fds[-2], poster_fd=fds[-1], plan=plan) if plan else None,
@@ -140,12 +140,12 @@ class Maker:
                 ended = await run.run(pipes, argv, [*(pump.pump for pump in pumps), *images])
             except BrokenMediaError as error:
                 raise TransientError(f"ffmpeg wrote what it should not: {error}") from error
-        self._judge(job, ended, choice)
-        tracks, notes = await self._checked(job, examined, fit, pumps, len(videos))
+        self._judge(encode, ended, choice)
+        tracks, notes = await self._checked(encode, examined, fit, pumps, len(videos))
         return Made(
             tier=Tier.GPU if choice.needs_gpu else Tier.CPU,
             tracks=tracks,
-            errors=ended.complaints.errors,
+            errors=ended.stderr.errors,
             notes=notes,
             fallbacks=tuple(f"{tried.encoder}: {tried.reason}" for tried in choice.fallbacks),
             sprite=bytes(sprite.data),
@@ -153,30 +153,30 @@ class Maker:
             plan=plan,
         )
 
-    async def images(self, job: Job, examined: Examined, stills: Stills) -> DecodedImages:
+    async def images(self, encode: Encode, examined: Examined, stills: Stills) -> DecodedImages:
         """Sprite and poster of a copy that goes on meanwhile. How long it takes is for the copy to
         say: without pictures to decode there is no progress to watch."""
         limits = self._limits.of(examined.duration_s)
         run = FfmpegRun(
             limits=replace(limits, stall_s=limits.total_s),
             on_pace=lambda _pace: None,
-            cancel=job.cancel,
+            cancel=encode.cancel,
             feed=stills.feed,
         )
         sprite, poster = Image(), Image()
         with Pipes(2) as pipes:
             sprite_fd, poster_fd = pipes.write_fds
             out = ImagesOut(sprite_fd=sprite_fd, poster_fd=poster_fd, plan=stills.plan)
-            argv = ffmpeg.stills_command(self._program, _input(job, examined), out)
+            argv = ffmpeg.stills_command(self._program, _input(encode, examined), out)
             ended = await run.run(pipes, argv, [sprite.pump, poster.pump])
         if ended.returncode != 0:
             raise TransientError(_reason(ended))
         return DecodedImages(
-            sprite=bytes(sprite.data), poster=bytes(poster.data), errors=ended.complaints.errors
+            sprite=bytes(sprite.data), poster=bytes(poster.data), errors=ended.stderr.errors
         )
 
     async def _checked(
-        self, job: Job, examined: Examined, fit: Fit, pumps: Sequence[TrackPump], videos: int
+        self, encode: Encode, examined: Examined, fit: Fit, pumps: Sequence[TrackPump], videos: int
     ) -> tuple[tuple[StoredTrack, ...], tuple[str, ...]]:
         """The tracks, of which the first `videos` are pictures, and what is to be told of them.
         What a local file lacks it will lack again; a server may send the rest next time."""
@@ -185,40 +185,40 @@ class Maker:
         problems = torn or gate.problems(examined, stored, videos, fit)
         # From a server only what ffmpeg got would be measured again, perhaps cut off at the same
         # place.
-        if problems and not torn and examined.is_length_a_guess and not job.source.url:
-            told = await remeasured(job.source, examined, job.ffprobe)
+        if problems and not torn and examined.is_length_a_guess and not encode.source.is_remote:
+            told = await remeasured(encode.source, examined, encode.ffprobe)
             problems = gate.problems(told, stored, videos, fit)
         if problems:
-            kind = TransientError if job.source.url else PermanentError
+            kind = TransientError if encode.source.is_remote else PermanentError
             raise kind("what came out is not complete: " + "; ".join(problems[:4]))
         tracks = [track for track in stored.values() if track and track.rows]
         audios = by_name(examined.audio)
         _check_outlasting(examined, fit, tracks, audios)
-        fitting, refitted = await self.sound.refitted(job, audios, tracks, examined.video.index)
+        fitting, refitted = await self.sound.refitted(encode, audios, tracks, examined.video.index)
         notes = (*silent(audios, stored), *notes_of(fit, list(audios.values())), *refitted)
         return fitting, (*examined.notes, *notes)
 
-    def _judge(self, job: Job, ended: Ended, choice: Choice) -> None:
+    def _judge(self, encode: Encode, ended: FfmpegExit, choice: Choice) -> None:
         if ended.returncode == 0:
             return
-        said = ended.complaints
+        said = ended.stderr
         has_crashed = -ended.returncode in _CRASHES
         if ended.returncode < 0 and not has_crashed:
             raise TransientError(f"ffmpeg was killed by signal {-ended.returncode}")
         check_decoders(said)
         if choice.needs_gpu:
             # Whose fault it is the CPU will tell, in the next attempt.
-            tried = self._chooser.report_failure(said.head)
-            raise TransientError(f"the GPU failed in the middle: {tried.reason}")
+            reason = self._chooser.report_failure(said.head)
+            raise TransientError(f"the GPU failed in the middle: {reason}")
         if has_crashed:
             raise PermanentError(f"ffmpeg crashed on it (signal {-ended.returncode})")
-        if job.source.url:
+        if encode.source.is_remote:
             check_reached(said.head + said.tail)
         raise PermanentError(f"ffmpeg cannot encode it: {_reason(ended)}")
 
 
-def _reason(ended: Ended) -> str:
-    return ffmpeg.last_line(ended.complaints.tail) or f"ffmpeg ended with {ended.returncode}"
+def _reason(ended: FfmpegExit) -> str:
+    return last_line(ended.stderr.tail) or f"ffmpeg ended with {ended.returncode}"
 
 
 def _check_outlasting(
@@ -241,11 +241,11 @@ def _check_outlasting(
     raise OutlastedError(measured)
 
 
-def _input(job: Job, examined: Examined, held_s: float = 0.0) -> Input:
+def _input(encode: Encode, examined: Examined, held_s: float = 0.0) -> Input:
     video = examined.video
     return Input(
-        argument=job.source.argument,
-        is_remote=bool(job.source.url),
+        argument=encode.source.argument,
+        is_remote=encode.source.is_remote,
         video=video.index,
         pixels=video.width * video.height,
         is_interlaced=video.is_interlaced,
