@@ -119,7 +119,7 @@ def test_a_small_disk_of_the_state_folder_matters_where_servers_store_there(
     if server:
         (tmp_path / "state" / server).mkdir(parents=True)
     usage = SimpleNamespace(free=free)
-    monkeypatch.setattr("cefmp4.commands.doctor_folder.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("cefmp4.doctor.folder.shutil.disk_usage", lambda _: usage)
     found = examined(tmp_path, state_dir=tmp_path / "state", work_reserve_bytes=16 * MIB)
     assert found["disk of the state folder"].level is level
     assert found["disk of the watched folder"].level is Level.WARN
