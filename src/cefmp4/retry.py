@@ -1,5 +1,5 @@
-"""When to try again, and how long to wait before: one policy for single requests, another for
-streams, which never give up while their file exists."""
+"""When to try again, and how long to wait before: a few times for single requests, for a while
+where somebody waits for an answer, and without end for streams, while their file exists."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -9,7 +9,15 @@ from random import uniform
 from typing import TypeVar
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    stop_never,
+)
+from tenacity.stop import StopBaseT
 
 from cefmp4 import metrics
 from cefmp4.errors import (
@@ -23,7 +31,7 @@ from cefmp4.reachability import level_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
+Errors = tuple[type[Exception], ...]
 
 FULL_CAP_S = 2.0
 
@@ -70,6 +78,41 @@ async def _wait(seconds: float) -> None:
     await asyncio.sleep(seconds if _waiting else 0)
 
 
+async def _repeated(
+    request: Callable[[], Awaitable[T]],
+    *,
+    on: Errors,
+    stop: StopBaseT,
+    backoff: Backoff,
+    before_wait: Callable[[RetryCallState], None],
+) -> T:
+    """The first try is made outside of the loop, which costs as much as a request to Redis and is
+    nearly never needed."""
+    try:
+        return await request()
+    except on as error:
+        failed = [error]
+
+    async def again() -> T:
+        if failed:
+            raise failed.pop()
+        return await request()
+
+    retrying = AsyncRetrying(
+        stop=stop,
+        retry=retry_if_exception_type(on),
+        wait=lambda state: backoff.wait_s(state.attempt_number, _error_of(state)),
+        sleep=_wait,
+        before_sleep=before_wait,
+        reraise=True,
+    )
+    return await retrying(again)
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
 async def bounded(
     request: Callable[[], Awaitable[T]],
     *,
@@ -79,55 +122,36 @@ async def bounded(
 ) -> T:
     """Runs one request, which must be safe to repeat, until it works or `attempts` are used up;
     then the last TransientError comes out. Every other error comes out at once."""
-
-    def wait_s(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        return backoff.wait_s(state.attempt_number, error)
-
-    retrying = AsyncRetrying(
+    return await _repeated(
+        request,
+        on=(TransientError,),
         stop=stop_after_attempt(attempts),
-        retry=retry_if_exception_type(TransientError),
-        wait=wait_s,
-        sleep=_wait,
-        before_sleep=lambda _state: metrics.retries.labels(server).inc(),
-        reraise=True,
+        backoff=backoff,
+        before_wait=lambda _state: metrics.retries.labels(server).inc(),
     )
-    return await retrying(request)
 
 
-class Patience:
-    """The unbounded patience of one stream: `await patience.wait(error)` after each failure,
-    `patience.reset()` after each success. As an async iterator it waits before every round but
-    the first: `async for round in Patience(): ...` with a `break` on success."""
+async def for_a_while(
+    request: Callable[[], Awaitable[T]],
+    *,
+    seconds: float,
+    on: Errors,
+    tell: Callable[[BaseException], None] = lambda _error: None,
+) -> T:
+    """Runs it until it works or the time is over; then the last error comes out. `tell` hears of
+    the first one."""
 
-    def __init__(self, backoff: Backoff = STREAM_BACKOFF) -> None:
-        self._backoff = backoff
-        self.failures = 0
+    def before_wait(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and (error := _error_of(state)):
+            tell(error)
 
-    def __repr__(self) -> str:
-        return f"<Patience failures={self.failures}>"
-
-    def next_wait_s(self, error: BaseException | None = None) -> float:
-        """Counts one more failure and tells how long to wait for it, for those who wait on more
-        than time."""
-        self.failures += 1
-        return self._backoff.wait_s(self.failures, error)
-
-    async def wait(self, error: BaseException | None = None) -> None:
-        await _wait(self.next_wait_s(error))
-
-    def reset(self) -> None:
-        self.failures = 0
-
-    def __aiter__(self) -> "Patience":
-        self._rounds = 0
-        return self
-
-    async def __anext__(self) -> int:
-        self._rounds += 1
-        if self._rounds > 1:
-            await self.wait()
-        return self._rounds
+    return await _repeated(
+        request,
+        on=on,
+        stop=stop_before_delay(seconds),
+        backoff=STREAM_BACKOFF,
+        before_wait=before_wait,
+    )
 
 
 # What an operator, or time, can heal while the file waits on the disk.
@@ -138,12 +162,17 @@ _REPORT_EVERY = 8  # failures in a row between two log lines of one wait
 async def patiently(request: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Runs a step of a stream until it works, for as long as it takes. Cancelling it is the only
     way out; errors that time cannot heal come out at once."""
-    waiting = Patience()
-    while True:
-        try:
-            return await request()
-        except HEALABLE as error:
-            if waiting.failures % _REPORT_EVERY == 0:
-                log.log(level_of(error), f"{what} failed, trying again", reason=str(error))
-            metrics.count_failure(what.replace(" ", "_"))
-            await waiting.wait(error)
+
+    def before_wait(state: RetryCallState) -> None:
+        error = _error_of(state)
+        if error is not None and state.attempt_number % _REPORT_EVERY == 1:
+            log.log(level_of(error), f"{what} failed, trying again", reason=str(error))
+        metrics.count_failure(what.replace(" ", "_"))
+
+    return await _repeated(
+        request,
+        on=HEALABLE,
+        stop=stop_never,
+        backoff=STREAM_BACKOFF,
+        before_wait=before_wait,
+    )

@@ -1,8 +1,9 @@
-"""Begins tasks that inherit nothing, and ends tasks for sure."""
+"""Begins tasks that inherit nothing, ends tasks for sure, and waits for what may not come."""
 
 import asyncio
 import contextvars
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -28,3 +29,34 @@ async def cancel_all(
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=again_s)
+
+
+async def comes(event: asyncio.Event, *, within_s: float) -> bool:
+    """Whether the event is set before so much time has passed."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def finish(work: Coroutine[Any, Any, T], *, name: str, patience_s: float | None = None) -> T:
+    """Awaits it to its end even when we are cancelled meanwhile, then lets the cancel go. After
+    `patience_s` from the cancel the work is cancelled, too."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        ending = asyncio.create_task(_end(task, patience_s), name=f"end of {name}")
+        while not ending.done():
+            with suppress(asyncio.CancelledError):  # another cancel tells nothing new
+                await asyncio.shield(ending)
+        raise
+
+
+async def _end(task: "asyncio.Task[Any]", patience_s: float | None) -> None:
+    await asyncio.wait({task}, timeout=patience_s)
+    await cancel_all({task})
+    if not task.cancelled():
+        task.exception()  # whoever would have heard of it has been cancelled

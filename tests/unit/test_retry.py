@@ -1,10 +1,15 @@
-from collections.abc import AsyncIterator
-
 import pytest
+from structlog.testing import capture_logs
 
 from cefmp4 import metrics
-from cefmp4.errors import PermanentError, StoreFullError, ThrottledError, TransientError
-from cefmp4.retry import Backoff, Patience, bounded, no_waiting
+from cefmp4.errors import (
+    AccessDeniedError,
+    PermanentError,
+    StoreFullError,
+    ThrottledError,
+    TransientError,
+)
+from cefmp4.retry import Backoff, bounded, for_a_while, no_waiting, patiently
 
 
 def _retries() -> float:
@@ -64,19 +69,32 @@ async def test_what_repeating_cannot_help_comes_out_at_once() -> None:
     assert request.calls == 1
 
 
-async def test_patience_counts_failures_in_a_row() -> None:
-    patience = Patience()
+async def test_a_stream_never_gives_up_and_says_so_now_and_then() -> None:
+    request = Failing(*[AccessDeniedError(str(n)) for n in range(20)])
+    with no_waiting(), capture_logs() as lines:
+        assert await patiently(request, what="checkpoint") == "done"
+    assert request.calls == 21
+    assert [line["reason"] for line in lines] == ["0", "8", "16"]
+
+
+async def test_what_time_cannot_heal_ends_a_stream_at_once() -> None:
+    request = Failing(TransientError(), PermanentError())
+    with no_waiting(), pytest.raises(PermanentError):
+        await patiently(request, what="checkpoint")
+    assert request.calls == 2
+
+
+async def test_for_a_while_ends_with_the_last_error_and_tells_of_the_first() -> None:
+    told: list[str] = []
+    request = Failing(*[TransientError(str(n)) for n in range(9)])
+    with pytest.raises(TransientError):
+        await for_a_while(
+            request, seconds=0.1, on=(TransientError,), tell=lambda error: told.append(str(error))
+        )
+    assert request.calls == 1  # the wait before the next would be longer than that
+    assert told == []
     with no_waiting():
-        for _ in range(3):
-            await patience.wait()
-        assert patience.failures == 3
-        patience.reset()
-        assert [number async for number in _first(patience, 4)] == [1, 2, 3, 4]
-    assert patience.failures == 3  # the first round waits for nothing
-
-
-async def _first(patience: Patience, count: int) -> AsyncIterator[int]:
-    async for number in patience:
-        yield number
-        if number == count:
-            return
+        assert await for_a_while(
+            request, seconds=60, on=(TransientError,), tell=lambda error: told.append(str(error))
+        )
+    assert told == ["1"]

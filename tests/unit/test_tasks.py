@@ -1,8 +1,9 @@
 import asyncio
 
+import pytest
 import structlog
 
-from cefmp4.tasks import apart, cancel_all
+from cefmp4.tasks import apart, cancel_all, comes, finish
 
 
 async def test_one_that_swallows_a_cancel_is_told_again() -> None:
@@ -38,3 +39,68 @@ async def test_what_is_begun_apart_has_no_ids_of_others() -> None:
     with structlog.contextvars.bound_contextvars(stream_id="a"):
         assert await asyncio.create_task(bound()) == {"stream_id": "a"}
         assert await apart(bound(), name="apart") == {}
+
+
+async def test_whether_an_event_comes_in_time() -> None:
+    event = asyncio.Event()
+    assert not await comes(event, within_s=0.01)
+    event.set()
+    assert await comes(event, within_s=60)
+
+
+async def test_what_must_be_finished_is_not_torn_by_cancels() -> None:
+    may_end, done = asyncio.Event(), []
+
+    async def write() -> None:
+        await may_end.wait()
+        done.append("written")
+
+    writing = asyncio.create_task(finish(write(), name="write"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        writing.cancel()
+    assert not writing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert done == ["written"]
+
+
+async def test_patience_with_it_may_end() -> None:
+    ended = asyncio.Event()
+
+    async def write() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    writing = asyncio.create_task(finish(write(), name="write", patience_s=0.01))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert ended.is_set()
+
+
+async def test_how_it_ends_is_told_to_who_waits() -> None:
+    async def fail() -> None:
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        await finish(fail(), name="write")
+
+
+async def test_a_failure_that_nobody_can_hear_any_more_is_no_noise() -> None:
+    may_end = asyncio.Event()
+
+    async def fail() -> None:
+        await may_end.wait()
+        raise OSError("full")
+
+    writing = asyncio.create_task(finish(fail(), name="write"))
+    await asyncio.sleep(0)
+    writing.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import importlib
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, fields
@@ -24,7 +23,7 @@ from cefmp4.model.job import JobInput, JobSpec
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.jobs import JobSink
-from cefmp4.retry import STREAM_BACKOFF
+from cefmp4.retry import for_a_while
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
 from cefmp4.storage.s3.calls import S3Calls
 from cefmp4.storage.s3.connect import S3Config, connect
@@ -120,19 +119,15 @@ def _read_proof(text: str | None) -> StoreProof | None:
 async def _until_reachable(
     attempt: Callable[[], Awaitable[T]], server: str, setting: str, settings: Settings
 ) -> T:
-    deadline = time.monotonic() + settings.startup_timeout_seconds
-    failures = 0
-    while True:
-        try:
-            return await attempt()
-        except TransientError as error:
-            failures += 1
-            wait = STREAM_BACKOFF.wait_s(failures, error)
-            if time.monotonic() + wait > deadline:
-                raise ServerUnreachableError(str(error), hint=f"check {setting}") from error
-            if failures == 1:
-                log.warning(f"waiting for {server}", reason=str(error))
-            await asyncio.sleep(wait)
+    def tell(error: BaseException) -> None:
+        log.warning(f"waiting for {server}", reason=str(error))
+
+    try:
+        return await for_a_while(
+            attempt, seconds=settings.startup_timeout_seconds, on=(TransientError,), tell=tell
+        )
+    except TransientError as error:
+        raise ServerUnreachableError(str(error), hint=f"check {setting}") from error
 
 
 class Jobs(JobSink, Protocol):

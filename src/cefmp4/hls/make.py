@@ -3,7 +3,7 @@ nothing of it stays in the store; when all went well, `publish` makes it visible
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +29,7 @@ from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
 from cefmp4.outputs.publish import MASTER, RESULT, STAGED
 from cefmp4.outputs.sink import SegmentSink
+from cefmp4.tasks import finish
 
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ class HlsEncoder:
                 raise EncodeCancelledError
         except BaseException:
             # Also when cancelled: half an encode is worth nothing and would stay for ever.
-            await _to_the_end(sink.remove_own())
+            await finish(sink.remove_own(), name="remove own")
             raise
         log.info(
             "hls stored",
@@ -293,15 +294,3 @@ def _playlists(made: Made) -> dict[str, bytes]:
             key_frames = playlist.key_frame_playlist(track, target_s)
             texts[f"{track.folder}/{playlist.KEY_FRAMES}"] = key_frames.encode()
     return texts
-
-
-async def _to_the_end(work: Coroutine[None, None, None]) -> None:
-    """A cancel must not tear the cleaning up; it goes on its way afterwards."""
-    task, cancelled = asyncio.create_task(work, name="remove own"), False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError

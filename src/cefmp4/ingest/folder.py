@@ -18,6 +18,7 @@ from cefmp4.model.stream import Stream
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.recording.beneath import look_up
 from cefmp4.retry import patiently
+from cefmp4.tasks import comes
 from cefmp4.watch.folder_marks import FolderLook, leave_mark, look_at, place_of
 
 log = structlog.get_logger()
@@ -98,11 +99,7 @@ class FolderFinder:
             await self._checkpoints.publish_views([], note=self.waiting_for)
         except CefError as error:
             log.debug("progress failed", reason=str(error))
-        try:
-            async with asyncio.timeout(LOOK_EVERY_S):
-                await stop.wait()
-        except TimeoutError:
-            pass
+        await comes(stop, within_s=LOOK_EVERY_S)
 
     async def _doubt(self, look: FolderLook, memory: Memory | None) -> str:
         """Empty where it is what it was, or surely something else."""

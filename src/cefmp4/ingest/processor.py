@@ -41,6 +41,7 @@ from cefmp4.recording.file import DescriptorLostError, FileSample, SourceFile
 from cefmp4.recording.holes import DEFAULT_LIMIT_BYTES, Holes
 from cefmp4.recording.observation import Clocks, Observation
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
+from cefmp4.tasks import comes
 
 log = structlog.get_logger()
 
@@ -161,15 +162,8 @@ class StreamProcessor:
         while self.end is None:
             pause = await self._guarded_step()
             if self.end is None and pause > 0:
-                await self._sleep(pause)
+                await comes(self._wake, within_s=pause)
         return self.end
-
-    async def _sleep(self, pause: float) -> None:
-        try:
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def _guarded_step(self) -> float:
         """One step, with what may go wrong in it turned into the stream's next state."""
@@ -375,7 +369,7 @@ class StreamProcessor:
         needed = 0.0 if self._file.was_at_rest else self._patience.settle
         while (left := needed - self.quiet_s) > 0:
             self._wake.clear()
-            await self._sleep(left)
+            await comes(self._wake, within_s=left)
             if disturbance.has_happened() or self._file.is_gone:
                 return False
         return not self._file.is_gone

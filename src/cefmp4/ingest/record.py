@@ -13,6 +13,7 @@ from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.checkpoints import CheckpointStore, Lease
 from cefmp4.retry import patiently
+from cefmp4.tasks import finish
 
 log = structlog.get_logger()
 
@@ -114,7 +115,7 @@ class StreamRecord:
         """The second half of the commit pair: never torn by a cancel."""
         self.parts[part.number] = part
         self.stream.sent_high = max(self.stream.sent_high, self._end_of(part))
-        await _finish(self._write(parts=(part,)))
+        await self._finish(self._write(parts=(part,)))
 
     async def drop_parts(self, numbers: Iterable[int]) -> None:
         if gone := [number for number in numbers if number in self.parts]:
@@ -123,7 +124,7 @@ class StreamRecord:
     async def _write_without(self, numbers: list[int]) -> None:
         for number in numbers:
             del self.parts[number]
-        await _finish(self._write(drop=numbers))
+        await self._finish(self._write(drop=numbers))
 
     async def drop_beyond(self, size: int) -> None:
         """For a file that became shorter."""
@@ -141,12 +142,12 @@ class StreamRecord:
 
     async def save(self) -> bool:
         """False: written, but another stream holds the key."""
-        await _finish(self._write())
+        await self._finish(self._write())
         return self._holds_key
 
     async def restore(self) -> None:
         """Writes all of it again: for a Redis that has lost its memory."""
-        await _finish(self._write(parts=tuple(self.parts.values())))
+        await self._finish(self._write(parts=tuple(self.parts.values())))
 
     async def _write(self, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()) -> None:
         async with self._lock:
@@ -169,6 +170,11 @@ class StreamRecord:
             )
         self.written_path = path
 
+    @staticmethod
+    async def _finish(write: Coroutine[None, None, None]) -> None:
+        """A Redis that is away ends the patience: what it misses is found again in S3."""
+        await finish(write, name="checkpoint", patience_s=LAST_WRITE_PATIENCE_S)
+
     async def _claim_again(self) -> None:
         """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""
         lease = await self._checkpoints.claim(self.stream, self.lease.owner)
@@ -181,16 +187,3 @@ class StreamRecord:
         self.is_released = True
         with suppress(TransientError, LeaseLostError):  # it runs out by itself
             await self._checkpoints.release(self.lease)
-
-
-async def _finish(write: Coroutine[None, None, None]) -> None:
-    """Awaits the write to its end even when we are cancelled meanwhile, then lets the cancel go.
-    A Redis that is away ends that patience: what it misses is found again in S3."""
-    commit = asyncio.create_task(write, name="checkpoint")
-    try:
-        await asyncio.shield(commit)
-    except asyncio.CancelledError:
-        await asyncio.wait({commit}, timeout=LAST_WRITE_PATIENCE_S)
-        commit.cancel()
-        await asyncio.gather(commit, return_exceptions=True)
-        raise

@@ -2,7 +2,6 @@
 remembers what it put, so that a failed encode leaves nothing behind."""
 
 import asyncio
-import time
 
 from awscrt.checksums import crc64nvme
 
@@ -10,7 +9,7 @@ from cefmp4.errors import ServerUnreachableError, ThrottledError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
 from cefmp4.outputs.publish import attempt_folder, hls_prefix, remove
 from cefmp4.ports.store import ObjectStore
-from cefmp4.retry import Patience
+from cefmp4.retry import for_a_while
 
 PARALLEL_PUTS = 4
 PATIENCE_S = 40.0  # a store that is away for less costs no encode; ffmpeg counts as stalled at 60
@@ -57,21 +56,18 @@ class SegmentSink:
         return key
 
     async def _put_patiently(self, key: str, data: bytes) -> None:
-        waiting, until, crc64 = Patience(), time.monotonic() + PATIENCE_S, crc64nvme(data)
-        while True:
-            try:
-                await self._store.put_object(
-                    key,
-                    data,
-                    content_type=content_type_of(key),
-                    metadata={META_STREAM_ID: self.stream_id},
-                    crc64=crc64,
-                )
-                return
-            except (ServerUnreachableError, ThrottledError) as error:
-                if time.monotonic() >= until:
-                    raise
-                await waiting.wait(error)
+        crc64 = crc64nvme(data)
+
+        async def put() -> None:
+            await self._store.put_object(
+                key,
+                data,
+                content_type=content_type_of(key),
+                metadata={META_STREAM_ID: self.stream_id},
+                crc64=crc64,
+            )
+
+        await for_a_while(put, seconds=PATIENCE_S, on=(ServerUnreachableError, ThrottledError))
 
     async def remove_folder(self, folder: str) -> None:
         """Takes back what it put there: something else comes into its place."""

@@ -22,6 +22,7 @@ from cefmp4.recording.lease_keeper_main import (
     SPRUNG,
     TOKEN_BYTES,
 )
+from cefmp4.tasks import comes
 
 log = structlog.get_logger()
 
@@ -59,10 +60,7 @@ class Keeper:
     async def open(self) -> None:
         """Gives it a moment; what is asked before it is ready is done without it."""
         self._start()
-        try:
-            async with asyncio.timeout(START_S):
-                await self._settled.wait()
-        except TimeoutError:
+        if not await comes(self._settled, within_s=START_S):
             log.debug("the process that holds leases takes long to start")
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from enum import StrEnum
 
+from cefmp4.tasks import comes
+
 Renames = list[tuple[str, str]]  # of folders: from, to
 
 
@@ -44,8 +46,4 @@ class RescanRequests:
 
     async def wait(self, timeout_s: float) -> None:
         """Until somebody wants a rescan, at most `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wanted.wait()
-        except TimeoutError:
-            return
+        await comes(self._wanted, within_s=timeout_s)

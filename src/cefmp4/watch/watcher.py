@@ -16,6 +16,7 @@ from cefmp4 import metrics
 from cefmp4.config.ingest import WatchMode
 from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.tasks import comes
 from cefmp4.watch.hints import HintBuffer, Put
 from cefmp4.watch.inotify import Callbacks, FolderObserver
 from cefmp4.watch.mode import choose_mode
@@ -118,11 +119,7 @@ class Watcher:
             if batch := self._hints.drain():
                 self._note_told(batch)
                 return batch
-            try:
-                async with asyncio.timeout(self._look_every_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await comes(self._wake, within_s=self._look_every_s)
 
     def take_told(self) -> set[str]:
         """The names that events told of since the last call, and not that they are gone."""

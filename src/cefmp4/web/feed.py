@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from cefmp4.model.view import StreamView, most_telling
+from cefmp4.tasks import comes
 from cefmp4.web.answers import SECURITY_HEADERS
 
 MAX_LISTENERS = 50
@@ -56,16 +57,9 @@ class ViewFeed:
                     async with asyncio.timeout(SLOW_S):
                         await response.write(_encode(event))
                 sent, beats = now, beats + 1
-                await self._wait()
+                await comes(self._stopping, within_s=self._interval_s)
         except (ConnectionError, TimeoutError):
             return  # it has gone, or does not keep up: a browser connects again by itself
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(self._interval_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
 
 def _difference(
