@@ -17,7 +17,7 @@ from cefmp4.hls.playlist import segment_name
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
 from cefmp4.model.rendition import RUNGS, CodecChoice, Rendition, ladder
-from cefmp4.outputs.publish import hls_prefix
+from cefmp4.outputs.names import hls_prefix
 from cefmp4.storage.s3.store import S3Config, open_s3_store
 
 READY, ENDED = "ready for jobs", "job ended"

@@ -21,7 +21,8 @@ from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotE
 from cefmp4.media.loopback import Loopback, RemoteObject
 from cefmp4.media.source import MediaSource
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
-from cefmp4.outputs import publish
+from cefmp4.outputs import leftovers, publish
+from cefmp4.outputs.names import RESULT, hls_prefix
 from cefmp4.outputs.published import SOURCE, find_published
 from cefmp4.outputs.sink import SegmentSink
 from cefmp4.ports.results import JobResult, ResultStore
@@ -121,9 +122,7 @@ class HlsJobs:
         if job.result and job.result.get(MADE_BEFORE):
             return
         subject, attempt = job.spec.subject, _attempt(job.accepted)
-        rows = await publish.read_staged(
-            self.store, publish.RESULT, stream_id=subject, attempt=attempt
-        )
+        rows = await publish.read_staged(self.store, RESULT, stream_id=subject, attempt=attempt)
         result = JobResult(
             job_id=job.id,
             kind=job.kind,
@@ -136,7 +135,9 @@ class HlsJobs:
         await publish.publish(self.store, stream_id=subject, attempt=attempt)
 
     async def discard(self, job: Job, fence: int) -> None:
-        await publish.discard(self.store, stream_id=job.spec.subject, attempt=_attempt(fence))
+        await leftovers.remove_attempt(
+            self.store, stream_id=job.spec.subject, attempt=_attempt(fence)
+        )
 
     @asynccontextmanager
     async def _opened(self, job: Job) -> AsyncIterator[MediaSource]:
@@ -249,7 +250,7 @@ def _summary(made: dict[str, Any]) -> dict[str, Any]:
     return {
         "tier": made["tier"],
         "master_key": made["master_key"],
-        "result_key": publish.hls_prefix(made["stream_id"]) + publish.RESULT,
+        "result_key": hls_prefix(made["stream_id"]) + RESULT,
         "poster_key": made["poster_key"],
         "duration_seconds": round(made["duration_seconds"], 3),
         "speed": round(made["speed"], 2),

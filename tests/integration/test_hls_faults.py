@@ -30,7 +30,8 @@ from cefmp4.hls.result import NeedsEncoderError, Tier
 from cefmp4.media.ffmpeg_run import EncodeCancelledError
 from cefmp4.media.source import MediaSource
 from cefmp4.model.names import META_PART_BASE, META_STREAM_ID
-from cefmp4.outputs.publish import discard, publish
+from cefmp4.outputs.leftovers import remove_attempt
+from cefmp4.outputs.publish import publish
 from cefmp4.retry import no_waiting
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
@@ -252,7 +253,7 @@ async def test_an_attempt_is_discarded_without_touching_another() -> None:
     store = FakeObjectStore()
     for attempt in ("1", "12", "2"):
         await sink_of(store, attempt).put(f"hevc-180p.{attempt}/seg_00000.m4s", b"x")
-    assert await discard(store, stream_id="s1", attempt="1") == 1
+    assert await remove_attempt(store, stream_id="s1", attempt="1") == 1
     assert store.keys == ["hls/s1/hevc-180p.12/seg_00000.m4s", "hls/s1/hevc-180p.2/seg_00000.m4s"]
 
 
@@ -267,7 +268,7 @@ async def test_what_does_not_say_that_it_is_ours_is_never_removed() -> None:
         )
     await sink_of(store, "1").put("hevc-180p.1/seg_00000.m4s", b"x")
     await sink_of(store, "2").put("attempt.2/master.m3u8", b"x")
-    assert await discard(store, stream_id="s1", attempt="1") == 1
+    assert await remove_attempt(store, stream_id="s1", attempt="1") == 1
     await publish(store, stream_id="s1", attempt="2")
     assert {f"hls/s1/{name}" for name in theirs} <= set(store.keys)
 
@@ -278,8 +279,8 @@ async def test_what_could_not_be_removed_is_told_and_removed_the_next_time() -> 
         await sink_of(store).put(f"hevc-180p.1/seg_0000{number}.m4s", b"x")
     store.fail("delete", ServerUnreachableError("the store is away"))
     with pytest.raises(TransientError, match="1 objects of attempt 1 are left"):
-        await discard(store, stream_id="s1", attempt="1")
-    assert await discard(store, stream_id="s1", attempt="1") == 1
+        await remove_attempt(store, stream_id="s1", attempt="1")
+    assert await remove_attempt(store, stream_id="s1", attempt="1") == 1
     assert store.keys == []
 
 

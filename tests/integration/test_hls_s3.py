@@ -6,7 +6,9 @@ import pytest
 from tests.hls_media import NEEDS_FFMPEG, encoder, opened, recording
 from tests.servers import SwiftServer
 
-from cefmp4.outputs.publish import discard, hls_prefix, publish
+from cefmp4.outputs.leftovers import remove_attempt
+from cefmp4.outputs.names import hls_prefix
+from cefmp4.outputs.publish import publish
 from cefmp4.outputs.sink import SegmentSink
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
@@ -40,7 +42,7 @@ async def test_published_replaced_and_discarded(s3_server: SwiftServer, tmp_path
         assert master.content_type == "application/vnd.apple.mpegurl"
         await encoded(store, path, "2")
         await encoded(store, path, "3")
-        assert await discard(store, stream_id="s1", attempt="2") > 5
+        assert await remove_attempt(store, stream_id="s1", attempt="2") > 5
         await publish(store, stream_id="s1", attempt="3")
         assert await folders(store) == {
             "attempt.3",

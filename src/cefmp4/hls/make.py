@@ -27,7 +27,7 @@ from cefmp4.media.ffmpeg_run import EncodeCancelledError, first_error
 from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
 from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
-from cefmp4.outputs.publish import MASTER, RESULT, STAGED
+from cefmp4.outputs.names import MASTER, RESULT, STAGED
 from cefmp4.outputs.sink import SegmentSink
 from cefmp4.tasks import finish
 

@@ -4,7 +4,7 @@ that is asked about. A ledger that was emptied has forgotten such work; the stor
 import json
 from typing import Any
 
-from cefmp4.outputs.publish import MASTER, RESULT, hls_prefix
+from cefmp4.outputs.names import MASTER, RESULT, hls_prefix
 from cefmp4.ports.store import ObjectStore
 
 SOURCE = "source"  # in the result document: which object it was made of

@@ -7,7 +7,8 @@ from awscrt.checksums import crc64nvme
 
 from cefmp4.errors import ServerUnreachableError, ThrottledError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
-from cefmp4.outputs.publish import attempt_folder, hls_prefix, remove
+from cefmp4.outputs.leftovers import remove
+from cefmp4.outputs.names import attempt_folder, hls_prefix
 from cefmp4.ports.store import ObjectStore
 from cefmp4.retry import for_a_while
 
@@ -16,9 +17,6 @@ PATIENCE_S = 40.0  # a store that is away for less costs no encode; ffmpeg count
 
 
 class SegmentSink:
-    """`attempt` ends every folder name, so that two attempts at one stream, of which the first may
-    only seem dead, never mix their segments."""
-
     def __init__(
         self,
         store: ObjectStore,

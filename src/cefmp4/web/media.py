@@ -19,7 +19,7 @@ from cefmp4.model.names import content_type_of, is_subject
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import PROVEN_STATES
 from cefmp4.model.view import StreamView
-from cefmp4.outputs.publish import MASTER, hls_prefix
+from cefmp4.outputs.names import MASTER, hls_prefix
 from cefmp4.web.answers import SECURITY_HEADERS
 from cefmp4.web.ranges import NoSuchRangeError, Span, asked_span, is_known
 

@@ -14,7 +14,7 @@ from cefmp4.model.job import Job, JobKind, JobState, job_id_of
 from cefmp4.model.names import is_subject, metadata_key
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView, most_telling
-from cefmp4.outputs.publish import MASTER, hls_prefix
+from cefmp4.outputs.names import MASTER, hls_prefix
 from cefmp4.web.access import Access, host_of
 from cefmp4.web.media import ReadableStore, look_soon
 from cefmp4.web.page import serve_player
