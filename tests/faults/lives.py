@@ -30,7 +30,7 @@ from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.recover.startup import Startup
-from cefmp4.ingest.rules import Patience
+from cefmp4.ingest.rules import WaitingTimes
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
@@ -219,7 +219,7 @@ class Life:
             keys=self._keys,
             write_guards=self._write_guards,
             writer_profiles=WriterProfiles(),
-            patience=Patience(settle=2.0, unknown_writer=2.0, idle=2.0),
+            waiting_times=WaitingTimes(settle=2.0, unknown_writer=2.0, idle=2.0),
             clocks=Clocks(monotonic=ground.time, wall=ground.time),
             trusts_ctime=False,
             former=admitted.former,

@@ -37,7 +37,7 @@ from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.recover.startup import Startup
 from cefmp4.ingest.router import StreamRouter
-from cefmp4.ingest.rules import Patience
+from cefmp4.ingest.rules import WaitingTimes
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.ingest.stale import StaleStreamChecker
@@ -158,7 +158,7 @@ def build_ingest(
         wall_clock=CLOCKS.wall,
         place=found.place,
     )
-    patience = Patience(
+    waiting_times = WaitingTimes(
         settle=settings.settle_seconds,
         unknown_writer=settings.watch_file_min_age_seconds_for_idle,
         idle=settings.stream_timeout_seconds,
@@ -173,7 +173,7 @@ def build_ingest(
             keys=keys,
             write_guards=write_guards,
             writer_profiles=writer_profiles,
-            patience=patience,
+            waiting_times=waiting_times,
             clocks=CLOCKS,
             trusts_ctime=not polls,
             former=admitted.former,

@@ -10,12 +10,11 @@ changed between the first read and the completion."""
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from time import time
-from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -23,22 +22,16 @@ from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
 from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.uploader import (
-    FormerGeneration,
-    Uploader,
-    object_metadata,
-    together,
-)
+from cefmp4.ingest.uploader import FormerGeneration, Uploader, object_metadata, together
 from cefmp4.model import names
 from cefmp4.model.part import MIB, Part, PartRange
-from cefmp4.model.stream import FileStamp
+from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import ShortFileError, SourceFile, combine_crcs, hash_range
+from cefmp4.recording.write_guard import WriteGuard
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 SHORT = 4 * MIB
 LONG = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
@@ -46,10 +39,8 @@ WHOLE_AT_ONCE = 8  # files that are sent in one piece
 SENDS_AHEAD = 4  # parts of one stream that are hashed and wait for the wire
 
 
-class Outcome(StrEnum):
-    STORED = "stored"
-    UNCHANGED = "unchanged"  # the same bytes as the former generation: nothing to store
-    DISTURBED = "disturbed"  # a writer came back
+class DisturbedError(Exception):
+    """The file may have changed since the proof began: what was read of it proves nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +48,7 @@ class Proof:
     """What one reading of the whole file showed."""
 
     stamp: FileStamp
+    in_one_piece: bool  # it goes as one object, at the end
     crcs: list[tuple[int, int]] = field(default_factory=list)  # (crc, size) in order
     sha256: str = ""
     changed: list[int] = field(default_factory=list)  # parts that had been sent with other bytes
@@ -67,95 +59,53 @@ class Proof:
     def crc64(self) -> int:
         return combine_crcs(self.crcs)
 
-
-class WhileThere(Protocol):
-    def __call__(self, work: Coroutine[Any, Any, T], /) -> Awaitable[T | None]: ...
+    def is_of_bytes_of(self, stored: Stream) -> bool:
+        same = (stored.size, stored.crc64) == (self.stamp.size, self.crc64)
+        return same and stored.sha256 in ("", self.sha256)
 
 
 class Disturbance:
-    """Says whether the file may have changed since a proof began. `tripped` comes from the kernel
-    where it can tell; the stamp is compared in any case. `while_there` ends what it is given when
-    the file goes away: None."""
+    """Says whether the file may have changed since a proof began. The guard knows from the kernel
+    where that can tell; the stamp is compared in any case."""
 
-    def __init__(
-        self,
-        source: SourceFile,
-        tripped: Callable[[], bool],
-        while_there: WhileThere,
-    ) -> None:
+    def __init__(self, source: SourceFile, guard: WriteGuard) -> None:
         self._source = source
-        self._tripped = tripped
-        self.while_there = while_there
+        self._guard = guard
         self.stamp = source.stamp()
 
     def has_happened(self) -> bool:
-        return self._tripped() or self._source.stamp() != self.stamp
+        return self._guard.is_sprung or self._source.stamp() != self.stamp
+
+    def check(self) -> None:
+        if self.has_happened():
+            raise DisturbedError
 
 
 class Finalizer:
+    """`read`, then `store`, with one Disturbance over both. Between them the caller waits for the
+    rest of the settle time."""
+
     def __init__(self, *, store: ObjectStore, uploader: Uploader, hashing: Executor) -> None:
         self._store = store
         self._uploader = uploader
         self._hashing = hashing
         self._sending_whole = FairGate(WHOLE_AT_ONCE)
 
-    async def finalize(
-        self,
-        record: StreamRecord,
-        source: SourceFile,
-        disturbance: Disturbance,
-        *,
-        former: FormerGeneration | None,
-        settled: Callable[[], Awaitable[bool]],
-    ) -> tuple[Outcome, Proof | None]:
-        """`settled` waits for the rest of the settle time; False from it is a disturbance."""
-        size = disturbance.stamp.size
-        is_single = size <= record.stream.plan.range_of(1).end and not record.stream.upload_id
-        try:
-            proof = await disturbance.while_there(
-                self._prove(record, source, disturbance, former, send=not is_single)
-            )
-        except (ShortFileError, ProofFailedError):
-            return Outcome.DISTURBED, None
-        if proof is None:
-            return Outcome.DISTURBED, None
-        if disturbance.has_happened() or not await settled() or disturbance.has_happened():
-            return Outcome.DISTURBED, None
-        if former is not None and self._is_unchanged(former, proof):
-            return Outcome.UNCHANGED, proof
-        try:
-            if is_single:
-                await self._store_whole(record, source, proof, disturbance)
-            else:
-                await self._complete(record, source, proof, former, disturbance)
-        except (ShortFileError, ProofFailedError) as error:
-            if disturbance.has_happened() or isinstance(error, ShortFileError):
-                return Outcome.DISTURBED, None
-            raise
-        return Outcome.STORED, proof
-
-    @staticmethod
-    def _is_unchanged(former: FormerGeneration, proof: Proof) -> bool:
-        same = (former.stream.size, former.stream.crc64) == (proof.stamp.size, proof.crc64)
-        return same and former.stream.sha256 in ("", proof.sha256)
-
-    async def _prove(
+    async def read(
         self,
         record: StreamRecord,
         source: SourceFile,
         disturbance: Disturbance,
         former: FormerGeneration | None,
-        *,
-        send: bool,
     ) -> Proof:
         """Reads the file once from end to end, for CRC and SHA-256, and sends what the store does
-        not hold yet or holds with other bytes."""
-        stream = record.stream
-        proof = Proof(stamp=disturbance.stamp)
+        not hold yet or holds with other bytes, unless all of it goes in one piece."""
+        plan, size = record.stream.plan, disturbance.stamp.size
+        is_short = size <= plan.range_of(1).end and not record.stream.upload_id
+        proof = Proof(stamp=disturbance.stamp, in_one_piece=is_short)
         digest = hashlib.sha256()
-        digests = (digest,) if _is_reading_again(record, proof.stamp.size, former) else ()
+        digests = (digest,) if _is_reading_again(record, size, former) else ()
         in_line = asyncio.Semaphore(SENDS_AHEAD)
-        loop = asyncio.get_running_loop()
 
         async def send_in_line(part: PartRange, crc64: int) -> None:
             try:
@@ -163,23 +113,63 @@ class Finalizer:
             finally:
                 in_line.release()
 
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                for part in stream.plan.ranges_for(proof.stamp.size):
-                    crc64 = await loop.run_in_executor(
-                        self._hashing, _hash_of, source.fd, part, digests, disturbance.has_happened
-                    )
-                    proof.crcs.append((crc64, part.size))
-                    if _is_held(record, part, crc64, proof):
-                        continue
-                    if former is not None and former.has_same(part, crc64):
-                        proof.copies.append((part, crc64))
-                    elif send:
-                        await self._uploader.begin(record)
-                        await in_line.acquire()
-                        group.create_task(send_in_line(part, crc64), name=f"part {part.number}")
+        try:
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    for part in plan.ranges_for(size):
+                        crc64 = await self._hash(source, part, digests, disturbance)
+                        proof.crcs.append((crc64, part.size))
+                        if _is_held(record, part, crc64, proof) or proof.in_one_piece:
+                            continue
+                        if former is not None and former.has_same(part, crc64):
+                            proof.copies.append((part, crc64))
+                        else:
+                            await self._uploader.begin(record)
+                            await in_line.acquire()
+                            group.create_task(send_in_line(part, crc64), name=f"part {part.number}")
+        except (ShortFileError, ProofFailedError):
+            raise DisturbedError from None
         proof.sha256 = digest.hexdigest() if digests else ""
         return proof
+
+    async def _hash(
+        self,
+        source: SourceFile,
+        part: PartRange,
+        digests: tuple["hashlib._Hash", ...],
+        disturbance: Disturbance,
+    ) -> int:
+        def read() -> int:
+            is_stopped = disturbance.has_happened
+            return hash_range(source.fd, part.start, part.end, also=digests, is_stopped=is_stopped)
+
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
+
+    async def copy(
+        self,
+        record: StreamRecord,
+        source: SourceFile,
+        proof: Proof,
+        disturbance: Disturbance,
+        former: FormerGeneration,
+    ) -> int:
+        """What the former generation has of it, inside the store; returns how many parts."""
+        with _noticing(disturbance):
+            await self._uploader.begin(record)
+            copying = [
+                self._uploader.send_part(record, source, part, crc64, former)
+                for part, crc64 in proof.copies
+            ]
+            return len(await together(copying))
+
+    async def store(
+        self, record: StreamRecord, source: SourceFile, proof: Proof, disturbance: Disturbance
+    ) -> None:
+        with _noticing(disturbance):
+            if proof.in_one_piece:
+                await self._store_whole(record, source, proof, disturbance)
+            else:
+                await self._complete(record, proof, disturbance)
 
     async def _store_whole(
         self, record: StreamRecord, source: SourceFile, proof: Proof, disturbance: Disturbance
@@ -188,8 +178,7 @@ class Finalizer:
 
         async def put(if_absent: bool) -> str:
             async with self._sending_whole.enter(stream.relpath):
-                if disturbance.has_happened():
-                    raise ShortFileError
+                disturbance.check()
                 return await self._store.put_object(
                     stream.key,
                     source.range(0, proof.stamp.size),
@@ -212,24 +201,7 @@ class Finalizer:
             await record.part_stored(whole)
             metrics.count_part(stream.id, whole.size, is_copy=False)
 
-    async def _complete(
-        self,
-        record: StreamRecord,
-        source: SourceFile,
-        proof: Proof,
-        former: FormerGeneration | None,
-        disturbance: Disturbance,
-    ) -> None:
-        if proof.copies:
-            await self._uploader.begin(record)
-            copying = together(
-                [
-                    self._uploader.send_part(record, source, part, crc64, former)
-                    for part, crc64 in proof.copies
-                ]
-            )
-            if await disturbance.while_there(copying) is None:
-                raise ShortFileError
+    async def _complete(self, record: StreamRecord, proof: Proof, disturbance: Disturbance) -> None:
         count = len(proof.crcs)
         await record.drop_parts([number for number in record.parts if number > count])
         parts = [record.parts[number] for number in range(1, count + 1)]
@@ -277,8 +249,20 @@ async def _check_rights(record: StreamRecord, disturbance: Disturbance) -> None:
     """The last word on who owns the stream and its key, just before it counts."""
     if not await record.save():
         raise KeyTakenError(f"{record.stream.key}: another stream holds the key")
-    if disturbance.has_happened():
-        raise ShortFileError
+    disturbance.check()
+
+
+@contextmanager
+def _noticing(disturbance: Disturbance) -> Iterator[None]:
+    """A store that has got other bytes than those that were read may be right, or wrong: it depends
+    on the file."""
+    try:
+        yield
+    except ShortFileError:
+        raise DisturbedError from None
+    except ProofFailedError:
+        disturbance.check()
+        raise
 
 
 def _is_reading_again(record: StreamRecord, size: int, former: FormerGeneration | None) -> bool:
@@ -300,12 +284,3 @@ def _is_held(record: StreamRecord, part: PartRange, crc64: int, proof: Proof) ->
             return True
         proof.changed.append(part.number)
     return False
-
-
-def _hash_of(
-    fd: int,
-    part: PartRange,
-    digests: tuple["hashlib._Hash", ...],
-    is_stopped: Callable[[], bool],
-) -> int:
-    return hash_range(fd, part.start, part.end, also=digests, is_stopped=is_stopped)

@@ -1,7 +1,9 @@
 """One stream from first sight to its proven object: the only place that decides its next step."""
 
 import asyncio
+from collections.abc import Coroutine
 from itertools import islice
+from typing import Any, TypeVar
 
 import structlog
 
@@ -15,7 +17,7 @@ from cefmp4.errors import (
     UploadGoneError,
 )
 from cefmp4.ingest.ending import End, Ending
-from cefmp4.ingest.finalizer import Disturbance, Finalizer, Outcome
+from cefmp4.ingest.finalizer import Disturbance, DisturbedError, Finalizer, Proof
 from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.overwritten import is_overwritten
@@ -24,8 +26,8 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import (
     Facts,
     Move,
-    Patience,
     StaleOutcome,
+    WaitingTimes,
     Writer,
     full_parts,
     judge_stale,
@@ -44,6 +46,8 @@ from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 from cefmp4.tasks import comes
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 PARTS_PER_TURN = 16  # a stream that is far behind lets the others in after that many
 HOLES_PAUSE_S = 5.0
@@ -69,7 +73,7 @@ class StreamProcessor:
         keys: ObjectKeys,
         write_guards: WriteGuards,
         writer_profiles: WriterProfiles,
-        patience: Patience,
+        waiting_times: WaitingTimes,
         clocks: Clocks,
         trusts_ctime: bool,
         former: FormerGeneration | None = None,
@@ -81,7 +85,7 @@ class StreamProcessor:
         self._finalizer = finalizer
         self._write_guards = write_guards
         self._writer_profiles = writer_profiles
-        self._patience = patience
+        self._times = waiting_times
         self._clocks = clocks
         self._former = former
         self._is_polling = not trusts_ctime
@@ -219,7 +223,7 @@ class StreamProcessor:
         if self._idle_reported:
             self._idle_reported = False
             await self._call_stale(facts)
-        move = next_move(facts, self._patience)
+        move = next_move(facts, self._times)
         if move is Move.GONE:
             return await self._presence.leave()
         if facts.size > MAX_OBJECT_BYTES:
@@ -270,7 +274,7 @@ class StreamProcessor:
 
     def _facts(self) -> Facts:
         quiet = self.quiet_s
-        may_be_done = quiet >= self._patience.before_proof or self._file.was_at_rest
+        may_be_done = quiet >= self._times.before_proof or self._file.was_at_rest
         return Facts(
             size=self.record.stream.size,
             sent_high=self.record.stream.sent_high,
@@ -287,7 +291,7 @@ class StreamProcessor:
 
     def _next_look(self, facts: Facts) -> float:
         """Seconds until one of the waiting times is over."""
-        times = self._patience
+        times = self._times
         marks = (times.before_proof, times.settle, times.unknown_writer, times.idle)
         ahead = [mark - facts.quiet_s for mark in marks if mark > facts.quiet_s]
         return min(ahead, default=times.idle) + 0.001
@@ -339,37 +343,48 @@ class StreamProcessor:
         await self.record.move_to(StreamState.FINALIZING)
         if self._is_polling:
             await asyncio.to_thread(self.source.refresh)
-        with self._write_guards.arm(self.source.fd, on_sprung=self._wake.set) as wire:
-            disturbance = Disturbance(
-                self.source, lambda: wire.is_sprung, self._presence.while_there
-            )
-            if disturbance.stamp == self._file.stamp:
-                outcome, proof = await self._finalizer.finalize(
-                    self.record,
-                    self.source,
-                    disturbance,
-                    former=self._former,
-                    settled=lambda: self._settled(disturbance),
-                )
-            else:
-                outcome, proof = Outcome.DISTURBED, None
-        if outcome is Outcome.DISTURBED or proof is None:
+        try:
+            with self._write_guards.arm(self.source.fd, on_sprung=self._wake.set) as guard:
+                proof, is_unchanged = await self._prove(Disturbance(self.source, guard))
+        except DisturbedError:
             self._disturbed += 1
             self.observe(await asyncio.to_thread(self.source.look))
             await self.record.move_to(StreamState.UPLOADING)
-            return 0.0 if self._file.is_gone else self._patience.before_proof
-        if outcome is Outcome.UNCHANGED:
-            await self.ending.unchanged(proof)
-        else:
-            await self.ending.stored(proof)
+            return 0.0 if self._file.is_gone else self._times.before_proof
+        await (self.ending.unchanged(proof) if is_unchanged else self.ending.stored(proof))
         return 0.0
 
-    async def _settled(self, disturbance: Disturbance) -> bool:
-        """Waits for the rest of the settle time; False when a writer came back meanwhile."""
-        needed = 0.0 if self._file.was_at_rest else self._patience.settle
-        while (left := needed - self.quiet_s) > 0:
+    async def _prove(self, disturbance: Disturbance) -> tuple[Proof, bool]:
+        """All of it read, and stored, but for a file that is what is stored already: True."""
+        finalizer, record, source = self._finalizer, self.record, self.source
+        if disturbance.stamp != self._file.stamp:
+            raise DisturbedError
+        reading = finalizer.read(record, source, disturbance, self._former)
+        proof = await self._while_there(reading)
+        disturbance.check()
+        await self._settle(disturbance)
+        disturbance.check()
+        if self._former is not None:
+            if proof.is_of_bytes_of(self._former.stream):
+                return proof, True
+            if proof.copies:
+                copying = finalizer.copy(record, source, proof, disturbance, self._former)
+                await self._while_there(copying)
+        await finalizer.store(record, source, proof, disturbance)
+        return proof, False
+
+    async def _while_there(self, work: Coroutine[Any, Any, T]) -> T:
+        done = await self._presence.while_there(work)
+        if done is None:
+            raise DisturbedError
+        return done
+
+    async def _settle(self, disturbance: Disturbance) -> None:
+        """Waits for the rest of the settle time, and no longer than until a writer comes back."""
+        needed = 0.0 if self._file.was_at_rest else self._times.settle
+        while not self._file.is_gone and (left := needed - self.quiet_s) > 0:
             self._wake.clear()
             await comes(self._wake, within_s=left)
-            if disturbance.has_happened() or self._file.is_gone:
-                return False
-        return not self._file.is_gone
+            disturbance.check()
+        if self._file.is_gone:
+            raise DisturbedError

@@ -18,7 +18,6 @@ class Writer(StrEnum):
 
 
 class Move(StrEnum):
-    WAIT = "wait"
     SEND = "send"  # parts that are full may leave
     PROVE = "prove"  # read it all again while the settle time passes
     FINALIZE = "finalize"
@@ -27,7 +26,7 @@ class Move(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class WaitingTimes:
     """The waiting times, in seconds. See config.py for what breaks when they are wrong."""
 
     settle: float
@@ -53,36 +52,36 @@ class Facts:
     may_speculate: bool = True  # no proof of it was disturbed so far
 
 
-def next_move(facts: Facts, patience: Patience) -> Move:
+def next_move(facts: Facts, times: WaitingTimes) -> Move:
     if not facts.in_place:
         return Move.GONE
-    if _is_finished(facts, patience):
+    if _is_finished(facts, times):
         return Move.TRUNCATED if facts.size < facts.sent_high else Move.FINALIZE
-    if _is_worth_proving(facts, patience):
+    if _is_worth_proving(facts, times):
         return Move.PROVE
     return Move.SEND
 
 
-def _is_finished(facts: Facts, patience: Patience) -> bool:
+def _is_finished(facts: Facts, times: WaitingTimes) -> bool:
     if facts.writer is Writer.NONE:
-        return facts.quiet_s >= patience.settle or facts.was_at_rest
+        return facts.quiet_s >= times.settle or facts.was_at_rest
     if facts.writer is Writer.PRESENT:
         # A recorder that hangs with its file open must not hide the recording for ever; but an
         # empty file with a writer is one that has not begun.
-        return facts.quiet_s >= patience.idle and facts.size > 0
+        return facts.quiet_s >= times.idle and facts.size > 0
     # Clocks may be set: where nobody vouches for it, a change time alone finishes no file.
     is_closed = facts.saw_close or facts.was_at_rest
-    needed = patience.unknown_writer if is_closed else patience.idle
-    return facts.quiet_s >= max(needed, patience.settle)
+    needed = times.unknown_writer if is_closed else times.idle
+    return facts.quiet_s >= max(needed, times.settle)
 
 
-def _is_worth_proving(facts: Facts, patience: Patience) -> bool:
+def _is_worth_proving(facts: Facts, times: WaitingTimes) -> bool:
     return (
         facts.writer is Writer.NONE
         and facts.may_speculate
         and facts.size >= facts.sent_high
         and facts.size > 0
-        and facts.quiet_s >= patience.before_proof
+        and facts.quiet_s >= times.before_proof
     )
 
 

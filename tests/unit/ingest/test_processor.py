@@ -25,7 +25,7 @@ from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery, expected_etag
-from cefmp4.ingest.rules import Patience
+from cefmp4.ingest.rules import WaitingTimes
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
@@ -117,7 +117,7 @@ class World:
             keys=self.keys,
             write_guards=self.write_guards,
             writer_profiles=self.writer_profiles,
-            patience=Patience(settle=2.0, unknown_writer=10.0, idle=30.0),
+            waiting_times=WaitingTimes(settle=2.0, unknown_writer=10.0, idle=30.0),
             clocks=Clocks(monotonic=self.clock, wall=self.clock),
             trusts_ctime=False,
             former=admitted.former,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from cefmp4.ingest.rules import (
     Facts,
     Move,
-    Patience,
     StaleOutcome,
+    WaitingTimes,
     Writer,
     full_parts,
     judge_stale,
@@ -16,7 +16,7 @@ from cefmp4.ingest.rules import (
 )
 from cefmp4.model.part import MIB, PartPlan
 
-PATIENCE = Patience(settle=2.0, unknown_writer=10.0, idle=30.0)
+TIMES = WaitingTimes(settle=2.0, unknown_writer=10.0, idle=30.0)
 
 
 def facts(**changes: object) -> Facts:
@@ -57,7 +57,7 @@ def facts(**changes: object) -> Facts:
     ],
 )
 def test_next_move(changes: dict[str, object], move: Move) -> None:
-    assert next_move(facts(**changes), PATIENCE) is move
+    assert next_move(facts(**changes), TIMES) is move
 
 
 @pytest.mark.parametrize(
