@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls.result import HlsResult, Progress
-from cefmp4.hls.track_maker import Maker
 from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import RUNGS, CodecChoice
@@ -79,13 +78,14 @@ def encoder(
     rungs: tuple[int, ...] = RUNGS,
     may_copy: bool = False,
     has_thumbnails: bool = True,
-    limits: MakerLimits | None = None,
+    limits: EncodeLimits | None = None,
     chooser: EncoderChooser | None = None,
 ) -> HlsEncoder:
     chosen = chooser or EncoderChooser(program="ffmpeg", use_gpu=False)
     return HlsEncoder(
-        maker=Maker(program="ffmpeg", chooser=chosen, limits=limits),
+        program="ffmpeg",
         chooser=chosen,
+        limits=limits,
         options=HlsOptions(
             codecs=codecs, rungs=rungs, may_copy=may_copy, has_thumbnails=has_thumbnails
         ),

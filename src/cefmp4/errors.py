@@ -98,8 +98,18 @@ class UnknownJobError(CefError):
 
 @contextmanager
 def first_error() -> Iterator[None]:
-    """Around a TaskGroup: raises the first of its errors as itself."""
+    """Around a TaskGroup: raises one of its errors as itself, the first of ours if there is any;
+    of no others: bugs come out as they are."""
     try:
         yield
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        leaves = list(_leaves(errors))
+        raise next((one for one in leaves if isinstance(one, CefError)), leaves[0]) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

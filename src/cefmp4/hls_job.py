@@ -12,11 +12,10 @@ from typing import Any, Protocol
 import structlog
 
 from cefmp4.errors import LeaseLostError, PermanentError, TransientError
-from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser, count_fallback
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls.result import NeedsEncoderError, Progress, Tier, document
-from cefmp4.hls.track_maker import Maker
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.media.loopback import Loopback, RemoteObject
 from cefmp4.media.source import MediaSource
@@ -53,12 +52,11 @@ def make_encoder(
     *,
     ffmpeg: str,
     options: HlsOptions,
-    limits: MakerLimits,
+    limits: EncodeLimits,
     chooser: EncoderChooser | None = None,
 ) -> HlsEncoder:
     chooser = chooser or EncoderChooser(program=ffmpeg)
-    maker = Maker(program=ffmpeg, chooser=chooser, limits=limits)
-    return HlsEncoder(maker=maker, chooser=chooser, options=options)
+    return HlsEncoder(program=ffmpeg, chooser=chooser, options=options, limits=limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

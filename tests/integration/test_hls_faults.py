@@ -25,7 +25,7 @@ from tests.hls_media import (
 )
 
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
-from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.result import NeedsEncoderError, Tier
 from cefmp4.media.ffmpeg_run import EncodeCancelledError
 from cefmp4.media.source import MediaSource
@@ -161,7 +161,7 @@ async def failing(path: Path, **limits: float) -> BaseException:
     store = FakeObjectStore()
     async with opened(path) as source:
         with pytest.raises(TransientError) as caught:
-            await encoder(limits=MakerLimits(**limits)).encode(  # type: ignore[arg-type]  # the limits of one test
+            await encoder(limits=EncodeLimits(**limits)).encode(  # type: ignore[arg-type]  # the limits of one test
                 source, sink_of(store)
             )
     assert store.keys == []
@@ -178,7 +178,7 @@ async def test_a_store_that_hangs_is_noticed(tmp_path: Path) -> None:
     path, store = recording(tmp_path), FakeObjectStore()
     async with opened(path) as source:
         with store.pause("put_object"), pytest.raises(TransientError, match="no further"):
-            await encoder(limits=MakerLimits(stall_s=3.0)).encode(source, sink_of(store))
+            await encoder(limits=EncodeLimits(stall_s=3.0)).encode(source, sink_of(store))
     assert store.keys == []
 
 

@@ -12,7 +12,6 @@ from tests.integration.test_hls_faults import front_loaded, served
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls.result import Tier
-from cefmp4.hls.track_maker import Maker
 from cefmp4.media.source import MediaSource
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
@@ -49,7 +48,7 @@ async def test_a_copy_whose_thumbnails_cannot_be_made_is_complete(
     program.chmod(0o755)
     chooser = EncoderChooser(program=str(program), use_gpu=False)
     using = HlsEncoder(
-        maker=Maker(program=str(program), chooser=chooser),
+        program=str(program),
         chooser=chooser,
         options=HlsOptions(images_patience_s=1.0),
     )

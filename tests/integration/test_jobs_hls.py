@@ -16,7 +16,7 @@ from awscrt.checksums import crc64nvme
 from tests.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import hls_job, metrics
-from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls_job import HlsJobs, make_encoder
 from cefmp4.jobs import attempt as attempts
@@ -68,7 +68,7 @@ async def queue(redis_url: str) -> AsyncIterator[JobQueue]:
 @pytest.fixture
 def jobs(store: S3Store, bucket: str, queue: JobQueue) -> HlsJobs:
     encoder = make_encoder(
-        ffmpeg="ffmpeg", options=HlsOptions(has_thumbnails=False), limits=MakerLimits()
+        ffmpeg="ffmpeg", options=HlsOptions(has_thumbnails=False), limits=EncodeLimits()
     )
     results = ObjectResults(store, queue.ledger)
     return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results, watch_dir="/")
@@ -331,7 +331,7 @@ async def test_an_object_that_is_not_there_fails_at_once(
 
 def never_an_encoder() -> HlsEncoder:
     """One that would fail: no program is there."""
-    return make_encoder(ffmpeg="no-such-program", options=HlsOptions(), limits=MakerLimits())
+    return make_encoder(ffmpeg="no-such-program", options=HlsOptions(), limits=EncodeLimits())
 
 
 async def stored(store: S3Store) -> dict[str, tuple[str, float]]:

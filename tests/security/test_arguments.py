@@ -18,7 +18,7 @@ from tests.servers import S3Place, s3_server
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError
-from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsOptions
 from cefmp4.hls_job import HlsJobs, make_encoder
@@ -95,7 +95,7 @@ async def test_the_arguments_hold_nothing_secret(s3_server: S3Place, tmp_path: P
     using = make_encoder(
         ffmpeg=spying(tmp_path, "ffmpeg"),
         options=options,
-        limits=MakerLimits(),
+        limits=EncodeLimits(),
         chooser=EncoderChooser(program="ffmpeg", use_gpu=False),
     )
     async with open_s3_store(s3_server.config(bucket)) as store:

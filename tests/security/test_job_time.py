@@ -16,7 +16,6 @@ from cefmp4.hls import worth
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls.result import HlsResult
-from cefmp4.hls.track_maker import Maker
 from cefmp4.media.source import UnusableSourceError
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
@@ -108,7 +107,7 @@ async def test_all_of_a_job_has_a_limit_that_the_reason_names(tmp_path: Path) ->
     ffmpeg(*PICTURE, "-t", "1", *H264, path)
     chooser = EncoderChooser(program="ffmpeg", use_gpu=False)
     using = HlsEncoder(
-        maker=Maker(program=str(program), chooser=chooser),
+        program=str(program),
         chooser=chooser,
         options=HlsOptions(timeout_s=3, may_copy=False),
     )

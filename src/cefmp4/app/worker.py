@@ -14,7 +14,7 @@ from cefmp4.app.gpu_slots import usable_slots
 from cefmp4.app.ingest import access_of, servers_away
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
-from cefmp4.hls.encode import MakerLimits
+from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions
 from cefmp4.hls_job import HlsJobs, make_encoder
@@ -123,7 +123,7 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
                 memory_bytes=settings.ffprobe_memory_bytes,
             ),
         ),
-        limits=MakerLimits(
+        limits=EncodeLimits(
             # With all of it, the machine would swap, or end whatever it likes, before we notice.
             memory_bytes=settings.ffmpeg_memory_bytes or proc.machine_memory_bytes() * 3 // 4
         ),

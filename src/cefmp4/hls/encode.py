@@ -15,33 +15,7 @@ _MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encode:
-    """What one encode reads, where it puts it, and who wants to know."""
-
-    source: MediaSource
-    sink: SegmentSink
-    progress: Callable[[Progress], None]
-    cancel: asyncio.Event | None = None
-    ffprobe: Ffprobe = field(default_factory=Ffprobe)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """`errors`: how often ffmpeg complained and went on; `notes`: what is not as in the
-    source."""
-
-    tier: Tier
-    tracks: tuple[StoredTrack, ...]
-    errors: int
-    notes: tuple[str, ...] = ()
-    fallbacks: tuple[str, ...] = ()
-    sprite: bytes = b""
-    poster: bytes = b""
-    plan: SpritePlan | None = None  # of the sprite
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MakerLimits:
+class EncodeLimits:
     """`slowest_speed`: recorded seconds per second below which an encode is given up."""
 
     slowest_speed: float = 0.02
@@ -57,27 +31,62 @@ class MakerLimits:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encode:
+    """What one encode reads, where it puts it, who wants to know, and what it may use."""
+
+    source: MediaSource
+    sink: SegmentSink
+    progress: Callable[[Progress], None]
+    cancel: asyncio.Event | None = None
+    program: str = "ffmpeg"
+    ffprobe: Ffprobe = field(default_factory=Ffprobe)
+    limits: EncodeLimits = field(default_factory=EncodeLimits)
+
+    def run(self, duration_s: float) -> FfmpegRun:
+        def report(pace: Pace) -> None:
+            self.progress(_progress(pace, duration_s, self.sink.stored_bytes))
+
+        return FfmpegRun(
+            limits=self.limits.of(duration_s),
+            on_pace=report,
+            cancel=self.cancel,
+            pass_fds=self.source.pass_fds,
+            environment=self.source.environment,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """A sprite of thumbnails as planned, and a poster."""
+
+    sprite: bytes = b""
+    poster: bytes = b""
+    plan: SpritePlan | None = None
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """`errors`: how often ffmpeg complained and went on; `notes`: what is not as in the
+    source."""
+
+    tier: Tier
+    tracks: tuple[StoredTrack, ...]
+    errors: int
+    notes: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    images: Images = field(default_factory=Images)
+
+
 @dataclass(slots=True)
-class Image:
+class ImagePump:
     data: bytearray = field(default_factory=bytearray)
 
     async def pump(self, pipe: asyncio.StreamReader) -> None:
         while piece := await pipe.read(_MAX_IMAGE_BYTES):
             if len(self.data) < _MAX_IMAGE_BYTES:
                 self.data += piece
-
-
-def run_of(encode: Encode, limits: MakerLimits, duration_s: float) -> FfmpegRun:
-    def report(pace: Pace) -> None:
-        encode.progress(_progress(pace, duration_s, encode.sink.stored_bytes))
-
-    return FfmpegRun(
-        limits=limits.of(duration_s),
-        on_pace=report,
-        cancel=encode.cancel,
-        pass_fds=encode.source.pass_fds,
-        environment=encode.source.environment,
-    )
 
 
 def _progress(pace: Pace, duration_s: float, stored_bytes: int) -> Progress:

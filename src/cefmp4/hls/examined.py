@@ -3,7 +3,7 @@ ladder and the choice between copying and encoding hang on it. Pure."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -97,13 +97,6 @@ class Examined:
     def pictures_end_s(self) -> float:
         return self.video.start_s + self.duration_s
 
-    def without(self, track: AudioTrack, reason: str) -> "Examined":
-        return replace(
-            self,
-            audio=tuple(other for other in self.audio if other is not track),
-            notes=(*self.notes, left_out(track.index, track.codec, reason)),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundOnly:
@@ -114,13 +107,6 @@ class SoundOnly:
     duration_s: float
     is_length_a_guess: bool = False
     notes: tuple[str, ...] = ()
-
-    def without(self, track: AudioTrack, reason: str) -> "SoundOnly":
-        return replace(
-            self,
-            audio=tuple(other for other in self.audio if other is not track),
-            notes=(*self.notes, left_out(track.index, track.codec, reason)),
-        )
 
 
 def left_out(index: int, codec: str, reason: str) -> str:

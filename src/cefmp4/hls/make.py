@@ -9,21 +9,21 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from cefmp4.errors import PermanentError, TransientError
-from cefmp4.hls import playlist, remux, result, worth
-from cefmp4.hls.encode import Encode, Made
+from cefmp4.errors import PermanentError, TransientError, first_error
+from cefmp4.hls import playlist, remux, result, sound, worth
+from cefmp4.hls.encode import Encode, EncodeLimits, Images, Made
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.examination import examine
-from cefmp4.hls.examined import NO_DECODER, Examined, SoundOnly
+from cefmp4.hls.examined import NO_DECODER, Examined, SoundOnly, left_out
+from cefmp4.hls.failures import UndecodableTrackError
 from cefmp4.hls.fit import outlasting_s
 from cefmp4.hls.lengths import packets, remeasured
 from cefmp4.hls.remux import CopyRefusedError
 from cefmp4.hls.result import HlsResult, NeedsEncoderError, Progress, Tier
-from cefmp4.hls.sound import UndecodableTrackError
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import SpritePlan, plan_sprite, webvtt
-from cefmp4.hls.track_maker import DecodedImages, Maker, OutlastedError
-from cefmp4.media.ffmpeg_run import EncodeCancelledError, first_error
+from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks, make_images
+from cefmp4.media.ffmpeg_run import EncodeCancelledError
 from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
 from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
@@ -51,11 +51,17 @@ class HlsEncoder:
     """One for all jobs of a worker; `encode` may run several times at once."""
 
     def __init__(
-        self, *, maker: Maker, chooser: EncoderChooser, options: HlsOptions | None = None
+        self,
+        *,
+        program: str,
+        chooser: EncoderChooser,
+        options: HlsOptions | None = None,
+        limits: EncodeLimits | None = None,
     ) -> None:
-        self._maker = maker
+        self._program = program
         self._chooser = chooser
         self._options = options or HlsOptions()
+        self._limits = limits or EncodeLimits()
 
     async def encode(
         self,
@@ -77,7 +83,9 @@ class HlsEncoder:
             sink=sink,
             progress=progress,
             cancel=cancel,
+            program=self._program,
             ffprobe=self._options.ffprobe,
+            limits=self._limits,
         )
         try:
             async with self._time_for(source):
@@ -124,8 +132,7 @@ class HlsEncoder:
                     if not found.is_length_a_guess:
                         worth.check_length(encode.source.size, found.duration_s)
                     has_poster = self._options.has_thumbnails
-                    made = await self._maker.sound.alone(encode, found, has_poster=has_poster)
-                    return made, ()
+                    return await sound.encode_alone(encode, found, has_poster=has_poster), ()
                 return await self._make(encode, found, allowed)
             except UndecodableTrackError as error:
                 found = _without(found, error.index)
@@ -156,7 +163,7 @@ class HlsEncoder:
         rate = worth.bearable_frame_rate(picture.frame_rate, size, shown_s)
         renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
         choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
-        made = await self._maker.encode(encode, examined, renditions, choice, plan)
+        made = await encode_tracks(encode, examined, renditions, choice, self._chooser, plan)
         if rate < picture.frame_rate:
             told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
             made = replace(made, notes=(*made.notes, told))
@@ -179,36 +186,28 @@ class HlsEncoder:
 
     async def _copy(self, encode: Encode, examined: Examined, plan: SpritePlan | None) -> Made:
         if plan is None:
-            return await self._maker.copy(encode, examined, None)
+            return await copy_tracks(encode, examined, None)
         stills = Stills(plan)
-        try:
+        with first_error():
             async with asyncio.TaskGroup() as group:
                 images = group.create_task(self._images(encode, examined, stills), name="images")
-                made = await self._maker.copy(encode, examined, stills)
+                made = await copy_tracks(encode, examined, stills)
                 # It has had nearly everything by now. A decoder that hangs must not hang the job.
                 await asyncio.wait([images], timeout=self._options.images_patience_s)
                 images.cancel()
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from errors
         if images.cancelled():
             log.warning("no thumbnails", reason="they were not decoded in time")
             return made
         decoded = images.result()
-        return replace(
-            made,
-            sprite=decoded.sprite,
-            poster=decoded.poster,
-            plan=plan,
-            errors=made.errors + decoded.errors,
-        )
+        return replace(made, images=decoded, errors=made.errors + decoded.errors)
 
-    async def _images(self, encode: Encode, examined: Examined, stills: Stills) -> DecodedImages:
+    async def _images(self, encode: Encode, examined: Examined, stills: Stills) -> Images:
         """A recording without thumbnails is worth more than none."""
         try:
-            return await self._maker.images(encode, examined, stills)
+            return await make_images(encode, examined, stills)
         except (TransientError, PermanentError) as error:
             log.warning("no thumbnails", reason=str(error))
-            return DecodedImages()
+            return Images()
         finally:
             stills.abandon()
 
@@ -227,7 +226,11 @@ def _without(found: Examined | SoundOnly, index: int) -> Examined | SoundOnly:
     """Raises UnusableSourceError where it is the pictures, or all the sound of sound alone."""
     track = next((track for track in found.audio if track.index == index), None)
     if track and (isinstance(found, Examined) or len(found.audio) > 1):
-        return found.without(track, NO_DECODER)
+        return replace(
+            found,
+            audio=tuple(other for other in found.audio if other is not track),
+            notes=(*found.notes, left_out(index, track.codec, NO_DECODER)),
+        )
     codec = found.video.codec if isinstance(found, Examined) else found.audio[0].codec
     raise UnusableSourceError(f"codec {codec} is not supported by this ffmpeg")
 
@@ -264,22 +267,20 @@ async def _describe(
 
 async def _put_texts(sink: SegmentSink, made: Made) -> tuple[str, str]:
     """The keys of the poster and of the thumbnail track, "" for what there is not."""
-    texts = _playlists(made)
+    texts, images = _playlists(made), made.images
     folder = sink.folder(_IMAGES)
     poster, thumbnails = f"{folder}/poster.jpg", f"{folder}/thumbnails.vtt"
-    if made.poster:
-        texts[poster] = made.poster
-    if made.sprite and made.plan:
-        texts[f"{folder}/sprite.jpg"] = made.sprite
-        texts[thumbnails] = webvtt(made.plan, "sprite.jpg", made.tracks[0].end_s).encode()
-    try:
+    if images.poster:
+        texts[poster] = images.poster
+    if images.sprite and images.plan:
+        texts[f"{folder}/sprite.jpg"] = images.sprite
+        texts[thumbnails] = webvtt(images.plan, "sprite.jpg", made.tracks[0].end_s).encode()
+    with first_error():
         async with asyncio.TaskGroup() as group:
             for name, data in texts.items():
                 group.create_task(sink.put(name, data), name=f"put {name}")
-    except BaseExceptionGroup as errors:
-        raise first_error(errors) from errors
     return (
-        sink.prefix + poster if made.poster else "",
+        sink.prefix + poster if poster in texts else "",
         sink.prefix + thumbnails if thumbnails in texts else "",
     )
 

@@ -1,14 +1,14 @@
 """The sound of a recording: as tracks beside its pictures, made again where it turned out not to
 end with them, and as all there is of a recording that has no pictures."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from cefmp4.errors import CefError, PermanentError, TransientError
+from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls import ffmpeg, fit, gate, remux
-from cefmp4.hls.encode import Encode, Image, Made, MakerLimits, run_of
+from cefmp4.hls.encode import Encode, ImagePump, Images, Made
 from cefmp4.hls.examined import AudioTrack, SoundOnly, left_out
+from cefmp4.hls.failures import check_complete, check_exit
 from cefmp4.hls.ffmpeg import AudioOut, WaveOut
 from cefmp4.hls.filters import Input
 from cefmp4.hls.lengths import measured
@@ -17,27 +17,9 @@ from cefmp4.hls.track_pump import TrackPump
 from cefmp4.media.ffmpeg_run import FfmpegExit
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.pipes import Pipes
-from cefmp4.media.stderr import Stderr, check_reached, last_line
 from cefmp4.outputs.sink import SegmentSink
 
 MAX_AUDIO_TRACKS = 8
-_NO_DECODER = re.compile(
-    r"(?:[Dd]ecoder[^\n]*input stream #0:|\[[av]ist#0:(?=[^\n]*no decoder found))(\d+)"
-)
-_NOTHING_DECODED = "nothing of it can be decoded"
-
-
-class UndecodableTrackError(CefError):
-    """ffmpeg has no decoder for a track, or it refuses what the track's header says."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(f"track {index} cannot be decoded")
-        self.index = index
-
-
-def check_decoders(said: Stderr) -> None:
-    if found := _NO_DECODER.search(said.head + said.tail):
-        raise UndecodableTrackError(int(found[1]))
 
 
 def track_name(position: int) -> str:
@@ -80,115 +62,101 @@ def silent(
 ) -> tuple[str, ...]:
     """What is told of tracks of which nothing came out, although there should be something."""
     lost = gate.lost_sounds([(stored.get(name), track) for name, track in audios.items()])
-    return tuple(left_out(track.index, track.codec, _NOTHING_DECODED) for track in lost)
+    return tuple(
+        left_out(track.index, track.codec, "nothing of it can be decoded") for track in lost
+    )
 
 
-class SoundMaker:
-    def __init__(self, *, program: str, limits: MakerLimits) -> None:
-        self._program = program
-        self._limits = limits
+async def encode_alone(encode: Encode, sound: SoundOnly, *, has_poster: bool) -> Made:
+    """Tracks of a recording without pictures, and a picture of its sound."""
+    audios = by_name(sound.audio)
+    end_s = sound.duration_s if len(audios) > 1 else None
+    poster = ImagePump() if has_poster else None
+    pumps, ended = await _run(encode, audios, sound.duration_s, end_s, poster=poster)
+    stored = {pump.name: pump.stored() for pump in pumps}
+    torn = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
+    problems = torn or gate.sound_problems(audios, stored, end_s)
+    if problems and not torn and sound.is_length_a_guess and not encode.source.is_remote:
+        lengths = await measured(encode.source, encode.ffprobe)
+        counted = {
+            name: replace(track, duration_s=lengths.get(track.index, track.duration_s))
+            for name, track in audios.items()
+        }
+        problems = gate.sound_problems(counted, stored, end_s)
+    check_complete(problems, encode.source)
+    tracks = tuple(track for track in stored.values() if track and track.rows)
+    if not tracks:
+        raise PermanentError("nothing of its sound can be decoded")
+    fitted = fit.notes_of(fit.Fit(end_s=end_s), sound.audio) if end_s else ()
+    return Made(
+        tier=Tier.COPY,
+        tracks=tracks,
+        errors=ended.stderr.errors,
+        notes=(*sound.notes, *silent(audios, stored), *fitted),
+        images=Images(poster=bytes(poster.data) if poster else b""),
+    )
 
-    async def alone(self, encode: Encode, sound: SoundOnly, *, has_poster: bool) -> Made:
-        """Tracks of a recording without pictures, and a picture of its sound."""
-        audios = by_name(sound.audio)
-        end_s = sound.duration_s if len(audios) > 1 else None
-        poster = Image() if has_poster else None
-        pumps, ended = await self._run(encode, audios, sound.duration_s, end_s, poster=poster)
-        stored = {pump.name: pump.stored() for pump in pumps}
-        torn = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
-        problems = torn or gate.sound_problems(audios, stored, end_s)
-        if problems and not torn and sound.is_length_a_guess and not encode.source.is_remote:
-            lengths = await measured(encode.source, encode.ffprobe)
-            counted = {
-                name: replace(track, duration_s=lengths.get(track.index, track.duration_s))
-                for name, track in audios.items()
-            }
-            problems = gate.sound_problems(counted, stored, end_s)
-        if problems:
-            kind = TransientError if encode.source.is_remote else PermanentError
-            raise kind("what came out is not complete: " + "; ".join(problems[:4]))
-        tracks = tuple(track for track in stored.values() if track and track.rows)
-        if not tracks:
-            raise PermanentError("nothing of its sound can be decoded")
-        fitted = fit.notes_of(fit.Fit(end_s=end_s), sound.audio) if end_s else ()
-        return Made(
-            tier=Tier.COPY,
-            tracks=tracks,
-            errors=ended.stderr.errors,
-            notes=(*sound.notes, *silent(audios, stored), *fitted),
-            poster=bytes(poster.data) if poster else b"",
+
+async def refit(
+    encode: Encode,
+    audios: Mapping[str, AudioTrack],
+    tracks: Sequence[StoredTrack],
+    video: int,
+) -> tuple[tuple[StoredTrack, ...], tuple[str, ...]]:
+    """`tracks` with those made again whose end is not that of the first of them; and what is
+    told of that. `video`: index of the pictures."""
+    end_s = tracks[0].end_s
+    excess = {
+        track.name: more_s
+        for track in tracks
+        if not track.is_video and (more_s := fit.excess_s(track, end_s))
+    }
+    if not excess:
+        return tuple(tracks), ()
+    wrong = {name: audios[name] for name in excess}
+    # By what came out of them, whatever the header said.
+    known = {
+        name: replace(track, duration_s=max(0.0, end_s + excess[name] - track.start_s))
+        for name, track in wrong.items()
+    }
+    for track in tracks:
+        if track.name in excess:
+            await encode.sink.remove_folder(track.folder)
+    pumps, _ = await _run(encode, known, end_s, end_s, video=video)
+    again = {pump.name: pump.stored() for pump in pumps}
+    made = [again.get(track.name, track) for track in tracks]
+    fits = [track for track in made if track and track.rows]
+    is_torn = any(pump.is_torn for pump in pumps)
+    still = [track for track in fits if not track.is_video and fit.excess_s(track, end_s)]
+    if is_torn or still or len(fits) < len(tracks):
+        raise TransientError("the sound could not be made to end with the pictures")
+    notes = tuple(fit.told_of(wrong[name].index, more_s) for name, more_s in excess.items())
+    return tuple(fits), notes
+
+
+async def _run(
+    encode: Encode,
+    audios: Mapping[str, AudioTrack],
+    duration_s: float,
+    end_s: float | None,
+    *,
+    poster: ImagePump | None = None,
+    video: int = -1,
+) -> tuple[list[TrackPump], FfmpegExit]:
+    run = encode.run(duration_s)
+    pumps = audio_pumps(audios, encode.sink, run.moved)
+    images = [poster.pump] if poster else []
+    with Pipes(len(pumps) + len(images)) as pipes:
+        fds = pipes.write_fds
+        argv = ffmpeg.sound_command(
+            encode.program,
+            Input(argument=encode.source.argument, is_remote=encode.source.is_remote, video=video),
+            audio_outs(audios, fds[: len(pumps)], end_s=end_s, may_copy=True),
+            WaveOut(fd=fds[-1], duration_s=duration_s) if images else None,
         )
-
-    async def refitted(
-        self,
-        encode: Encode,
-        audios: Mapping[str, AudioTrack],
-        tracks: Sequence[StoredTrack],
-        video: int,
-    ) -> tuple[tuple[StoredTrack, ...], tuple[str, ...]]:
-        """`tracks` with those made again whose end is not that of the first of them; and what is
-        told of that. `video`: index of the pictures."""
-        end_s = tracks[0].end_s
-        excess = {
-            track.name: more_s
-            for track in tracks
-            if not track.is_video and (more_s := fit.excess_s(track, end_s))
-        }
-        if not excess:
-            return tuple(tracks), ()
-        wrong = {name: audios[name] for name in excess}
-        # By what came out of them, whatever the header said.
-        known = {
-            name: replace(track, duration_s=max(0.0, end_s + excess[name] - track.start_s))
-            for name, track in wrong.items()
-        }
-        for track in tracks:
-            if track.name in excess:
-                await encode.sink.remove_folder(track.folder)
-        pumps, _ = await self._run(encode, known, end_s, end_s, video=video)
-        again = {pump.name: pump.stored() for pump in pumps}
-        made = [again.get(track.name, track) for track in tracks]
-        fits = [track for track in made if track and track.rows]
-        is_torn = any(pump.is_torn for pump in pumps)
-        still = [track for track in fits if not track.is_video and fit.excess_s(track, end_s)]
-        if is_torn or still or len(fits) < len(tracks):
-            raise TransientError("the sound could not be made to end with the pictures")
-        notes = tuple(fit.told_of(wrong[name].index, more_s) for name, more_s in excess.items())
-        return tuple(fits), notes
-
-    async def _run(
-        self,
-        encode: Encode,
-        audios: Mapping[str, AudioTrack],
-        duration_s: float,
-        end_s: float | None,
-        *,
-        poster: Image | None = None,
-        video: int = -1,
-    ) -> tuple[list[TrackPump], FfmpegExit]:
-        run = run_of(encode, self._limits, duration_s)
-        pumps = audio_pumps(audios, encode.sink, run.moved)
-        images = [poster.pump] if poster else []
-        with Pipes(len(pumps) + len(images)) as pipes:
-            fds = pipes.write_fds
-            argv = ffmpeg.sound_command(
-                self._program,
-                Input(
-                    argument=encode.source.argument, is_remote=encode.source.is_remote, video=video
-                ),
-                audio_outs(audios, fds[: len(pumps)], end_s=end_s, may_copy=True),
-                WaveOut(fd=fds[-1], duration_s=duration_s) if images else None,
-            )
-            try:
-                ended = await run.run(pipes, argv, [*(pump.pump for pump in pumps), *images])
-            except BrokenMediaError as error:
-                raise PermanentError(f"its sound is not what its header says: {error}") from error
-        said = ended.stderr
-        if ended.returncode < 0:
-            raise TransientError(f"ffmpeg was killed by signal {-ended.returncode}")
-        if ended.returncode > 0:
-            check_decoders(said)
-            if encode.source.is_remote:
-                check_reached(said.head + said.tail)
-            raise PermanentError(f"ffmpeg cannot encode it: {last_line(said.tail)}")
-        return pumps, ended
+        try:
+            ended = await run.run(pipes, argv, [*(pump.pump for pump in pumps), *images])
+        except BrokenMediaError as error:
+            raise PermanentError(f"its sound is not what its header says: {error}") from error
+    check_exit(ended, encode.source)
+    return pumps, ended

@@ -4,13 +4,14 @@ stalls, takes too long, is cancelled, or when any of the pumps fails."""
 import asyncio
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from cefmp4 import proc
-from cefmp4.errors import CefError, PermanentError, TransientError
+from cefmp4.errors import CefError, PermanentError, TransientError, first_error
 from cefmp4.media.pipes import Pipes
 from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
@@ -22,8 +23,8 @@ class EncodeCancelledError(CefError):
     """The encode was cancelled."""
 
 
-Pump = Callable[[asyncio.StreamReader], Awaitable[None]]
-Feed = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Pump = Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]]
+Feed = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 BRIEFLY_S = 20.0
 _BRIEF_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
@@ -103,15 +104,14 @@ class FfmpegRun:
         """`pumps`: one per pipe, in order. Raises the first error of them, unwrapped."""
         self.moved()
         self._began_at = self.pace.moved_at
-        try:
-            async with asyncio.timeout(self.limits.total_s):
-                return await self._run(pipes, argv, pumps)
-        except TimeoutError as error:
-            raise TransientError(
-                f"ffmpeg needed more than {self.limits.total_s:.0f} s for it"
-            ) from error
-        except BaseExceptionGroup as group:
-            raise first_error(group) from group
+        with first_error():
+            try:
+                async with asyncio.timeout(self.limits.total_s):
+                    return await self._run(pipes, argv, pumps)
+            except TimeoutError as error:
+                raise TransientError(
+                    f"ffmpeg needed more than {self.limits.total_s:.0f} s for it"
+                ) from error
 
     async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> FfmpegExit:
         fds = (*self.pass_fds, *pipes.write_fds)
@@ -134,9 +134,9 @@ class FfmpegRun:
                 async with asyncio.TaskGroup() as work:
                     for position, pump in enumerate(pumps):
                         reader = await pipes.reader(position)
-                        work.create_task(_pumped(pump, reader), name=f"pump {position}")
+                        work.create_task(pump(reader), name=f"pump {position}")
                     if self.feed and process.stdin:
-                        work.create_task(_fed(self.feed, process.stdin), name="feed")
+                        work.create_task(self.feed(process.stdin), name="feed")
                     work.create_task(self._follow(process.stdout), name="progress")
                     work.create_task(self._listen(process.stderr), name="stderr")
                     work.create_task(process.wait(), name="ffmpeg")
@@ -175,14 +175,6 @@ async def run_briefly(argv: Sequence[str], *, memory_bytes: int | None = None) -
     )
 
 
-async def _fed(feed: Feed, stdin: asyncio.StreamWriter) -> None:
-    await feed(stdin)
-
-
-async def _pumped(pump: Pump, reader: asyncio.StreamReader) -> None:
-    await pump(reader)
-
-
 async def _watch_memory(pid: int, limit: int) -> None:
     """A picture may claim to be so large that one of it fills a small machine."""
     while (used := proc.resident_bytes(pid)) <= limit:  # noqa: ASYNC110  # nobody tells
@@ -194,20 +186,6 @@ async def _watch_memory(pid: int, limit: int) -> None:
 async def _until(cancel: asyncio.Event) -> None:
     await cancel.wait()
     raise EncodeCancelledError
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One error of ours, if there is one; else the first: bugs come out as they are."""
-    leaves = list(_leaves(group))
-    return next((error for error in leaves if isinstance(error, CefError)), leaves[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def _number(text: str) -> float | None:

@@ -1,25 +1,22 @@
 """Whose fault it was that ffmpeg failed: the recording's, the GPU's, a server's, or the day's."""
 
 import pytest
-from tests.fakes import FakeObjectStore
 
 from cefmp4.errors import CefError, PermanentError, ServerUnreachableError, TransientError
-from cefmp4.hls.encode import Encode
-from cefmp4.hls.encoders import Choice, EncoderChooser
-from cefmp4.hls.track_maker import Maker
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.failures import check_complete, check_exit
 from cefmp4.media.ffmpeg_run import FfmpegExit
 from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.media.stderr import Stderr
-from cefmp4.outputs.sink import SegmentSink
 
-CPU, GPU = Choice(encoders=("libx265",)), Choice(encoders=("hevc_nvenc",))
+CPU, GPU = None, EncoderChooser(program="ffmpeg")
 FILE, URL = MediaSource(fd=0), MediaSource(url="http://127.0.0.1/x?X-Amz-Signature=hidden")
 GONE = "[https @ 0x1] [error] HTTP error 404 Not Found\n"
 AWAY = "[tcp @ 0x1] [error] Connection to tcp://127.0.0.1 failed: Connection refused\n"
 
 
 @pytest.mark.parametrize(
-    ("returncode", "choice", "source", "said", "kind", "words"),
+    ("returncode", "gpu", "source", "said", "kind", "words"),
     [
         (1, CPU, FILE, "[libx265 @ 0x1] [error] no such profile\n", PermanentError, "no such"),
         (1, CPU, FILE, "", PermanentError, "ffmpeg ended with 1"),
@@ -34,26 +31,29 @@ AWAY = "[tcp @ 0x1] [error] Connection to tcp://127.0.0.1 failed: Connection ref
 )
 def test_who_is_to_blame(
     returncode: int,
-    choice: Choice,
+    gpu: EncoderChooser | None,
     source: MediaSource,
     said: str,
     kind: type[CefError],
     words: str,
 ) -> None:
-    sink = SegmentSink(FakeObjectStore(), stream_id="s1", bucket="b", attempt="1")
-    job = Encode(source=source, sink=sink, progress=lambda _progress: None)
     complaints = Stderr()
     complaints.add(said.encode())
-    maker = Maker(program="ffmpeg", chooser=EncoderChooser(program="ffmpeg"))
     with pytest.raises(CefError) as caught:
-        maker._judge(job, FfmpegExit(returncode=returncode, stderr=complaints), choice)
+        check_exit(FfmpegExit(returncode=returncode, stderr=complaints), source, gpu)
     assert type(caught.value) is kind
     assert words in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 
 def test_what_ended_well_is_not_judged() -> None:
-    sink = SegmentSink(FakeObjectStore(), stream_id="s1", bucket="b", attempt="1")
-    job = Encode(source=FILE, sink=sink, progress=lambda _progress: None)
-    maker = Maker(program="ffmpeg", chooser=EncoderChooser(program="ffmpeg"))
-    maker._judge(job, FfmpegExit(returncode=0, stderr=Stderr()), CPU)
+    check_exit(FfmpegExit(returncode=0, stderr=Stderr()), FILE, GPU)
+
+
+def test_what_is_missing_of_an_object_may_come_next_time() -> None:
+    check_complete([], FILE)
+    problems = [f"audio-{number} is empty" for number in range(9)]
+    with pytest.raises(PermanentError, match=r"complete: audio-0 is empty; .*audio-3 is empty$"):
+        check_complete(problems, FILE)
+    with pytest.raises(TransientError):
+        check_complete(problems, URL)
