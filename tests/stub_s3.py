@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from aiohttp import web
 from awscrt.checksums import crc64nvme
 
-from cefmp4.storage.s3.checksum_form import multipart_etag, spell_crc64, spell_md5
+from cefmp4.recording.digests import md5_of, multipart_etag, spell_crc64, spell_md5
 
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
@@ -146,7 +146,7 @@ class StubS3:
         if crc and self.traits.checks_crc and crc != spell_crc64(crc64nvme(body)):
             return _error(400, "BadDigest")
         md5 = request.headers.get("Content-MD5")
-        if md5 and self.traits.checks_md5 and md5 != spell_md5(hashlib.md5(body).digest()):
+        if md5 and self.traits.checks_md5 and md5 != spell_md5(md5_of(body)):
             return _error(400, "BadDigest")
         return None
 

@@ -27,7 +27,7 @@ from cefmp4.outputs.sink import SegmentSink
 from cefmp4.ports.results import JobResult, ResultStore
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.beneath import folder_of
-from cefmp4.recording.file import ShortFileError, hash_range
+from cefmp4.recording.digests import holds_crc
 from cefmp4.recording.stamps import stamp_of_fd
 from cefmp4.storage.s3.errors import KeyMissingError
 
@@ -217,10 +217,7 @@ def _is_as_it_was(fd: int, source: JobInput, is_stopped: Callable[[], bool]) -> 
         return False
     if facts.st_ctime_ns == source.ctime_ns or not source.key:
         return True
-    try:
-        return hash_range(fd, 0, source.size, is_stopped=is_stopped) == source.crc64
-    except ShortFileError:
-        return False
+    return holds_crc(fd, 0, source.size, source.crc64, is_stopped=is_stopped)
 
 
 def _shown(progress: Progress) -> JobProgress:

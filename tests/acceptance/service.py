@@ -18,9 +18,9 @@ from tests.writers.recording import CACHE_VARIABLE
 
 from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.embedded.state import free_port
-from cefmp4.metadata.document import crc64_text
 from cefmp4.model import names
 from cefmp4.model.stream import Stream
+from cefmp4.recording.digests import spell_crc64
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
 from cefmp4.storage.s3.connect import S3Config
 from cefmp4.storage.s3.store import S3Store, open_s3_store
@@ -121,7 +121,7 @@ class Site:
             crc64 = checksums.crc64nvme(block, crc64)
             size += len(block)
         document = json.loads(await self.store.read(names.metadata_key(stream.key)))
-        return Held(stream, digest.hexdigest(), crc64_text(crc64), size, document)
+        return Held(stream, digest.hexdigest(), spell_crc64(crc64), size, document)
 
     def errors(self) -> list[dict[str, Any]]:
         """What it logged that a human may need to act on, and whatever is no log line."""

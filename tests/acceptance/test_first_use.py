@@ -15,7 +15,7 @@ from tests.writers.recording import Recording
 
 from cefmp4.embedded.state import free_port, load_connection
 from cefmp4.model import names
-from cefmp4.recording.file import crc_of
+from cefmp4.recording.digests import crc_of
 from cefmp4.storage.s3.connect import S3Config
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 

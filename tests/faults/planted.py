@@ -14,7 +14,7 @@ from cefmp4.ingest.recover import recovery
 from cefmp4.model.event import StreamEvent
 from cefmp4.model.object import ListedPart
 from cefmp4.model.part import Part
-from cefmp4.recording.file import hash_range
+from cefmp4.recording.digests import hash_range
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore
 from cefmp4.storage.redis.records import encode_stream
 from cefmp4.watch.reconciler import Reconciler

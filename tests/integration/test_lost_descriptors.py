@@ -16,7 +16,8 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.model.part import MIN_PART_BYTES, Part
 from cefmp4.model.stream import Stream
 from cefmp4.ports.checkpoints import Lease
-from cefmp4.recording.file import DescriptorLostError, SourceFile, hash_range
+from cefmp4.recording.digests import hash_range
+from cefmp4.recording.file import DescriptorLostError, SourceFile
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 
 pytestmark = pytest.mark.integration

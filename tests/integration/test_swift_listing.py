@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.servers import SwiftServer
 
-from cefmp4.recording.file import crc_of
+from cefmp4.recording.digests import crc_of
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration

@@ -25,7 +25,8 @@ from tests.servers import SwiftServer
 from cefmp4.errors import SourceError
 from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.digests import crc_of
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.stamps import stamp_of_fd
 
 CONTENT = b"proven bytes" * 1000

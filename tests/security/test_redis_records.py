@@ -14,7 +14,7 @@ from tests.servers import SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import metrics
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.recording.file import crc_of
+from cefmp4.recording.digests import crc_of
 from cefmp4.recording.stamps import stamp_of
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.redis.records import encode_stream

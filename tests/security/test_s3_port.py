@@ -14,7 +14,7 @@ from tests.security.other_user import OTHER_UID, needs_two_users, run_as_other, 
 from tests.servers import SwiftServer
 
 from cefmp4.embedded.sockets import listen_on_loopback, port_of, user_at
-from cefmp4.recording.file import crc_of
+from cefmp4.recording.digests import crc_of
 from cefmp4.storage.s3.store import open_s3_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="function")]

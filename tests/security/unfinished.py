@@ -14,7 +14,7 @@ from cefmp4.model import names
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.recording.file import crc_of
+from cefmp4.recording.digests import crc_of
 from cefmp4.recording.stamps import stamp_of_fd
 
 PART = 16 * 1024

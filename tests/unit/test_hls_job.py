@@ -20,7 +20,7 @@ from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, input_of
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports.results import JobResult
-from cefmp4.recording.file import crc_of
+from cefmp4.recording.digests import crc_of
 from cefmp4.recording.stamps import stamp_of_fd
 from cefmp4.storage.s3.errors import KeyMissingError
 

@@ -14,7 +14,8 @@ from cefmp4.log import printable
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, PartPlan
 from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.file import READ_BYTES, ShortFileError, SourceFile, crc_of, hash_range
+from cefmp4.recording.digests import READ_BYTES, ShortFileError, crc_of, hash_range
+from cefmp4.recording.file import SourceFile
 
 COMPARE_BYTES = 8 * READ_BYTES  # one ranged read of the object, so that memory stays bounded
 

@@ -8,7 +8,6 @@ holds was checked by the store against the checksum of those very bytes, and the
 changed between the first read and the completion."""
 
 import asyncio
-import hashlib
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
@@ -27,7 +26,8 @@ from cefmp4.model import names
 from cefmp4.model.part import MIB, Part, PartRange
 from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.file import ShortFileError, SourceFile, combine_crcs, hash_range
+from cefmp4.recording.digests import Digest, ShortFileError, combine_crcs, hash_range, new_sha256
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.write_guard import WriteGuard
 from cefmp4.retry import patiently
 
@@ -103,7 +103,7 @@ class Finalizer:
         plan, size = record.stream.plan, disturbance.stamp.size
         is_short = size <= plan.range_of(1).end and not record.stream.upload_id
         proof = Proof(stamp=disturbance.stamp, in_one_piece=is_short)
-        digest = hashlib.sha256()
+        digest = new_sha256()
         digests = (digest,) if _is_reading_again(record, size, former) else ()
         in_line = asyncio.Semaphore(SENDS_AHEAD)
 
@@ -136,7 +136,7 @@ class Finalizer:
         self,
         source: SourceFile,
         part: PartRange,
-        digests: tuple["hashlib._Hash", ...],
+        digests: tuple[Digest, ...],
         disturbance: Disturbance,
     ) -> int:
         def read() -> int:
@@ -183,7 +183,7 @@ class Finalizer:
                     stream.key,
                     source.range(0, proof.stamp.size),
                     content_type=names.content_type_of(stream.relpath),
-                    metadata=object_metadata(stream, proof.crc64),
+                    metadata=object_metadata(stream),
                     crc64=proof.crc64,
                     if_absent=if_absent,
                 )

@@ -3,7 +3,8 @@ it (below a FUSE mount, on a file server), and what is found under a name now: a
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import holds_crc
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import sample
 
 
@@ -26,9 +27,6 @@ def _is_it(there: SourceFile, source: SourceFile, record: StreamRecord) -> bool:
         return there.is_same_inode(source)
     for number in sample(sorted(parts)):
         part, start = parts[number], record.stream.plan.range_of(number).start
-        try:
-            if hash_range(there.fd, start, start + part.size) == part.crc64:
-                return True
-        except ShortFileError:
-            continue
+        if holds_crc(there.fd, start, part.size, part.crc64):
+            return True
     return False

@@ -7,7 +7,8 @@ from functools import partial
 from cefmp4.errors import SourceError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import FormerGeneration
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import ShortFileError, hash_range
+from cefmp4.recording.file import SourceFile
 
 SAMPLES = 8  # parts that are read again
 

@@ -19,7 +19,8 @@ from cefmp4.model.object import StoredObject
 from cefmp4.model.part import Part, PartRange
 from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import ShortFileError, hash_range
+from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
@@ -189,13 +190,10 @@ async def together(steps: Sequence[Coroutine[None, None, T]]) -> list[T]:
     return [task.result() for task in running]
 
 
-def object_metadata(stream: Stream, crc64: int | None = None) -> dict[str, str]:
-    metadata = {
+def object_metadata(stream: Stream) -> dict[str, str]:
+    return {
         names.META_STREAM_ID: stream.id,
         **({names.META_FOLDER: stream.folder} if stream.folder else {}),
         names.META_PART_BASE: str(stream.part_base),
         names.META_PART_SIZING: stream.part_sizing.value,
     }
-    if crc64 is not None:
-        metadata[names.META_CRC64] = f"{crc64:016x}"
-    return metadata

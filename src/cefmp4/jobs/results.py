@@ -3,12 +3,11 @@ compares before it writes, so the ledger says whose result counts."""
 
 import json
 
-from awscrt.checksums import crc64nvme
-
 from cefmp4.jobs.ledger import RedisLedger
 from cefmp4.model.names import META_STREAM_ID, content_type_of
 from cefmp4.ports.results import JobResult
 from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.digests import crc_of
 from cefmp4.retry import patiently
 
 _NAME = "result.json"
@@ -30,6 +29,6 @@ class ObjectResults:
             document,
             content_type=content_type_of(_NAME),
             metadata={META_STREAM_ID: result.subject},
-            crc64=crc64nvme(document),
+            crc64=crc_of(document),
         )
         return True

@@ -2,8 +2,6 @@
 by us when Redis was emptied. JSON cannot carry a path that is no valid UTF-8: it is written as
 `names.key_safe` spells it, which is how the object's key spells it too."""
 
-import base64
-import binascii
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,6 +12,7 @@ from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream
+from cefmp4.recording.digests import read_crc64, spell_crc64
 
 SCHEMA_VERSION = 1
 
@@ -40,7 +39,7 @@ def build_document(
         "s3_key_prefix": stream.key[: stream.key.rfind("/") + 1],
         "etag": stream.etag,
         "total_size_bytes": stream.size,
-        "crc64nvme": crc64_text(stream.crc64),
+        "crc64nvme": spell_crc64(stream.crc64),
         "sha256": stream.sha256 or None,
         "duration_seconds": media.duration_seconds,
         "processed_at_utc": _utc(processed_at),
@@ -59,11 +58,6 @@ def to_json(document: dict[str, Any]) -> bytes:
     """Refuses what other programs could not read: NaN, infinity, halves of surrogate pairs."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8") + b"\n"
-
-
-def crc64_text(crc64: int) -> str:
-    """As S3 spells it: base64 of the eight bytes, the most significant first."""
-    return base64.b64encode(crc64.to_bytes(8, "big")).decode("ascii")
 
 
 def path_text(path: str) -> str:
@@ -135,7 +129,7 @@ def _part_entry(part: Part) -> dict[str, Any]:
         "part_number": part.number,
         "size_bytes": part.size,
         "etag": part.etag,
-        "crc64nvme": crc64_text(part.crc64),
+        "crc64nvme": spell_crc64(part.crc64),
         "uploaded_at_utc": _utc(part.uploaded_at),
     }
 
@@ -163,13 +157,10 @@ def _parse_utc(text: object) -> float:
 
 
 def _parse_crc64(text: object) -> int:
-    try:
-        raw = base64.b64decode(_text(text), validate=True)
-    except binascii.Error as error:
-        raise ValueError("not base64") from error
-    if len(raw) != 8:
-        raise ValueError("not eight bytes")
-    return int.from_bytes(raw, "big")
+    crc64 = read_crc64(_text(text))
+    if crc64 is None:
+        raise ValueError("not a CRC-64")
+    return crc64
 
 
 def _text(value: object) -> str:

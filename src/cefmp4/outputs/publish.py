@@ -1,12 +1,11 @@
 """The commit of an encode: what an attempt left staged becomes what players find."""
 
-from awscrt.checksums import crc64nvme
-
 from cefmp4.errors import PermanentError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
 from cefmp4.outputs.leftovers import remove_other_attempts
 from cefmp4.outputs.names import MASTER, STAGED, attempt_folder, hls_prefix
 from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.digests import crc_of
 
 
 async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
@@ -18,7 +17,7 @@ async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
         data,
         content_type=content_type_of(MASTER),
         metadata={META_STREAM_ID: stream_id},
-        crc64=crc64nvme(data),
+        crc64=crc_of(data),
     )
     await remove_other_attempts(store, stream_id=stream_id, attempt=attempt)
 

@@ -3,13 +3,12 @@ remembers what it put, so that a failed encode leaves nothing behind."""
 
 import asyncio
 
-from awscrt.checksums import crc64nvme
-
 from cefmp4.errors import ServerUnreachableError, ThrottledError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
 from cefmp4.outputs.leftovers import remove
 from cefmp4.outputs.names import attempt_folder, hls_prefix
 from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.digests import crc_of
 from cefmp4.retry import for_a_while
 
 PARALLEL_PUTS = 4
@@ -54,7 +53,7 @@ class SegmentSink:
         return key
 
     async def _put_patiently(self, key: str, data: bytes) -> None:
-        crc64 = crc64nvme(data)
+        crc64 = crc_of(data)
 
         async def put() -> None:
             await self._store.put_object(

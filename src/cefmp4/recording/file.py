@@ -1,24 +1,18 @@
 """The local file behind a stream: opened once, read by offset, never written."""
 
 import errno
-import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-
-from awscrt import checksums
 
 from cefmp4.errors import SourceError
 from cefmp4.model.object import FileRange
 from cefmp4.model.stream import FileStamp
 from cefmp4.recording.beneath import device_near, look_up, open_folder, open_root
 from cefmp4.recording.stamps import birth_ns, stamp_of
-
-READ_BYTES = 1024 * 1024  # fits the processor's cache, so that hashing re-reads nothing from memory
 
 # What a descriptor answers when its file was renamed or removed where our kernel does not see it:
 # below a FUSE mount, or on a file server; or when the FUSE process itself ended.
@@ -251,44 +245,3 @@ def _open(root: str, relpath: str) -> tuple[int, Home]:
         return os.open(name, _OPEN_FLAGS, dir_fd=folder_fd), home
     finally:
         os.close(folder_fd)
-
-
-class ShortFileError(Exception):
-    """The file ended before the range did: it was truncated meanwhile."""
-
-
-def hash_range(
-    fd: int,
-    start: int,
-    end: int,
-    *,
-    also: tuple["hashlib._Hash", ...] = (),
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> int:
-    """The CRC-64/NVME of [start, end), feeding `also` from the same read. Blocking."""
-    buffer = memoryview(bytearray(min(READ_BYTES, max(end - start, 1))))
-    crc, offset = 0, start
-    while offset < end:
-        if is_stopped():
-            raise ShortFileError
-        count = os.preadv(fd, [buffer[: min(len(buffer), end - offset)]], offset)
-        if count == 0:
-            raise ShortFileError
-        chunk = buffer[:count]
-        crc = checksums.crc64nvme(chunk, crc)
-        for digest in also:
-            digest.update(chunk)
-        offset += count
-    return crc
-
-
-def combine_crcs(parts: list[tuple[int, int]]) -> int:
-    """The CRC-64/NVME of a whole from the (crc, size) of its parts in order."""
-    total = 0
-    for crc, size in parts:
-        total = int(checksums.combine_crc64nvme(total, crc, size))
-    return total
-
-
-def crc_of(data: bytes) -> int:
-    return int(checksums.crc64nvme(data))

@@ -3,14 +3,14 @@ inode and birth; where it cannot, only the bytes do. Nothing else counts: inode 
 again at once, and copies keep their dates."""
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 
 from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import Digest, ShortFileError, hash_range, holds_crc, new_sha256
+from cefmp4.recording.file import SourceFile
 
 
 class Identity:
@@ -45,21 +45,14 @@ class Identity:
         return False
 
     async def holds(
-        self, source: SourceFile, stream: Stream, *, also: tuple["hashlib._Hash", ...] = ()
+        self, source: SourceFile, stream: Stream, *, also: tuple[Digest, ...] = ()
     ) -> bool:
         """Whether the file has the proven bytes, whatever its dates say."""
         return await self._in_thread(partial(holds, source, stream, also=also))
 
     async def _holds_part(self, source: SourceFile, stream: Stream, part: Part) -> bool:
         start = stream.plan.range_of(part.number).start
-
-        def read() -> bool:
-            try:
-                return hash_range(source.fd, start, start + part.size) == part.crc64
-            except ShortFileError:
-                return False
-
-        return await self._in_thread(read)
+        return await self._in_thread(partial(holds_crc, source.fd, start, part.size, part.crc64))
 
     async def _in_thread(self, read: Callable[[], bool]) -> bool:
         return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
@@ -76,13 +69,13 @@ def holds(
     source: SourceFile,
     stream: Stream,
     *,
-    also: tuple["hashlib._Hash", ...] = (),
+    also: tuple[Digest, ...] = (),
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Whether the file has all the bytes of a proven stream, and no others. Blocking."""
     if source.stamp().size != stream.size:
         return False  # without reading it
-    whole = hashlib.sha256()
+    whole = new_sha256()
     digests = (*also, whole) if stream.sha256 else also
     try:
         crc64 = hash_range(source.fd, 0, stream.size, also=digests, is_stopped=is_stopped)

@@ -9,7 +9,8 @@ from tests.fakes import FakeObjectStore
 from cefmp4.commands import verify
 from cefmp4.model.part import MIN_PART_BYTES
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.digests import crc_of
+from cefmp4.recording.file import SourceFile
 
 KEY = "streams/s/r.mp4"
 DATA = os.urandom(2 * MIN_PART_BYTES + 1234)

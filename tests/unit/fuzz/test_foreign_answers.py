@@ -23,7 +23,7 @@ from cefmp4.media.source import MediaSource
 from cefmp4.media.stderr import Stderr
 from cefmp4.model import names
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec
-from cefmp4.storage.s3.checksum_form import multipart_etag, read_crc64, read_hex_crc64
+from cefmp4.recording.digests import multipart_etag, read_crc64, read_hex_crc64
 from cefmp4.storage.s3.listing import list_objects, list_parts, list_uploads
 from cefmp4.web.webhook import Webhook, sign
 

@@ -19,7 +19,8 @@ from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import metadata_key
 from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.digests import crc_of
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
 from cefmp4.recording.stamps import stamp_of_fd
 from cefmp4.recording.write_guard import WriteGuards

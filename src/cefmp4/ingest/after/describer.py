@@ -1,7 +1,6 @@
 """Object → metadata: probes the local file and stores the document beside the object."""
 
 import asyncio
-import hashlib
 import time
 from contextlib import suppress
 from functools import partial
@@ -20,7 +19,8 @@ from cefmp4.model.part import MIB
 from cefmp4.model.stream import Stream
 from cefmp4.ports.media import MediaProbe
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.digests import crc_of, new_sha256
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
 from cefmp4.retry import patiently
 
@@ -127,11 +127,11 @@ class Describer:
 
     async def _sha256(self, stream: Stream, source: SourceFile | None) -> str:
         """Of the proven bytes: from the local file if it still has them, else from the object."""
-        digest = hashlib.sha256()
+        digest = new_sha256()
         with suppress(SourceError, OSError):
             if source is not None and await self._identity.holds(source, stream, also=(digest,)):
                 return digest.hexdigest()
-        digest = hashlib.sha256()
+        digest = new_sha256()
         for start in range(0, stream.size, READ_BACK_BYTES):
             end = min(start + READ_BACK_BYTES, stream.size)
             data = await patiently(

@@ -1,17 +1,16 @@
 """Finds again in S3 what an emptied Redis no longer knows: stored files and open uploads."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import structlog
 
 from cefmp4.ingest.recover.bucket_contents import BucketContents, infer_plan
-from cefmp4.ingest.recover.recovery import expected_etag
 from cefmp4.ingest.recover.upload_search import UploadSearch
 from cefmp4.metadata.document import DocumentFacts, parse_document, path_text
 from cefmp4.model import names
@@ -21,10 +20,18 @@ from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, Pa
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.beneath import look_up
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import (
+    ShortFileError,
+    crc_and_md5,
+    hash_range,
+    multipart_etag,
+    new_sha256,
+)
+from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,9 @@ class BucketSearch:
         local_crc: int | None = None
         for stored in contents.objects_like(filename, stamp.size):
             if local_crc is None:
-                local_crc = await self._in_thread(lambda: hash_range(source.fd, 0, stamp.size))
-                if local_crc is None:
+                try:
+                    local_crc = await self._in_thread(hash_range, source.fd, 0, stamp.size)
+                except ShortFileError:
                     return None
             stream = await self._compare(contents, stored, source, stamp, local_crc)
             if stream is not None and contents.take_object(stored, source.relpath):
@@ -120,26 +128,26 @@ class BucketSearch:
     async def read_content(self, stream: Stream, source: SourceFile) -> dict[int, Part]:
         """Reads a stored file again for what its lost record knew: the SHA-256, noted in `stream`,
         and the parts, which stay unknown where they do not make up the ETag of the object."""
-        whole = hashlib.sha256()
+        whole = new_sha256()
         is_single = "-" not in stream.etag
         cuts = [PartRange(1, 0, stream.size)] if is_single else stream.plan.ranges_for(stream.size)
         parts: dict[int, Part] = {}
         for cut in cuts if stream.size else ():
-            digest = hashlib.md5(usedforsecurity=False)
-            crc64 = await self._in_thread(
-                partial(hash_range, source.fd, cut.start, cut.end, also=(whole, digest))
+            found = await self._in_thread(
+                partial(crc_and_md5, source.fd, cut.start, cut.end, also=(whole,))
             )
-            if crc64 is None:
+            if found is None:
                 return {}
             parts[cut.number] = Part(
                 number=cut.number,
                 size=cut.size,
-                crc64=crc64,
-                etag=digest.hexdigest(),
+                crc64=found[0],
+                etag=found[1],
                 uploaded_at=stream.completed_at,
             )
         stream.sha256 = whole.hexdigest()
-        etag = parts[1].etag if is_single and parts else expected_etag(parts)
+        etags = [part.etag for part in parts.values()]
+        etag = etags[0] if is_single and etags else multipart_etag(etags)
         return parts if etag == stream.etag else {}
 
     async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Found | None:
@@ -173,13 +181,13 @@ class BucketSearch:
         plan = _plan_in(head.metadata)
         if plan is None or not self._store.proof.etag_is_md5 or stamp.size == 0:
             return False
-        parts: dict[int, Part] = {}
+        etags = []
         for cut in plan.ranges_for(stamp.size):
-            etag = await self._md5(source, cut.start, cut.end)
-            parts[cut.number] = Part(
-                number=cut.number, size=cut.size, crc64=0, etag=etag, uploaded_at=0.0
-            )
-        return expected_etag(parts) == head.etag
+            found = await self._in_thread(crc_and_md5, source.fd, cut.start, cut.end)
+            if found is None:
+                return False
+            etags.append(found[1])
+        return multipart_etag(etags) == head.etag
 
     async def take_upload(
         self, contents: BucketContents, source: SourceFile
@@ -187,19 +195,8 @@ class BucketSearch:
         """An open upload whose parts hold this file's bytes, taken out of the contents."""
         return await self._uploads.take(contents, source)
 
-    async def _md5(self, source: SourceFile, start: int, end: int) -> str:
-        digest = hashlib.md5(usedforsecurity=False)
-        await self._in_thread(lambda: hash_range(source.fd, start, end, also=(digest,)))
-        return digest.hexdigest()
-
-    async def _in_thread(self, read: Callable[[], int]) -> int | None:
-        def guarded() -> int | None:
-            try:
-                return read()
-            except ShortFileError:
-                return None
-
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, guarded)
+    async def _in_thread(self, read: Callable[..., T], *words: int) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, read, *words)
 
     async def _read(self, key: str) -> bytes:
         return await patiently(lambda: self._store.read(key), what="metadata reading")

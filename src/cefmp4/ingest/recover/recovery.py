@@ -1,7 +1,6 @@
 """After a restart: which parts of an open upload can be relied on. S3 and the disk decide."""
 
 import asyncio
-import hashlib
 from concurrent.futures import Executor
 from time import time
 
@@ -13,7 +12,8 @@ from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload
 from cefmp4.model.part import Part
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import crc_and_md5, multipart_etag
+from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
@@ -72,7 +72,9 @@ class Recovery:
             return False
         stream = record.stream
         stored = await patiently(lambda: self._store.head(stream.key), what="object check")
-        if stored is None or stored.etag != expected_etag(record.parts):
+        if stored is None or stored.etag != multipart_etag(
+            record.parts[number].etag for number in sorted(record.parts)
+        ):
             return False
         owner = stored.metadata.get(names.META_STREAM_ID)
         return owner == stream.id or stream.is_adopted or not self._store.proof.keeps_metadata
@@ -106,27 +108,18 @@ class Recovery:
         cut = record.stream.plan.range_of(part.number)
         if part.size > cut.size:
             return False
-        digest = hashlib.md5(usedforsecurity=False)
-        try:
-            crc64 = await asyncio.get_running_loop().run_in_executor(
-                self._hashing,
-                lambda: hash_range(source.fd, cut.start, cut.start + part.size, also=(digest,)),
-            )
-        except ShortFileError:
-            return False
-        if digest.hexdigest() != part.etag:
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._hashing, crc_and_md5, source.fd, cut.start, cut.start + part.size
+        )
+        if found is None or found[1] != part.etag:
             return False
         await record.part_stored(
             Part(
-                number=part.number, size=part.size, crc64=crc64, etag=part.etag, uploaded_at=time()
+                number=part.number,
+                size=part.size,
+                crc64=found[0],
+                etag=part.etag,
+                uploaded_at=time(),
             )
         )
         return True
-
-
-def expected_etag(parts: dict[int, Part]) -> str:
-    """The ETag of an object made of these parts, on a store whose ETags are MD5s."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for number in sorted(parts):
-        digest.update(bytes.fromhex(parts[number].etag))
-    return f"{digest.hexdigest()}-{len(parts)}"

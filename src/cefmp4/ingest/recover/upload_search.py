@@ -1,7 +1,6 @@
 """Which open upload holds the parts of a file: by their bytes, whatever the file is called now."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import PurePosixPath
@@ -12,7 +11,8 @@ from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload
 from cefmp4.model.part import PartPlan
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.file import ShortFileError, SourceFile, hash_range
+from cefmp4.recording.digests import crc_and_md5
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import sample
 from cefmp4.retry import patiently
 
@@ -92,15 +92,10 @@ class UploadSearch:
     async def _md5(self, source: SourceFile, start: int, end: int) -> str:
         """Empty where the file is shorter than that."""
 
-        def read() -> str:
-            digest = hashlib.md5(usedforsecurity=False)
-            try:
-                hash_range(source.fd, start, end, also=(digest,))
-            except ShortFileError:
-                return ""
-            return digest.hexdigest()
-
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._hashing, crc_and_md5, source.fd, start, end
+        )
+        return "" if found is None else found[1]
 
 
 def _candidates(contents: BucketContents, filename: str) -> Iterator[tuple[OpenUpload, bool]]:

@@ -2,14 +2,12 @@
 the range in memory, and none relies on the position of the file, which others share."""
 
 import asyncio
-import hashlib
 import io
 import os
 from typing import Any
 
 from aiohttp import ClientConnectionResetError, Payload
 from aiohttp.abc import AbstractStreamWriter
-from awscrt.checksums import crc64nvme
 
 from cefmp4.errors import SourceError
 from cefmp4.model.object import FileRange
@@ -123,11 +121,11 @@ def _failure_of(body: FileRange) -> SourceError | None:
     try:
         os.pread(body.fd, 1, body.offset)
     except OSError as error:
-        return _unreadable(error)
+        return unreadable(error)
     return None
 
 
-def _unreadable(error: OSError) -> SourceError:
+def unreadable(error: OSError) -> SourceError:
     return SourceError(f"the file cannot be read: {error.strerror}")
 
 
@@ -185,28 +183,7 @@ class RangeFile(io.RawIOBase):
         try:
             count = os.preadv(self._range.fd, [view[:count]], self._range.offset + self._position)
         except OSError as error:
-            self.failure = _unreadable(error)
+            self.failure = unreadable(error)
             raise
         self._position += count
         return count
-
-
-def digest_range(body: FileRange, algorithm: str) -> tuple[bytes, int]:
-    """MD5 or SHA-256, and the CRC-64/NVME, of the same look at the range; blocks, so call it in a
-    thread. A range that is shorter now gives the digest of less: sending it will find out."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    crc64 = 0
-    buffer = bytearray(READ_WINDOW)
-    done = 0
-    while done < body.size:
-        view = memoryview(buffer)[: min(READ_WINDOW, body.size - done)]
-        try:
-            count = os.preadv(body.fd, [view], body.offset + done)
-        except OSError as error:
-            raise _unreadable(error) from error
-        if not count:
-            break
-        digest.update(view[:count])
-        crc64 = crc64nvme(view[:count], crc64)
-        done += count
-    return digest.digest(), crc64

@@ -13,6 +13,7 @@ from yarl import URL
 from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import ProofFailedError, ServerUnreachableError
 from cefmp4.model.object import FileRange
+from cefmp4.recording.digests import ShortFileError, hash_range, new_sha256
 from cefmp4.storage.s3.errors import (
     FOREIGN_ERRORS,
     MAX_ERROR_BODY,
@@ -21,7 +22,7 @@ from cefmp4.storage.s3.errors import (
     to_error,
     translate,
 )
-from cefmp4.storage.s3.file_body import RangeFile, RangePayload, digest_range
+from cefmp4.storage.s3.file_body import RangeFile, RangePayload, unreadable
 from cefmp4.storage.s3.tls_put import Reply, TlsSender
 
 log = structlog.get_logger()
@@ -159,8 +160,7 @@ class BodyTransfer:
         if isinstance(body, bytes):
             content = body
         else:
-            sha256, _ = await asyncio.to_thread(digest_range, body, "sha256")
-            content = RangeFile(body, sha256=sha256.hex())
+            content = RangeFile(body, sha256=await asyncio.to_thread(_sha256_of, body))
         method = getattr(self._client, xform_name(operation))
         try:
             reply = await method(Bucket=self._bucket, Body=content, **params)
@@ -169,6 +169,17 @@ class BodyTransfer:
                 raise content.failure from None
             raise translate(operation, error) from None
         return str(reply.get("ETag", "")).strip('"')
+
+
+def _sha256_of(body: FileRange) -> str:
+    digest = new_sha256()
+    try:
+        hash_range(body.fd, body.offset, body.offset + body.size, also=(digest,))
+    except ShortFileError:
+        raise ProofFailedError("the file became shorter while it was sent") from None
+    except OSError as error:
+        raise unreadable(error) from error
+    return digest.hexdigest()
 
 
 def _may_mean_presigning(refusal: Refusal) -> bool:

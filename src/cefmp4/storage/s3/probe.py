@@ -2,7 +2,6 @@
 that is removed again. Nothing is concluded from the name of the server."""
 
 import asyncio
-import hashlib
 import secrets
 import time
 from contextlib import suppress
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from awscrt.checksums import crc64nvme
 
 from cefmp4.errors import (
     CefError,
@@ -22,23 +20,23 @@ from cefmp4.errors import (
 )
 from cefmp4.model.names import META_STREAM_ID, PROBE_ROOT, is_probe_key
 from cefmp4.model.object import PartProof, StoreProof
+from cefmp4.recording.digests import crc_of, md5_of, multipart_etag, spell_crc64, spell_md5
 from cefmp4.storage.s3.calls import S3Calls
-from cefmp4.storage.s3.checksum_form import multipart_etag, spell_crc64, spell_md5
 
 log = structlog.get_logger()
 
 PROBE_PREFIX = f"{PROBE_ROOT}/"
 _LEFTOVER_S = 600  # nobody probes that long: what is older was left by a process that was killed
 _FIRST = b"cefmp4 looks at what this server checks\n"
-_FIRST_CRC64 = crc64nvme(_FIRST)
-_FIRST_MD5 = hashlib.md5(_FIRST, usedforsecurity=False)
+_FIRST_CRC64 = crc_of(_FIRST)
+_FIRST_MD5 = md5_of(_FIRST)
 _BODY = b"cefmp4 sends a part again, as it must do when a recorder goes back\n"
-_BODY_CRC64 = crc64nvme(_BODY)
+_BODY_CRC64 = crc_of(_BODY)
 _MARK = {META_STREAM_ID: "cefmp4-probe"}
 _WHY_REPLACE = (
     "recorders change what was sent already: take another server, or another version of it"
 )
-_WRONG_MD5 = hashlib.md5(b"other bytes", usedforsecurity=False)
+_WRONG_MD5 = md5_of(b"other bytes")
 
 
 async def probe_store(calls: S3Calls) -> StoreProof:
@@ -89,10 +87,10 @@ class _Probe:
 
     async def _look(self, declares_crc: bool) -> StoreProof:
         is_crc_checked, etag = await self._put_with_crcs()
-        etag_is_md5 = etag == _FIRST_MD5.hexdigest()
+        etag_is_md5 = etag == _FIRST_MD5
         if is_crc_checked:
             part = PartProof.CRC64NVME
-        elif await self._is_refused(self._put(3, ContentMD5=spell_md5(_WRONG_MD5.digest()))):
+        elif await self._is_refused(self._put(3, ContentMD5=spell_md5(_WRONG_MD5))):
             part = PartProof.CONTENT_MD5
         elif etag_is_md5:
             part = PartProof.ETAG

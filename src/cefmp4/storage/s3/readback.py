@@ -7,8 +7,8 @@ from cefmp4.errors import UploadGoneError
 from cefmp4.model.names import META_CRC64, META_STREAM_ID
 from cefmp4.model.object import StoredObject, StoreProof
 from cefmp4.model.part import Part
+from cefmp4.recording.digests import multipart_etag, read_crc64, read_hex_crc64
 from cefmp4.storage.s3.calls import S3Calls
-from cefmp4.storage.s3.checksum_form import multipart_etag, read_crc64, read_hex_crc64
 from cefmp4.storage.s3.errors import KeyMissingError
 
 
@@ -78,7 +78,7 @@ class ReadBack:
         is_proven = vouched is not None
         # Servers that give the MD5 of the whole as the ETag of a multipart object have no "-".
         if self._proof.etag_is_md5 and "-" in stored.etag:
-            if stored.etag != multipart_etag([part.etag for part in parts]):
+            if stored.etag != multipart_etag(part.etag for part in parts):
                 return Finding(stored, "has another ETag")
             is_proven = True
         return Finding(stored, "", is_proven)

@@ -1,7 +1,6 @@
 """The S3 adapter: the calls of the ObjectStore port, and the proof of what they stored."""
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -25,12 +24,12 @@ from cefmp4.model.object import (
     StoreProof,
 )
 from cefmp4.model.part import MIB, Part
+from cefmp4.recording.digests import crc_and_md5, md5_of, spell_crc64, spell_hex_crc64, spell_md5
 from cefmp4.storage.s3 import listing
 from cefmp4.storage.s3.calls import S3Calls
-from cefmp4.storage.s3.checksum_form import spell_crc64, spell_md5
 from cefmp4.storage.s3.connect import S3Config, connect
 from cefmp4.storage.s3.errors import KeyMissingError, RangeMissingError
-from cefmp4.storage.s3.file_body import digest_range
+from cefmp4.storage.s3.file_body import unreadable
 from cefmp4.storage.s3.object import S3Object
 from cefmp4.storage.s3.part_transfer import BodyTransfer
 from cefmp4.storage.s3.probe import PROBE_PREFIX, probe_store
@@ -84,7 +83,7 @@ class S3Store:
         params: dict[str, Any] = {
             "Key": key,
             "ContentType": content_type,
-            "Metadata": {META_CRC64: f"{crc64:016x}", **metadata},
+            "Metadata": {META_CRC64: spell_hex_crc64(crc64), **metadata},
         }
 
         async def read_back(etag: str = "") -> Finding:
@@ -220,17 +219,17 @@ class S3Store:
     async def _send(
         self, operation: str, params: dict[str, Any], body: FileRange | bytes, crc64: int
     ) -> str:
-        md5: bytes | None = None
+        md5 = ""
         if self._proof.part is PartProof.CRC64NVME:
             params["ChecksumCRC64NVME"] = spell_crc64(crc64)
         else:
             md5 = await _md5_of(body, crc64)
-        if md5 is not None and self._proof.part is PartProof.CONTENT_MD5:
+        if md5 and self._proof.part is PartProof.CONTENT_MD5:
             params["ContentMD5"] = spell_md5(md5)
         etag = await self._calls.repeat(
             operation, lambda: self._transfer.send(operation, params, body)
         )
-        if md5 is not None and self._proof.etag_is_md5 and etag != md5.hex():
+        if md5 and self._proof.etag_is_md5 and etag != md5:
             raise ProofFailedError(f"{params['Key']}: S3 stored other bytes than were read")
         return etag
 
@@ -284,10 +283,13 @@ def _proven(key: str, finding: Finding) -> str:
     return finding.stored.etag
 
 
-async def _md5_of(body: FileRange | bytes, crc64: int) -> bytes:
+async def _md5_of(body: FileRange | bytes, crc64: int) -> str:
     if isinstance(body, bytes):
-        return hashlib.md5(body, usedforsecurity=False).digest()
-    digest, seen = await asyncio.to_thread(digest_range, body, "md5")
-    if seen != crc64:
+        return md5_of(body)
+    try:
+        found = await asyncio.to_thread(crc_and_md5, body.fd, body.offset, body.offset + body.size)
+    except OSError as error:
+        raise unreadable(error) from error
+    if found is None or found[0] != crc64:
         raise ProofFailedError("the bytes changed between hashing and sending")
-    return digest
+    return found[1]

@@ -20,7 +20,8 @@ from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.recording.file import SourceFile, crc_of
+from cefmp4.recording.digests import crc_of
+from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
 
 CONTENT = b"a recording" * 1000

@@ -16,7 +16,8 @@ from cefmp4.model.media import MediaInfo
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import MIB, Part, PartPlan, PartSizing
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.recording.file import SourceFile, crc_of, hash_range
+from cefmp4.recording.digests import crc_of, hash_range
+from cefmp4.recording.file import SourceFile
 
 CONTENT = b"the same recording" * 1000
 

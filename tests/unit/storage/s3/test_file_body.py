@@ -10,12 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from awscrt.checksums import crc64nvme
 from tests.tls import tls_contexts
 
 from cefmp4.model.object import FileRange
 from cefmp4.storage.s3 import file_body
-from cefmp4.storage.s3.file_body import RangeFile, RangePayload, digest_range, read_window
+from cefmp4.storage.s3.file_body import RangeFile, RangePayload, read_window
 
 MIB = 1024 * 1024
 SIZE = 9 * MIB + 12_345
@@ -186,10 +185,3 @@ def test_the_range_as_a_file(fd: int, data: bytes) -> None:
     body.seek(7)
     assert body.read(3) == wanted[7:10]
     assert body.tell() == 10
-
-
-def test_the_digest_of_a_range(fd: int, data: bytes) -> None:
-    wanted = data[OFFSET : OFFSET + SIZE]
-    digest, crc64 = digest_range(FileRange(fd, OFFSET, SIZE), "md5")
-    assert digest == md5(wanted).digest()
-    assert crc64 == crc64nvme(wanted)
