@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cefmp4.errors import CefError, InvariantError
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.media.ffprobe import document_of
-from cefmp4.media.probe_answers import parse_header, parse_tail
+from cefmp4.media.probe import parse_header, parse_tail
 from cefmp4.media.source import UnusableSourceError
 from cefmp4.media.structure import find_problem
 from cefmp4.metadata.document import build_document, parse_document, to_json

@@ -11,7 +11,6 @@ from cefmp4.hls.encoder_options import Hdr10, VideoOut, encoder_options
 from cefmp4.hls.ffmpeg import AudioOut
 from cefmp4.hls.filters import ImagesOut, Input
 from cefmp4.hls.thumbnails import plan_sprite
-from cefmp4.media.stderr import last_line
 from cefmp4.model.rendition import Codec, Picture, Rendition, ladder
 
 LOCAL = Input(argument="file:/proc/self/fd/5", is_remote=False, video=0)
@@ -147,27 +146,3 @@ def test_an_encoder_is_tried_with_the_options_of_the_job() -> None:
     assert after(argv, "-pix_fmt") == "p010le"
     options = encoder_options(video)
     assert argv[argv.index("-c:v") : argv.index("-c:v") + len(options)] == options
-
-
-@pytest.mark.parametrize(
-    ("stderr", "said"),
-    [
-        ("[mov,mp4 @ 0x55d1] moov atom not found\n", "moov atom not found"),
-        ("[error] https://s3/clip?X-Amz-Signature=abc: Server returned 403\n", ""),
-        ("file:/proc/self/fd/7: Invalid data found\n", "Invalid data found"),
-        ("", ""),
-    ],
-)
-def test_what_ffmpeg_said_is_cleaned(stderr: str, said: str) -> None:
-    line = last_line(stderr)
-    assert "Signature" not in line
-    assert said in line
-
-
-def test_what_is_an_error_says_more_than_a_warning_after_it() -> None:
-    said = (
-        "[Parsed_zscale_0 @ 0x55ba] [error] code 3074: no path between colorspaces\n"
-        "[libx265 @ 0x55bb] [warning] 2 frames left in the queue on closing\n"
-    )
-    assert last_line(said) == "code 3074: no path between colorspaces"
-    assert last_line("[mov @ 0x1] [warning] alone\n") == "alone"

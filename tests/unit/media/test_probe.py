@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cefmp4.media.ffprobe import document_of
-from cefmp4.media.probe_answers import parse_header, parse_tail
+from cefmp4.media.probe import parse_header, parse_tail
 from cefmp4.media.source import CONTAINERS, UnusableSourceError
 from cefmp4.model.media import MediaInfo, Track
 
