@@ -23,7 +23,7 @@ def _hashing() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-@pytest.fixture(name="write guards")
+@pytest.fixture(name="write_guards")
 async def _write_guards() -> AsyncIterator[WriteGuards]:
     async with WriteGuards() as write_guards:
         yield write_guards
