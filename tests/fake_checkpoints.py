@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from tests.crash import Crash
 
@@ -69,29 +68,29 @@ class FakeCheckpointStore:
     async def load_streams(self, folder: str | None = None) -> list[Stream]:
         async with self._step("load_streams"):
             ids = [id for (there, _), id in self._paths.items() if folder in (None, there)]
-            return [_copy(self._streams[stream_id]) for stream_id in dict.fromkeys(ids)]
+            return [self._streams[stream_id] for stream_id in dict.fromkeys(ids)]
 
     async def load_displaced(self, folder: str) -> list[Stream]:
         async with self._step("load_displaced"):
             return [
-                _copy(stream)
+                stream
                 for stream in self._streams.values()
                 if stream.folder == folder and self._is_displaced(stream.id)
             ]
 
     async def load_stream(self, stream_id: str) -> Stream | None:
         async with self._step("load_stream"):
-            return _copy(self._streams[stream_id]) if stream_id in self._streams else None
+            return self._streams.get(stream_id)
 
     async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
         async with self._step("load_stream_at"):
             stream_id = self._paths.get((folder, relpath), "")
-            return _copy(self._streams[stream_id]) if stream_id in self._streams else None
+            return self._streams.get(stream_id)
 
     async def load_streams_of_keys(self, keys: Sequence[str]) -> list[Stream]:
         async with self._step("load_streams_of_keys"):
             ids = [self._keys[key] for key in keys if key in self._keys]
-            return [_copy(self._streams[one]) for one in ids if one in self._streams]
+            return [self._streams[one] for one in ids if one in self._streams]
 
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
         async with self._step("load_parts"):
@@ -108,7 +107,7 @@ class FakeCheckpointStore:
             self._fence += 1
             if not is_pathless:
                 self._paths[_place(stream)] = stream.id
-            self._streams.setdefault(stream.id, _copy(stream))
+            self._streams.setdefault(stream.id, stream)
             self._hold_key(stream)
             return self._hold(Lease(stream.id, owner, self._fence))
 
@@ -145,7 +144,7 @@ class FakeCheckpointStore:
             self._paths.setdefault(_place(stream), stream.id)
             if former and former.key != stream.held_key:
                 self._let_key_go(former)
-            self._streams[stream.id] = _copy(stream)
+            self._streams[stream.id] = stream
             kept = self._parts.setdefault(stream.id, {})
             for number in drop:
                 kept.pop(number, None)
@@ -167,9 +166,9 @@ class FakeCheckpointStore:
                 is_free = not self._leases_at_all(stream.id) and self._is_at(stream)
                 if is_free and (folder, stream.relpath) not in self._paths:
                     self._let_path_go(stream)
-                    mine = replace(stream, folder=folder)
+                    mine = stream.in_folder(folder)
                     self._paths[_place(mine)] = mine.id
-                    self._streams[mine.id] = _copy(mine)
+                    self._streams[mine.id] = mine
                     adopted.append(mine)
             return adopted
 
@@ -327,7 +326,3 @@ class _Step:
 
 def _place(stream: Stream) -> tuple[str, str]:
     return stream.folder, stream.relpath
-
-
-def _copy(stream: Stream) -> Stream:
-    return replace(stream, labels=dict(stream.labels))

@@ -79,8 +79,8 @@ async def test_adopted_streams_keep_all_but_their_folder(store: CheckpointStore)
 
 async def test_what_is_not_adopted(store: CheckpointStore) -> None:
     """One that is worked on; one that a later generation followed; one whose path is taken."""
-    worked_on, former, latest = stream("s1"), stream("s2", "b.mp4"), stream("s3", "b.mp4")
-    latest.previous_id = "s2"
+    worked_on, former = stream("s1"), stream("s2", "b.mp4")
+    latest = stream("s3", "b.mp4", previous_id="s2")
     await claimed(store, worked_on)
     await store.release(await claimed(store, former))
     await store.release(await claimed(store, latest))

@@ -1,6 +1,7 @@
 """A key belongs to one stream at a time: what every checkpoint store promises about that."""
 
 import asyncio
+from dataclasses import replace
 
 from tests.checkpoint_records import A, B, claimed, stream
 from tests.contracts.conftest import Backend
@@ -20,8 +21,7 @@ async def test_the_first_claim_holds_the_key(store: CheckpointStore) -> None:
     assert await store.save(first, lease)
     assert not await store.save(second, other)
     assert await owners(store, "r.mp4") == ["s1"]
-    second.key = "r~s2.mp4"
-    assert await store.save(second, other)
+    assert await store.save(replace(second, key="r~s2.mp4"), other)
     assert await owners(store, "r.mp4", "none", "r~s2.mp4") == ["s1", "s2"]
 
 
@@ -44,8 +44,7 @@ async def test_a_stream_without_a_key_holds_none(store: CheckpointStore) -> None
 async def test_another_key_lets_the_former_go(store: CheckpointStore) -> None:
     first = stream(key="k1")
     lease = await claimed(store, first)
-    first.key = "k2"
-    assert await store.save(first, lease)
+    assert await store.save(replace(first, key="k2"), lease)
     second = stream("s2", "b.mp4", key="k1")
     assert await store.save(second, await claimed(store, second))
 
@@ -54,7 +53,7 @@ async def test_nobody_s_key_is_let_go_by_another(store: CheckpointStore) -> None
     first, second = stream(key="k"), stream("s2", "b.mp4", key="k")
     await claimed(store, first)
     lease = await claimed(store, second)
-    second.move_to(StreamState.FAILED, "its key is taken")
+    second = second.moved_to(StreamState.FAILED, "its key is taken")
     assert await store.save(second, lease)  # it needs none any more
     await store.release(lease)
     await store.forget(second)
@@ -66,8 +65,7 @@ async def test_a_stream_that_ends_without_an_object_lets_its_key_go(store: Check
         one = stream(f"s{number}", f"{number}.mp4", key="k")
         lease = await claimed(store, one)
         assert await store.save(one, lease)
-        one.move_to(state, "gone")
-        await store.save(one, lease)
+        await store.save(one.moved_to(state, "gone"), lease)
         assert await owners(store, "k") == []
 
 
@@ -78,8 +76,7 @@ async def test_a_finished_stream_keeps_its_key_when_newer_generations_come(
         previous = f"s{number - 1}" if number > 1 else None
         one = stream(f"s{number}", key=f"k{number}", previous_id=previous)
         lease = await claimed(store, one)
-        one.state = StreamState.STORED
-        assert await store.save(one, lease)
+        assert await store.save(replace(one, state=StreamState.STORED), lease)
         await store.release(lease)
     late = stream("s9", "other.mp4", key="k1")
     assert not await store.save(late, await claimed(store, late))

@@ -54,7 +54,6 @@ async def test_a_stream_comes_back_as_it_was_saved(store: CheckpointStore, path:
         playable=False,
         started_at=1_700_000_000.123456,
         host="h",
-        labels={"camera": path},
     )
     await store.save(full, await claimed(store, full))
     assert await store.load_stream("s1") == full
@@ -70,27 +69,6 @@ async def test_what_is_not_known(store: CheckpointStore) -> None:
     assert await store.holder("s1") is None
     assert await store.recall("proof") is None
     assert await store.load_views() == []
-
-
-async def test_a_saved_stream_shares_nothing_with_its_writer(store: CheckpointStore) -> None:
-    mine = stream(labels={"a": "1"})
-    await store.save(mine, await claimed(store, mine))
-    mine.labels["a"] = "2"
-    mine.size = 99
-    loaded = await store.load_stream("s1")
-    assert loaded == stream(labels={"a": "1"})
-
-
-async def test_parts_are_added_replaced_and_dropped(store: CheckpointStore) -> None:
-    mine = stream()
-    lease = await claimed(store, mine)
-    await store.save(mine, lease, parts=[part(3), part(1), part(10_000)])
-    await store.save(mine, lease, parts=[part(3, size=7)], drop=[1, 2])
-    parts = await store.load_parts("s1")
-    assert parts == {3: part(3, size=7), 10_000: part(10_000)}
-    assert list(parts) == [3, 10_000]
-    await store.save(mine, lease, parts=[part(3, size=8)], drop=[3])
-    assert (await store.load_parts("s1"))[3].size == 8
 
 
 async def test_ten_thousand_parts(store: CheckpointStore) -> None:

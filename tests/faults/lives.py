@@ -20,7 +20,6 @@ from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
-from cefmp4.ingest.ending import End
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import ObjectKeys
@@ -233,8 +232,6 @@ class Life:
 
     async def _finish(self, processor: StreamProcessor) -> None:
         assert self._admitted is not None
-        if processor.record.stream.is_proven:
-            processor.ending.end = End.STORED
         for _ in range(30):
             if processor.end is not None:
                 break

@@ -59,7 +59,6 @@ def stream(number: int, state: StreamState, path: str = "") -> Stream:
         stamp=FileStamp(1, 2, 3, 4),
         started_at=1_700_000_000.0,
         updated_at=1_700_000_000.0 + number,
-        labels={"camera": path},
     )
 
 

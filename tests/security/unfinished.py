@@ -51,23 +51,26 @@ async def leave_unfinished(site: Site, files: list[tuple[str, int]]) -> None:
 
 async def _leave(site: Site, name: str, fd: int) -> None:
     stamp = stamp_of_fd(fd)
+    stream_id = names.new_stream_id(stamp.mtime_ns / 1e9, FOLDER)
+    key = f"streams/{stream_id}/{name}"
+    upload_id = await site.store.begin_upload(
+        key, content_type="video/mp4", metadata={names.META_STREAM_ID: stream_id}
+    )
     stream = Stream(
-        id=names.new_stream_id(stamp.mtime_ns / 1e9, FOLDER),
+        id=stream_id,
         relpath=name,
         folder=FOLDER,
         state=StreamState.UPLOADING,
+        key=key,
+        upload_id=upload_id,
         part_base=PART,
         size=stamp.size,
         sent_high=2 * PART,
         stamp=stamp,
         started_at=stamp.mtime_ns / 1e9,
     )
-    stream.key = f"streams/{stream.id}/{name}"
     lease = await site.checkpoints.claim(stream, "killed")
     assert lease is not None
-    stream.upload_id = await site.store.begin_upload(
-        stream.key, content_type="video/mp4", metadata={names.META_STREAM_ID: stream.id}
-    )
     content = os.pread(fd, PART, PART)
     crc64 = crc_of(content)
     etag = await site.store.put_part(

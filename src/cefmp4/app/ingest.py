@@ -138,6 +138,7 @@ def build_ingest(
         hashing=hashing,
         plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
         folder=found.folder,
+        host=settings.host,
     )
     admission = Admission(
         root=root,
@@ -250,7 +251,7 @@ def build_ingest(
             records=lambda: router.records,
             on_lost=router.fence_off,
             on_memory_lost=memory_lost.set,
-            is_restoring=lambda: memory_lost.is_set() or admission.contents is not None,
+            is_restoring=lambda: memory_lost.is_set() or bucket_search.contents is not None,
             lease_seconds=settings.lease_seconds,
             folder=found.folder.id,
         ),

@@ -7,7 +7,6 @@ from functools import partial
 
 import structlog
 
-from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, SourceError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import KeyRefusedError, ObjectKeys
@@ -19,7 +18,7 @@ from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
 from cefmp4.model.part import Part, PartSizing, plan_for
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.checkpoints import CheckpointStore, Lease
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
@@ -87,7 +86,6 @@ class Admission:
         self._identity = identity
         self._wall_clock = wall_clock
         self._place = place  # device and inode of the folder that was identified
-        self.contents: BucketContents | None = None  # set while Redis has forgotten what S3 knows
 
     async def admit(
         self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
@@ -124,8 +122,9 @@ class Admission:
             lambda: self._checkpoints.load_stream_at(self._naming.folder, source.relpath),
             what="stream lookup",
         )
-        if known is None and self.contents is not None:
-            return await self._recognise(source, stamp, self.contents)
+        contents = self._bucket_search.contents
+        if known is None and contents is not None:
+            return await self._recognise(source, stamp, contents)
         if known is None:
             if await self._is_fresh():
                 raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
@@ -165,11 +164,11 @@ class Admission:
         if not await self._identity.is_file_of(source, stamp, stream):
             self._index.remove(former_path)  # its file is gone, and another has its inode
             return False
-        stream.relpath, stream.stamp = source.relpath, stamp
-        if not await self.write_finished(stream):
+        written = await self.write_finished(stream.found_at(source.relpath, stamp))
+        if written is None:
             return False
         self._index.remove(former_path)
-        self._index.add(stream)
+        self._index.add(written)
         log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
         return True
 
@@ -208,19 +207,17 @@ class Admission:
             lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
         )
 
-    async def write_finished(self, stream: Stream, parts: dict[int, Part] | None = None) -> bool:
-        """Writes the record of a stream that needs no work; False when somebody else holds it."""
+    async def write_finished(
+        self, stream: Stream, parts: dict[int, Part] | None = None
+    ) -> Stream | None:
+        """Writes the record of a stream that needs no work; None when somebody else holds it."""
         try:
-            record = await self.claim(stream, keep_parts=parts is None)
-        except ForeignStreamError:
-            return False
-        record.parts = parts if parts is not None else record.parts
-        try:
+            record = await self._claim(stream, parts)
             await record.restore()
-        except LeaseLostError:
-            return False
+        except (ForeignStreamError, LeaseLostError):
+            return None
         await record.release()
-        return True
+        return record.stream
 
     async def restore_finished(self, relpath: str) -> None:
         """Writes the record of a finished file again, from its document in S3."""
@@ -229,16 +226,29 @@ class Admission:
             return
         found = await self._bucket_search.read_stream(relpath, known.key, known.stamp)
         if found is not None and found.stream.id == known.stream_id:
-            found.stream.folder = self._naming.folder
             await self.write_finished(found.stream, found.parts)
 
-    async def claim(self, stream: Stream, *, keep_parts: bool) -> StreamRecord:
+    async def claim_latest(self, stream: Stream) -> StreamRecord:
+        """Its former owner may have gone on until we claimed it. Raises ForeignStreamError."""
+        lease = await self._lease(stream)
+        latest = await self._load(stream.id)
+        return self._record_of(latest or stream, lease, await self._load_parts(stream.id))
+
+    async def _claim(self, stream: Stream, parts: dict[int, Part] | None) -> StreamRecord:
+        """`parts` None: those that Redis knows."""
+        lease = await self._lease(stream)
+        known = await self._load_parts(stream.id) if parts is None else parts
+        return self._record_of(stream, lease, known)
+
+    async def _lease(self, stream: Stream) -> Lease:
         lease = await patiently(
             lambda: self._checkpoints.claim(stream, self._naming.owner), what="claim"
         )
         if lease is None:
             raise ForeignStreamError
-        parts = await self._load_parts(stream.id) if keep_parts else {}
+        return lease
+
+    def _record_of(self, stream: Stream, lease: Lease, parts: dict[int, Part]) -> StreamRecord:
         return StreamRecord(
             stream=stream,
             lease=lease,
@@ -251,18 +261,21 @@ class Admission:
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
     ) -> Admitted | None:
         now, naming = self._wall_clock(), self._naming
-        plan = plan_for(
-            stamp.size,
-            naming.part_base,
-            naming.part_sizing,
-            is_backlog=now - stamp.ctime_ns / 1e9 >= BACKLOG_AGE_S,
-        )
+        former = await self._former_of(previous) if previous else None
+        if former is not None:  # cut alike, so that unchanged parts can be copied
+            plan = former.stream.plan
+        else:
+            is_backlog = now - stamp.ctime_ns / 1e9 >= BACKLOG_AGE_S
+            base, sizing = naming.part_base, naming.part_sizing
+            plan = plan_for(stamp.size, base, sizing, is_backlog=is_backlog)
+        stream_id = names.new_stream_id(now, naming.folder)
         stream = Stream(
-            id=names.new_stream_id(now, naming.folder),
+            id=stream_id,
             relpath=source.relpath,
             folder=naming.folder,
             generation=previous.generation + 1 if previous else 1,
             previous_id=previous.id if previous else None,
+            key=self._keys.wanted_by(stream_id, source.relpath, started_at=now, host=naming.host),
             part_base=plan.base,
             part_sizing=plan.sizing,
             size=stamp.size,
@@ -270,12 +283,7 @@ class Admission:
             started_at=now,
             host=naming.host,
         )
-        former = await self._former_of(previous) if previous else None
-        if former is not None:  # cut alike, so that unchanged parts can be copied
-            stream.part_base = former.stream.part_base
-            stream.part_sizing = former.stream.part_sizing
-        stream.key = self._keys.wanted_by(stream)
-        record = await self.claim(stream, keep_parts=False)
+        record = await self._claim(stream, {})
         try:
             await self._keys.settle(record)
         except KeyRefusedError as error:
@@ -285,12 +293,8 @@ class Admission:
 
     async def _refuse(self, record: StreamRecord, reason: str) -> None:
         """A stream that fails before it begins: seen by people, and not tried again by itself."""
-        stream = record.stream
-        await record.move_to(StreamState.FAILED, reason)
-        log.error("stream failed", reason=reason, file_path=stream.relpath)
-        metrics.streams_failed.inc()
-        metrics.count_failure("failed", stream.id)
-        self._index.add(stream)
+        await record.failed(reason)
+        self._index.add(record.stream)
         await record.release()
 
     async def _former_of(self, previous: Stream) -> FormerGeneration | None:
@@ -303,10 +307,7 @@ class Admission:
         return FormerGeneration(stored=stored, stream=previous, parts=parts)
 
     async def _resume(self, stream: Stream, source: SourceFile) -> Admitted:
-        record = await self.claim(stream, keep_parts=True)
-        latest = await self._load(stream.id)
-        if latest is not None:  # its former owner may have gone on until we claimed it
-            record.stream = latest
+        record = await self.claim_latest(stream)
         if record.stream.is_proven:
             return Admitted(record=record, source=source)
         await self._recovery.resume(record, source)
@@ -343,7 +344,7 @@ class Admission:
             started_at=upload.initiated_at or self._wall_clock(),
             host=self._naming.host,
         )
-        record = await self.claim(stream, keep_parts=False)
+        record = await self._claim(stream, {})
         await record.save()
         await self._recovery.resume(record, source)
         log.info("adopted an open upload", file_path=source.relpath, parts=len(record.parts))
@@ -351,14 +352,11 @@ class Admission:
 
     async def _take_up(self, found: Found, source: SourceFile) -> Admitted:
         """Where the document is missing, what it tells of the bytes is read once more."""
-        stream, parts = found.stream, found.parts
-        stream.host, stream.folder = self._naming.host, self._naming.folder
-        if stream.state is StreamState.STORED:
-            parts = await self._bucket_search.read_content(stream, source)
-        record = await self.claim(stream, keep_parts=False)
-        record.parts = parts
+        if found.stream.state is StreamState.STORED:
+            found = await self._bucket_search.read_content(found.stream, source)
+        record = await self._claim(found.stream, found.parts)
         await record.restore()
-        log.info("recognised a stored file", file_path=source.relpath, key=stream.key)
+        log.info("recognised a stored file", file_path=source.relpath, key=found.stream.key)
         return Admitted(record=record, source=source)
 
 

@@ -2,8 +2,6 @@
 
 from enum import StrEnum
 
-import structlog
-
 from cefmp4 import metrics
 from cefmp4.ingest.finalizer import Proof
 from cefmp4.ingest.record import StreamRecord
@@ -11,8 +9,6 @@ from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.stream import FileStamp, StreamState
 from cefmp4.recording.observation import Clocks
-
-log = structlog.get_logger()
 
 
 class End(StrEnum):
@@ -25,8 +21,8 @@ class End(StrEnum):
 
 
 class Ending:
-    """`end` is None while there is none. `proven`: the stamp of the open file when all of it had
-    been read."""
+    """`end` is None while there is none; what is proven when it is taken up was stored before.
+    `proven`: the stamp of the open file when all of it had been read."""
 
     def __init__(
         self,
@@ -36,7 +32,7 @@ class Ending:
         writer_profiles: WriterProfiles,
         clocks: Clocks,
     ) -> None:
-        self.end: End | None = None
+        self._end = End.STORED if record.stream.is_proven else None
         self.proven: FileStamp | None = None
         self._record = record
         self._uploader = uploader
@@ -44,7 +40,14 @@ class Ending:
         self._clocks = clocks
 
     def __repr__(self) -> str:
-        return f"<Ending {self.end}>"
+        return f"<Ending {self._end}>"
+
+    @property
+    def end(self) -> End | None:
+        return self._end
+
+    def fenced(self) -> None:
+        self._end = End.FENCED
 
     async def stored(self, proof: Proof) -> None:
         self.proven = proof.stamp
@@ -57,25 +60,21 @@ class Ending:
         )
         await self._record.proven(stamp=proof.stamp, crc64=proof.crc64, sha256=proof.sha256)
         metrics.stream_stored(self._record.stream)
-        self.end = End.STORED
+        self._end = End.STORED
 
     async def unchanged(self, proof: Proof) -> None:
         if self._record.stream.upload_id:
             await self._uploader.abandon(self._record)
         self._record.seen(proof.stamp)  # not what was seen since
-        self.end = End.UNCHANGED
+        self._end = End.UNCHANGED
 
     async def dropped(self, reason: str) -> None:
         await self._record.move_to(StreamState.DROPPED, reason)
-        self.end = End.DROPPED
+        self._end = End.DROPPED
 
     async def failed(
         self, reason: str, end: End = End.FAILED, *, counted_as: str | None = None
     ) -> None:
-        stream = self._record.stream
         await self._uploader.abandon(self._record)
-        await self._record.move_to(StreamState.FAILED, reason)
-        log.error("stream failed", reason=reason, file_path=stream.relpath)
-        metrics.streams_failed.inc()
-        metrics.count_failure(counted_as or end.value, stream.id)
-        self.end = end
+        await self._record.failed(reason, counted_as=counted_as or end.value)
+        self._end = end

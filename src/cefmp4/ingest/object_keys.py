@@ -28,13 +28,9 @@ class ObjectKeys:
     template: str
     on_conflict: names.KeyConflict = names.KeyConflict.SUFFIX
 
-    def wanted_by(self, stream: Stream) -> str:
+    def wanted_by(self, stream_id: str, relpath: str, *, started_at: float, host: str) -> str:
         return names.object_key(
-            self.template,
-            stream_id=stream.id,
-            relpath=stream.relpath,
-            started_at=stream.started_at,
-            host=stream.host,
+            self.template, stream_id=stream_id, relpath=relpath, started_at=started_at, host=host
         )
 
     async def settle(self, record: StreamRecord) -> None:

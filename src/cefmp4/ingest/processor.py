@@ -179,7 +179,7 @@ class StreamProcessor:
             return pause
         except LeaseLostError as error:
             log.warning("stream was taken over by another instance", reason=str(error))
-            self.ending.end = End.FENCED
+            self.ending.fenced()
         except UploadGoneError:
             log.warning("the multipart upload is gone from the store: starting it again")
             metrics.count_failure("upload_gone", self.record.stream.id)
@@ -299,12 +299,13 @@ class StreamProcessor:
     # Sending.
 
     async def _send(self, facts: Facts) -> float:
-        stream, record = self.record.stream, self.record
-        if facts.size < stream.sent_high:
+        record = self.record
+        if facts.size < record.stream.sent_high:
             await record.drop_beyond(facts.size)
+        stream = record.stream
         if self._writer_profiles.waits_for_close(stream.relpath):
             return self._next_look(facts)
-        if record.stream.state in (StreamState.STALE, StreamState.FINALIZING):
+        if stream.state in (StreamState.STALE, StreamState.FINALIZING):
             await record.move_to(StreamState.UPLOADING)
         lag = self._writer_profiles.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))

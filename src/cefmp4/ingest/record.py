@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -33,9 +34,9 @@ class StreamRecord:
         checkpoints: CheckpointStore,
         wall_clock: Callable[[], float],
     ) -> None:
-        self.stream = stream
+        self._stream = stream
         self.lease = lease
-        self.parts = parts
+        self._parts = parts
         self.written_path = stream.relpath  # what Redis says; the file may have been renamed since
         self.is_released = False
         self._checkpoints = checkpoints
@@ -46,99 +47,119 @@ class StreamRecord:
         self._holds_key = True
 
     def __repr__(self) -> str:
-        return f"<StreamRecord {self.stream!r} parts={len(self.parts)} fence={self.lease.fence}>"
+        return f"<StreamRecord {self._stream!r} parts={len(self._parts)} fence={self.lease.fence}>"
 
     @property
     def stored_bytes(self) -> int:
-        return sum(part.size for part in self.parts.values())
+        return sum(part.size for part in self._parts.values())
+
+    @property
+    def stream(self) -> Stream:
+        """As it is now; whoever waits for anything asks again."""
+        return self._stream
+
+    @property
+    def parts(self) -> Mapping[int, Part]:
+        return self._parts
 
     # What happened: memory alone. The next write tells it.
 
     def seen(self, stamp: FileStamp) -> None:
         """What the disk says now."""
-        stream = self.stream
-        self.has_grown = self.has_grown or (stream.stamp is not None and stamp.size > stream.size)
-        stream.stamp, stream.size = stamp, stamp.size
+        then = self._stream
+        self.has_grown = self.has_grown or (then.stamp is not None and stamp.size > then.size)
+        self._stream = replace(then, stamp=stamp, size=stamp.size)
 
     def closed(self, at: float) -> None:
-        self.stream.closed_at = at
+        self._stream = replace(self._stream, closed_at=at)
 
     def renamed(self, relpath: str) -> None:
-        self.stream.relpath = relpath
+        self._stream = replace(self._stream, relpath=relpath)
 
     def object_made(self, etag: str) -> None:
         """The object is there, and no upload any more."""
-        stream = self.stream
-        stream.etag, stream.upload_id, stream.is_adopted = etag, "", False
+        self._stream = replace(self._stream, etag=etag, upload_id="", is_adopted=False)
 
     def examined(self, *, sha256: str, playable: bool | None) -> None:
-        self.stream.sha256, self.stream.playable = sha256, playable
+        self._stream = replace(self._stream, sha256=sha256, playable=playable)
 
     # What happened, and is written down at once.
 
     async def opened(self, upload_id: str) -> None:
-        self.stream.upload_id = upload_id
-        if self.stream.state in (StreamState.DISCOVERED, StreamState.STALE):
-            self.stream.move_to(StreamState.UPLOADING)
+        self._stream = replace(self._stream, upload_id=upload_id)
+        if self._stream.state in (StreamState.DISCOVERED, StreamState.STALE):
+            self._stream = self._stream.moved_to(StreamState.UPLOADING)
         await self.save()
 
     async def upload_gone(self, *, sent_high: int = 0) -> None:
         """With its parts: the stream may begin another. What was sent is no loss, unless there is
         a `sent_high` that counts all the same."""
-        stream = self.stream
-        stream.upload_id, stream.is_adopted, stream.sent_high = "", False, sent_high
-        await self._write_without(list(self.parts))
+        self._stream = replace(self._stream, upload_id="", is_adopted=False, sent_high=sent_high)
+        await self._write_without(list(self._parts))
 
     async def moved_to_key(self, key: str) -> bool:
         """False: another stream holds that one, too."""
-        self.stream.key = key
+        self._stream = replace(self._stream, key=key)
         return await self.save()
+
+    async def failed(self, reason: str, *, counted_as: str = "failed") -> None:
+        await self.move_to(StreamState.FAILED, reason)
+        log.error("stream failed", reason=reason, file_path=self._stream.relpath)
+        metrics.streams_failed.inc()
+        metrics.count_failure(counted_as, self._stream.id)
 
     async def proven(self, *, stamp: FileStamp, crc64: int, sha256: str) -> None:
         """The object holds all bytes of the file, which was like `stamp` then."""
-        stream = self.stream
-        stream.stamp, stream.size, stream.crc64, stream.sha256 = stamp, stamp.size, crc64, sha256
-        stream.completed_at = self._wall_clock()
-        stream.closed_at = stream.closed_at or stamp.ctime_ns / 1e9
+        self._stream = replace(
+            self._stream,
+            stamp=stamp,
+            size=stamp.size,
+            crc64=crc64,
+            sha256=sha256,
+            completed_at=self._wall_clock(),
+            closed_at=self._stream.closed_at or stamp.ctime_ns / 1e9,
+        )
         await self.move_to(StreamState.STORED)
 
     async def move_to(self, state: StreamState, reason: str = "") -> None:
-        if self.stream.state is state and reason in ("", self.stream.reason):
+        if self._stream.state is state and reason in ("", self._stream.reason):
             return
-        self.stream.move_to(state, reason)
+        self._stream = self._stream.moved_to(state, reason)
         because = {"reason": reason} if reason else {}
         level = logging.WARNING if state is StreamState.FAILED else logging.INFO
-        log.log(level, f"stream is {state}", bytes=self.stream.size, **because)
+        log.log(level, f"stream is {state}", bytes=self._stream.size, **because)
         await self.save()
 
     async def part_stored(self, part: Part) -> None:
         """The second half of the commit pair: never torn by a cancel."""
-        self.parts[part.number] = part
-        self.stream.sent_high = max(self.stream.sent_high, self._end_of(part))
+        self._parts[part.number] = part
+        sent_high = max(self._stream.sent_high, self._end_of(part))
+        self._stream = replace(self._stream, sent_high=sent_high)
         await self._finish(self._write(parts=(part,)))
 
     async def drop_parts(self, numbers: Iterable[int]) -> None:
-        if gone := [number for number in numbers if number in self.parts]:
+        if gone := [number for number in numbers if number in self._parts]:
             await self._write_without(gone)
 
     async def _write_without(self, numbers: list[int]) -> None:
         for number in numbers:
-            del self.parts[number]
+            del self._parts[number]
         await self._finish(self._write(drop=numbers))
 
     async def drop_beyond(self, size: int) -> None:
         """For a file that became shorter."""
         await self.drop_parts(
-            [number for number, part in self.parts.items() if self._end_of(part) > size]
+            [number for number, part in self._parts.items() if self._end_of(part) > size]
         )
 
     async def forget_sent(self) -> None:
         """What was sent beyond the parts that are left is no loss."""
-        self.stream.sent_high = max(map(self._end_of, self.parts.values()), default=0)
+        sent_high = max(map(self._end_of, self._parts.values()), default=0)
+        self._stream = replace(self._stream, sent_high=sent_high)
         await self.save()
 
     def _end_of(self, part: Part) -> int:
-        return self.stream.plan.range_of(part.number).start + part.size
+        return self._stream.plan.range_of(part.number).start + part.size
 
     async def save(self) -> bool:
         """False: written, but another stream holds the key."""
@@ -147,26 +168,26 @@ class StreamRecord:
 
     async def restore(self) -> None:
         """Writes all of it again: for a Redis that has lost its memory."""
-        await self._finish(self._write(parts=tuple(self.parts.values())))
+        await self._finish(self._write(parts=tuple(self._parts.values())))
 
     async def _write(self, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()) -> None:
         async with self._lock:
-            self.stream.updated_at = self._wall_clock()
+            self._stream = replace(self._stream, updated_at=self._wall_clock())
             await patiently(lambda: self._save_once(parts, drop), what="checkpoint")
 
     async def _save_once(self, parts: Iterable[Part], drop: Iterable[int]) -> None:
-        path = self.stream.relpath
+        path = self._stream.relpath
         try:
             self._holds_key = await self._checkpoints.save(
-                self.stream, self.lease, parts=parts, drop=drop
+                self._stream, self.lease, parts=parts, drop=drop
             )
         except LeaseLostError:
             if self.is_released:
                 raise  # it may be forgotten by now
             await self._claim_again()
-            path, everything = self.stream.relpath, tuple(self.parts.values())
+            path, everything = self._stream.relpath, tuple(self._parts.values())
             self._holds_key = await self._checkpoints.save(
-                self.stream, self.lease, parts=everything
+                self._stream, self.lease, parts=everything
             )
         self.written_path = path
 
@@ -177,10 +198,10 @@ class StreamRecord:
 
     async def _claim_again(self) -> None:
         """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""
-        lease = await self._checkpoints.claim(self.stream, self.lease.owner)
+        lease = await self._checkpoints.claim(self._stream, self.lease.owner)
         if lease is None:
             metrics.leases_lost.inc()
-            raise LeaseLostError(f"another instance owns stream {self.stream.id} now")
+            raise LeaseLostError(f"another instance owns stream {self._stream.id} now")
         self.lease = lease
 
     async def release(self) -> None:

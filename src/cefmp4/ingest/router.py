@@ -268,9 +268,7 @@ class StreamRouter:
         metrics.active_streams.inc()
         metrics.streams.begin(stream.id)
         try:
-            if stream.is_proven:
-                processor.ending.end = End.STORED
-            else:
+            if not stream.is_proven:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
                 await processor.run()
@@ -289,7 +287,7 @@ class StreamRouter:
         try:
             has_changed = await self.completion.conclude(processor, admitted.former)
         except LeaseLostError:
-            processor.ending.end = End.FENCED
+            processor.ending.fenced()
             has_changed = False
         if processor.end is End.FENCED:
             raise ForeignStreamError

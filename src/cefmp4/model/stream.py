@@ -1,6 +1,6 @@
 """A stream: one recording, from first sight to its end."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cefmp4.errors import InvariantError
@@ -78,9 +78,10 @@ class FileStamp:
         return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The record of a stream. Only its StreamProcessor writes it."""
+    """What is known of a stream at one moment. While somebody works on it, its StreamRecord alone
+    puts the next one in its place: look there again after every wait."""
 
     id: str
     relpath: str
@@ -106,21 +107,25 @@ class Stream:
     completed_at: float = 0.0
     updated_at: float = 0.0
     host: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state} {self.relpath!r} sent_high={self.sent_high}>"
 
-    def move_to(self, state: StreamState, reason: str = "") -> None:
+    def moved_to(self, state: StreamState, reason: str = "") -> "Stream":
         """The one way to change the state; staying where one is, is no transition, but there may be
         another reason for it."""
         if state is self.state:
-            self.reason = reason or self.reason
-            return
+            return replace(self, reason=reason or self.reason)
         if state not in TRANSITIONS[self.state]:
             raise InvariantError(f"stream {self.id} cannot go from {self.state} to {state}")
-        self.state = state
-        self.reason = reason
+        return replace(self, state=state, reason=reason)
+
+    def found_at(self, relpath: str, stamp: FileStamp | None) -> "Stream":
+        """The same bytes, under another name or with other dates."""
+        return replace(self, relpath=relpath, stamp=stamp)
+
+    def in_folder(self, folder: str) -> "Stream":
+        return replace(self, folder=folder)
 
     @property
     def plan(self) -> PartPlan:

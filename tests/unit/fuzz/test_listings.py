@@ -63,8 +63,9 @@ async def _resumed(
     upload_id = await store.begin_upload("streams/x/r.mp4", content_type="", metadata={})
     for number, data in held.items():
         await _put(store, upload_id, number, data)
-    stream = Stream(id="x", relpath="r.mp4", part_base=BASE, key="streams/x/r.mp4")
-    stream.upload_id = upload_id
+    stream = Stream(
+        id="x", relpath="r.mp4", part_base=BASE, key="streams/x/r.mp4", upload_id=upload_id
+    )
     lease = await checkpoints.claim(stream, "me")
     assert lease is not None
     parts = {number: _part(number, data) for number, data in remembered.items()}
@@ -75,7 +76,7 @@ async def _resumed(
     with ThreadPoolExecutor(max_workers=1) as hashing:
         await Recovery(store=store, hashing=hashing).resume(record, source)
     assert await checkpoints.load_parts("x") == record.parts
-    return record.parts
+    return dict(record.parts)
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -489,8 +489,9 @@ async def test_a_crash_between_completion_and_checkpoint(world: World) -> None:
     assert await world.finish(processor) is End.STORED
     assert saved is not None
     parts = await world.checkpoints.load_parts(stream.id)
-    world.checkpoints._streams[stream.id] = saved
-    saved.upload_id, saved.state = saved.upload_id or "gone", StreamState.FINALIZING
+    world.checkpoints._streams[stream.id] = replace(
+        saved, upload_id=saved.upload_id or "gone", state=StreamState.FINALIZING
+    )
     assert len(parts) == 3
     again = await world.admit()
     assert again is not None

@@ -1,6 +1,7 @@
 """The document says what users' programs expect, and survives being read back from anywhere."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -119,8 +120,7 @@ def test_the_root_folder_gets_no_second_slash() -> None:
 
 
 def test_a_key_without_a_folder_has_an_empty_prefix() -> None:
-    flat = stream()
-    flat.key = "a.mp4"
+    flat = replace(stream(), key="a.mp4")
     built = build_document(flat, [], MediaInfo(), bucket="b", watch_dir="/w", processed_at=1)
     assert built["s3_key_prefix"] == ""
     assert built["chunks"] == []

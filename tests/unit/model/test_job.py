@@ -69,5 +69,4 @@ def test_the_input_of_a_stream_is_its_object_and_its_proven_file() -> None:
         mtime_ns=3,
         ctime_ns=4,
     )
-    stream.stamp = None
-    assert input_of_stream(stream, bucket="b", folder="/in").path == ""
+    assert input_of_stream(replace(stream, stamp=None), bucket="b", folder="/in").path == ""

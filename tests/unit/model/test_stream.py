@@ -20,11 +20,10 @@ def test_only_listed_transitions_are_possible(state: StreamState) -> None:
     for target in StreamState:
         stream = make(state)
         if target is state or target in TRANSITIONS[state]:
-            stream.move_to(target)
-            assert stream.state is target
+            assert stream.moved_to(target).state is target
         else:
             with pytest.raises(InvariantError):
-                stream.move_to(target)
+                stream.moved_to(target)
 
 
 def test_what_is_not_proven_yet_can_fail() -> None:

@@ -87,7 +87,7 @@ async def pretend(world: World, name: str, **changes: int) -> Stream:
     """Lets the finished file of r.mp4 have had the inode, the size and the times of `name`."""
     (stream,) = await world.checkpoints.load_streams()
     with SourceFile.open(str(world.folder), name) as source:
-        stream.stamp = replace(source.stamp(), ctime_ns=1, **changes)
+        stream = replace(stream, stamp=replace(source.stamp(), ctime_ns=1, **changes))
     world.checkpoints._streams[stream.id] = stream
     world.index.remove("r.mp4")
     world.index.add(stream)
@@ -148,7 +148,7 @@ async def test_a_rename_is_recognised_beside_another_device_that_uses_its_inode(
     first = await world.stored()
     other = replace(first.record.stream, id="other", relpath="disk/r.mp4")
     assert other.stamp is not None
-    other.stamp = replace(other.stamp, device=999_999)
+    other = replace(other, stamp=replace(other.stamp, device=999_999))
     world.index.add(other)
     (world.folder / "r.mp4").rename(world.folder / "new.mp4")
     assert await world.admit("new.mp4") is None
@@ -243,8 +243,8 @@ async def test_a_growing_file_is_told_by_what_was_sent_of_it(
     data = bytes_of(3 * PART)
     (tmp_path / "r.mp4").write_bytes(data + b"it grew" if is_its_file else bytes_of(4 * PART))
     with SourceFile.open(str(tmp_path), "r.mp4") as source:
-        stream = Stream(id="s", relpath="old.mp4", part_base=PART, stamp=source.stamp())
-        stream.stamp = replace(source.stamp(), birth_ns=NOBODY)
+        stamp = replace(source.stamp(), birth_ns=NOBODY)
+        stream = Stream(id="s", relpath="old.mp4", part_base=PART, stamp=stamp)
 
         async def load_parts() -> dict[int, Part]:
             return {number: _part(number, data) for number in sent}
@@ -276,6 +276,6 @@ def test_other_bytes_are_never_removed(
         proven = replace(stamp, ctime_ns=1) if was_read else None
         with pytest.raises(SourceError, match="stays where it is"):
             LocalFilePolicy(action).apply(stream, source, proven)
-        stream.crc64 = crc_of(b"other")
+        stream = replace(stream, crc64=crc_of(b"other"))
         LocalFilePolicy(action).apply(stream, source, proven)
     assert not path.exists()

@@ -75,26 +75,29 @@ class Completion:
         """From the proven object to the end. A crash on the way repeats it from the start, which
         changes nothing: the document is the same, the job is known, the local file is gone.
         `proven`: see LocalFilePolicy."""
-        stream, has_left = record.stream, source is None
-        if stream.state is StreamState.STORED:
+        has_left = source is None
+        if record.stream.state is StreamState.STORED:
             await self._describer.describe(record, source)
-            has_jobs = await self._handover.submit(stream)
+            has_jobs = await self._handover.submit(record.stream)
             if source is not None:
-                has_left = await self._treat_local_file(stream, source, proven)
+                has_left = await self._treat_local_file(record.stream, source, proven)
             await record.move_to(StreamState.DESCRIBED)
             if has_jobs:
                 await record.move_to(StreamState.HANDED_OVER)
+            stream = record.stream
             log.info(
                 "stored and proven", file_path=stream.relpath, bytes=stream.size, key=stream.key
             )
-        elif stream.state is StreamState.DESCRIBED and await self._handover.submit(stream):
+        elif record.stream.state is StreamState.DESCRIBED and await self._handover.submit(
+            record.stream
+        ):
             await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
-        while record.written_path != stream.relpath:
+        while record.written_path != record.stream.relpath:
             await record.save()  # it was renamed after the record was written
         if has_left:
-            self._index.show(stream)
+            self._index.show(record.stream)
         else:
-            self._index.add(stream)
+            self._index.add(record.stream)
 
     @staticmethod
     async def _has_come_back(source: SourceFile) -> bool:
@@ -119,14 +122,15 @@ class Completion:
     async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
         """Only the dates of the file changed: the former generation goes on, with the new dates,
         and under the name that the file has by now."""
-        latest, stream = processor.record.stream, former.stream
-        await processor.record.release()
-        await patiently(lambda: self._checkpoints.forget(latest), what="checkpoint")
-        if latest.relpath != stream.relpath:
-            self._index.remove(stream.relpath)
-        stream.relpath, stream.stamp = latest.relpath, latest.stamp
-        await self._admission.write_finished(stream, former.parts)
-        self._index.add(stream)
+        record = processor.record
+        await record.release()
+        await patiently(lambda: self._checkpoints.forget(record.stream), what="checkpoint")
+        latest = record.stream
+        if latest.relpath != former.stream.relpath:
+            self._index.remove(former.stream.relpath)
+        stream = former.stream.found_at(latest.relpath, latest.stamp)
+        written = await self._admission.write_finished(stream, former.parts)
+        self._index.add(written or stream)
         log.info("only the dates of a stored file changed", file_path=stream.relpath)
 
     async def _treat_local_file(

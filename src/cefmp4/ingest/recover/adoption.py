@@ -37,8 +37,10 @@ class Adoption:
             here = await asyncio.to_thread(_those_here, self._root, streams)
             taken += await self._adopt([stream for stream in here if stream.is_final])
             for stream in here:
-                if not stream.is_final and await self._claim(stream):
-                    taken.append(stream)
+                if not stream.is_final:  # perhaps leased by the dead, which claiming sees through
+                    ours = stream.in_folder(self._folder.id)
+                    if written := await self._admission.write_finished(ours):
+                        taken.append(written)
             left += len(streams)
         if left:
             log.info(
@@ -58,14 +60,6 @@ class Adoption:
         return await patiently(
             lambda: self._checkpoints.adopt(self._folder.id, streams), what="checkpoint"
         )
-
-    async def _claim(self, stream: Stream) -> bool:
-        """It may have the lease of a dead owner, which claiming sees through."""
-        former, stream.folder = stream.folder, self._folder.id
-        if await self._admission.write_finished(stream):
-            return True
-        stream.folder = former
-        return False
 
 
 def _those_here(root: str, streams: list[Stream]) -> list[Stream]:

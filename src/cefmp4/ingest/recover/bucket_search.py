@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -54,6 +54,7 @@ class BucketSearch:
         hashing: Executor,
         plan: PartPlan,
         folder: WatchedFolder = NAMELESS,
+        host: str = "",
     ) -> None:
         self._store = store
         self._prefix = prefix
@@ -61,6 +62,20 @@ class BucketSearch:
         self._plan = plan
         self._uploads = UploadSearch(store=store, hashing=hashing, plan=plan)
         self._folder = folder
+        self._host = host
+        self._contents: BucketContents | None = None
+
+    @property
+    def contents(self) -> BucketContents | None:
+        """While Redis has forgotten what S3 knows."""
+        return self._contents
+
+    def begin(self, contents: BucketContents) -> None:
+        """From now on, files are looked for in these."""
+        self._contents = contents
+
+    def end(self) -> None:
+        self._contents = None
 
     async def take(self) -> BucketContents:
         contents = BucketContents()
@@ -123,11 +138,11 @@ class BucketSearch:
         if not stream_id and self._store.proof.keeps_metadata:
             return None  # somebody else put it there: nothing of ours belongs beside it
         plan = _plan_in(head.metadata) or self._plan
-        return Found(_stream_of(head, plan, source.relpath, stamp, stream_id, local_crc))
+        return Found(self._stream_of(head, plan, source.relpath, stamp, stream_id, local_crc))
 
-    async def read_content(self, stream: Stream, source: SourceFile) -> dict[int, Part]:
-        """Reads a stored file again for what its lost record knew: the SHA-256, noted in `stream`,
-        and the parts, which stay unknown where they do not make up the ETag of the object."""
+    async def read_content(self, stream: Stream, source: SourceFile) -> Found:
+        """Reads a stored file again for what its lost record knew: the SHA-256 and the parts, which
+        stay unknown where they do not make up the ETag of the object."""
         whole = new_sha256()
         is_single = "-" not in stream.etag
         cuts = [PartRange(1, 0, stream.size)] if is_single else stream.plan.ranges_for(stream.size)
@@ -137,7 +152,7 @@ class BucketSearch:
                 partial(crc_and_md5, source.fd, cut.start, cut.end, also=(whole,))
             )
             if found is None:
-                return {}
+                return Found(stream)
             parts[cut.number] = Part(
                 number=cut.number,
                 size=cut.size,
@@ -145,10 +160,10 @@ class BucketSearch:
                 etag=found[1],
                 uploaded_at=stream.completed_at,
             )
-        stream.sha256 = whole.hexdigest()
+        known = replace(stream, sha256=whole.hexdigest())
         etags = [part.etag for part in parts.values()]
         etag = etags[0] if is_single and etags else multipart_etag(etags)
-        return parts if etag == stream.etag else {}
+        return Found(known, parts if etag == stream.etag else {})
 
     async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Found | None:
         """A finished stream as its document in S3 tells it. Nobody looks at the file here: `stamp`
@@ -166,12 +181,45 @@ class BucketSearch:
     ) -> Found:
         """A listing does not tell the user metadata, but the document tells the parts."""
         plan = infer_plan(facts.parts, self._plan) or self._plan
-        stream = _stream_of(stored, plan, relpath, stamp, facts.stream_id, facts.crc64)
-        stream.generation, stream.previous_id = facts.generation, facts.previous_stream_id
-        stream.sha256, stream.playable = facts.sha256, facts.playable
-        stream.started_at, stream.completed_at = facts.started_at, facts.completed_at
-        stream.state = StreamState.DESCRIBED
+        stream = replace(
+            self._stream_of(stored, plan, relpath, stamp, facts.stream_id, facts.crc64),
+            state=StreamState.DESCRIBED,
+            generation=facts.generation,
+            previous_id=facts.previous_stream_id,
+            sha256=facts.sha256,
+            playable=facts.playable,
+            started_at=facts.started_at,
+            completed_at=facts.completed_at,
+        )
         return Found(stream, {part.number: part for part in facts.parts})
+
+    def _stream_of(
+        self,
+        stored: StoredObject,
+        plan: PartPlan,
+        relpath: str,
+        stamp: FileStamp,
+        stream_id: str,
+        crc64: int,
+    ) -> Stream:
+        return Stream(
+            id=stream_id
+            or names.stream_id_in(stored.key)
+            or names.new_stream_id(stored.modified_at),
+            relpath=relpath,
+            folder=self._folder.id,
+            state=StreamState.STORED,
+            key=stored.key,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            crc64=crc64,
+            etag=stored.etag,
+            started_at=stored.modified_at,
+            completed_at=stored.modified_at,
+            host=self._host,
+        )
 
     async def _is_same(
         self, head: StoredObject, source: SourceFile, stamp: FileStamp, local_crc: int
@@ -220,27 +268,3 @@ def _plan_in(metadata: dict[str, str]) -> PartPlan | None:
     except (KeyError, ValueError):
         return None
     return PartPlan(base, sizing) if MIN_PART_BYTES <= base <= MAX_PART_BYTES else None
-
-
-def _stream_of(
-    stored: StoredObject,
-    plan: PartPlan,
-    relpath: str,
-    stamp: FileStamp,
-    stream_id: str,
-    crc64: int,
-) -> Stream:
-    return Stream(
-        id=stream_id or names.stream_id_in(stored.key) or names.new_stream_id(stored.modified_at),
-        relpath=relpath,
-        state=StreamState.STORED,
-        key=stored.key,
-        part_base=plan.base,
-        part_sizing=plan.sizing,
-        size=stamp.size,
-        stamp=stamp,
-        crc64=crc64,
-        etag=stored.etag,
-        started_at=stored.modified_at,
-        completed_at=stored.modified_at,
-    )

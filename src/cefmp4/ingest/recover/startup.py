@@ -76,15 +76,15 @@ class Startup:
         if contents.is_empty:
             await self._mark_used()
         else:
-            self._admission.contents = contents
+            self._bucket_search.begin(contents)
 
     async def _mark_used(self) -> None:
         await patiently(lambda: self._checkpoints.mark_used(self._folder), what="checkpoint")
 
     async def finish_survey(self) -> None:
         """Once every file of the folder was looked up, Redis knows as much as S3."""
-        if self._admission.contents is not None:
-            self._admission.contents = None
+        if self._bucket_search.contents is not None:
+            self._bucket_search.end()
             await self._mark_used()
 
     async def place(
@@ -112,8 +112,10 @@ class Startup:
         for stream in unfinished:
             there = found.get(stream.relpath)
             is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
-            has_moved = not is_in_place and await self._lead_to_new_name(stream, by_inode)
-            if has_moved or there is not None:  # another file in its place may be a new copy of it
+            new_path = None if is_in_place else await self._new_path_of(stream, by_inode)
+            if new_path is not None:
+                paths.append(new_path)
+            elif there is not None:  # another file in its place may be a new copy of it
                 paths.append(stream.relpath)
             elif is_gone(stream.relpath):
                 missing.append(stream)
@@ -140,18 +142,19 @@ class Startup:
             if stream.id in at_work:
                 continue
             by_inode = _by_inode(found)
-            if await self._lead_to_new_name(stream, by_inode):
-                paths.append(stream.relpath)
+            new_path = await self._new_path_of(stream, by_inode)
+            if new_path is not None:
+                paths.append(new_path)
             else:
                 await self._end_missing(stream)
         return paths
 
-    async def _lead_to_new_name(self, stream: Stream, by_inode: Mapping[int, list[str]]) -> bool:
+    async def _new_path_of(self, stream: Stream, by_inode: Mapping[int, list[str]]) -> str | None:
         """Inodes are used again: only a file that is proven to be its own goes on as a stream."""
         for new_path in by_inode.get(stream.stamp.inode, ()) if stream.stamp else ():
             if await self._lead_to(new_path, stream):
-                return True
-        return False
+                return new_path
+        return None
 
     async def _lead_to(self, new_path: str, stream: Stream) -> bool:
         if new_path == stream.relpath or self._index.get(new_path) is not None:
@@ -160,8 +163,7 @@ class Startup:
         if stamp is None:
             return False
         log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
-        stream.relpath, stream.stamp = new_path, stamp
-        await self._admission.write_finished(stream)
+        await self._admission.write_finished(stream.found_at(new_path, stamp))
         return True
 
     async def place_hidden(
@@ -184,12 +186,12 @@ class Startup:
 
     async def _end_missing(self, stream: Stream) -> None:
         try:
-            record = await self._admission.claim(stream, keep_parts=True)
+            record = await self._admission.claim_latest(stream)
         except ForeignStreamError:
             return
-        if stream.state is StreamState.STORED:
+        if record.stream.state is StreamState.STORED:
             await self._completion.finish(record, None)
-        else:
+        elif not record.stream.is_final:
             await self._fail_missing(record)
         await record.release()
 
@@ -201,16 +203,13 @@ class Startup:
             stream_id=stream.id,
         )
         metrics.stale_outcomes.labels("missing").inc()
-        metrics.streams_failed.inc()
-        metrics.count_failure("missing", stream.id)
         try:
             if stream.upload_id:
                 await self._uploader.abandon(record)
         except PermanentError as error:  # one stream must not end the start
             log.warning("its upload cannot be aborted", stream_id=stream.id, reason=str(error))
-        await record.move_to(
-            StreamState.FAILED, "missing: the file went away while nobody was watching"
-        )
+        reason = "missing: the file went away while nobody was watching"
+        await record.failed(reason, counted_as="missing")
 
     async def restore(self, at_work: Callable[[], Iterable[Stream]]) -> None:
         """Redis lost its memory while we were running. What we know to be finished is written

@@ -23,7 +23,6 @@ import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -239,10 +238,10 @@ class RedisCheckpointStore:
         for page in _pages(list(streams)):
             words: list[str | bytes | int] = [folder]
             for stream in page:
-                record = encode_stream(replace(stream, folder=folder))
+                record = encode_stream(stream.in_folder(folder))
                 words += (stream.id, to_bytes(stream.relpath), stream.folder, record)
             taken = set(map(to_text, await self._link.run(scripts.ADOPT, words=words)))
-            adopted += [replace(one, folder=folder) for one in page if one.id in taken]
+            adopted += [one.in_folder(folder) for one in page if one.id in taken]
         return adopted
 
     async def request(self, action: str, stream_id: str) -> None:

@@ -4,7 +4,7 @@ fields of a later version are ignored, so that old and new instances can share o
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from math import isfinite
 from typing import Any
 
@@ -13,17 +13,7 @@ from cefmp4.model.part import Part, PartSizing
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.model.view import StreamView
 
-
-def _defaults() -> dict[str, Any]:
-    return {
-        field.name: field.default_factory()
-        if field.default_factory is not MISSING
-        else field.default
-        for field in fields(Stream)
-    }
-
-
-_STREAM_DEFAULTS = _defaults()
+_STREAM_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Stream)}
 _STREAM_FIELDS = frozenset(_STREAM_DEFAULTS)
 _TEXTS = frozenset(["relpath", "folder", "reason", "key", "upload_id", "sha256", "etag", "host"])
 _COUNTS = frozenset(["generation", "part_base", "sent_high", "size", "crc64"])
@@ -99,8 +89,6 @@ def _is_fit(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "previous_id":
         return isinstance(value, str)
-    if name == "labels":
-        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
     return True
 
 

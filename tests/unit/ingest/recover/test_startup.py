@@ -7,6 +7,7 @@ import pytest
 from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
 from tests.unit.ingest.test_router import Site, site
 
+from cefmp4.ingest.ending import End
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.startup import Startup
 from cefmp4.model.part import PartPlan
@@ -64,9 +65,11 @@ async def test_another_file_with_its_inode_size_and_date_is_not_its_own(site: Si
     (world.folder / "r.mp4").unlink()
     world.write(bytes_of(4 * PART), name="rear.mp4")
     there = stamp_at(world, "rear.mp4")
-    stream.stamp = replace(there, birth_ns=0)
+    stream = replace(stream, stamp=replace(there, birth_ns=0))
     assert await startup_of(site).place([stream], {"rear.mp4": there}) == []
-    assert (stream.state, stream.relpath) == (StreamState.FAILED, "r.mp4")
+    ended = await world.checkpoints.load_stream(stream.id)
+    assert ended is not None
+    assert (ended.state, ended.relpath) == (StreamState.FAILED, "r.mp4")
     assert world.store.open_uploads == {}
     second = await world.stored("rear.mp4")
     data = (world.folder / "rear.mp4").read_bytes()
@@ -84,3 +87,18 @@ async def test_another_file_in_its_place_is_compared_before_it_is_stored(site: S
     stream = (await world.stored()).record.stream
     assert world.store.data(stream.key) == rear
     assert world.store.open_uploads == {}
+
+
+async def test_what_another_instance_stored_meanwhile_has_not_failed(site: Site) -> None:
+    """Between our look at its record and our claim."""
+    world = site.world
+    before = await open_growing(world, bytes_of(4 * PART))
+    seen = before.record.stream
+    assert await world.finish(before) is End.STORED
+    await before.record.move_to(StreamState.DESCRIBED)
+    await before.record.release()
+    (world.folder / "r.mp4").unlink()
+    assert await startup_of(site).place([seen], {}) == []
+    known = await world.checkpoints.load_stream(seen.id)
+    assert known is not None
+    assert (known.state, known.reason) == (StreamState.DESCRIBED, "")
