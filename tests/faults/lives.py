@@ -37,8 +37,8 @@ from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
-from cefmp4.recording.observation import Clocks
 from cefmp4.recording.stamps import stamp_of
 from cefmp4.recording.write_guard import WriteGuards
 

@@ -52,8 +52,8 @@ from cefmp4.model.part import PartPlan
 from cefmp4.operations import find_view, forget_stream, retry_stream
 from cefmp4.ports.jobs import JobSink
 from cefmp4.reachability import tell_of_outages
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
-from cefmp4.recording.observation import Clocks
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.stopping import cut_by, drain_s
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore

@@ -11,8 +11,8 @@ from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.model.view import StreamView
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import FileSample
-from cefmp4.recording.observation import Clocks
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.stream import FileStamp, StreamState
-from cefmp4.recording.observation import Clocks
+from cefmp4.recording.clocks import Clocks
 
 
 class End(StrEnum):

@@ -9,7 +9,7 @@ from cefmp4.ingest.ending import Ending
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import StaleOutcome
 from cefmp4.ingest.uploader import Uploader
-from cefmp4.recording.observation import Observation
+from cefmp4.recording.growth import GrowthTap
 from cefmp4.tasks import cancel_all
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Presence:
     def __init__(
         self,
         *,
-        file: Observation,
+        file: GrowthTap,
         record: StreamRecord,
         uploader: Uploader,
         ending: Ending,
@@ -33,15 +33,9 @@ class Presence:
         self._uploader = uploader
         self._ending = ending
         self._is_polling = is_polling
-        self._gone = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Presence {self._file}>"
-
-    def seen(self) -> None:
-        """After each look."""
-        if self._file.is_gone:
-            self._gone.set()
 
     @property
     def grace_left(self) -> float:
@@ -60,14 +54,10 @@ class Presence:
             await cancel_all(task for task in (working, gone) if not task.done())
 
     async def _gone_for_good(self) -> None:
-        while True:
-            await self._gone.wait()
-            if not self._file.is_gone:
-                self._gone.clear()
-            elif (left := self.grace_left) > 0:
-                await asyncio.sleep(left)
-            else:
+        while await self._file.until(lambda: self._file.is_gone):
+            if (left := self.grace_left) <= 0:
                 return
+            await asyncio.sleep(left)
 
     async def leave(self) -> float:
         """Ends the stream, unless the file may still turn up; returns after how many seconds to

@@ -39,9 +39,10 @@ from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES
 from cefmp4.model.stream import StreamState
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import DescriptorLostError, FileSample, SourceFile
+from cefmp4.recording.growth import GrowthTap
 from cefmp4.recording.holes import DEFAULT_LIMIT_BYTES, Holes
-from cefmp4.recording.observation import Clocks, Observation
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 from cefmp4.tasks import comes
 
@@ -89,7 +90,7 @@ class StreamProcessor:
         self._clocks = clocks
         self._former = former
         self._is_polling = not trusts_ctime
-        self._file = Observation(clocks=clocks, trusts_ctime=trusts_ctime)
+        self._file = GrowthTap(clocks=clocks, trusts_ctime=trusts_ctime)
         self._wake = asyncio.Event()
         self._close_reported = False
         self._idle_reported = False
@@ -137,7 +138,6 @@ class StreamProcessor:
         """Takes in what the disk says now; wakes the stream when there is something to do."""
         if not self._file.take(look):
             return
-        self._presence.seen()
         stream = self.record.stream
         if self.end is not None or stream.is_proven:
             return  # the record tells of the bytes that were dealt with, not of what comes later
@@ -163,11 +163,14 @@ class StreamProcessor:
     # The loop and its step.
 
     async def run(self) -> End:
-        while self.end is None:
-            pause = await self._guarded_step()
-            if self.end is None and pause > 0:
-                await comes(self._wake, within_s=pause)
-        return self.end
+        try:
+            while self.end is None:
+                pause = await self._guarded_step()
+                if self.end is None and pause > 0:
+                    await comes(self._wake, within_s=pause)
+            return self.end
+        finally:
+            self._file.end()
 
     async def _guarded_step(self) -> float:
         """One step, with what may go wrong in it turned into the stream's next state."""

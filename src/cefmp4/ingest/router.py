@@ -20,8 +20,8 @@ from cefmp4.ingest.waiting_room import WaitingRoom, glance
 from cefmp4.ingest.work import Comeback, Work
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import SymbolicLinkError
-from cefmp4.recording.observation import Clocks
 from cefmp4.retry import Backoff
 from cefmp4.tasks import apart, cancel_all
 from cefmp4.watch.selection import Selection

@@ -32,9 +32,9 @@ from cefmp4.model.event import EventKind
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.model.stream import StreamState
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.digests import multipart_etag
 from cefmp4.recording.identity import Identity
-from cefmp4.recording.observation import Clocks
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.retry import no_waiting
 

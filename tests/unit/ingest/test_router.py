@@ -24,8 +24,8 @@ from cefmp4.ingest.router import StreamRouter
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.job import JobSpec
 from cefmp4.model.stream import Stream, StreamState
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
-from cefmp4.recording.observation import Clocks
 from cefmp4.watch.selection import Selection
 
 __all__ = ["hashing", "world"]  # fixtures

@@ -1,9 +1,19 @@
-"""What is known of one local file over time: when it last changed, whether it is still there."""
+"""What is seen of one open recording over time, for as many readers as there are.
 
+Each look at the file goes into its tap, once. A reader waits for what it needs:
+
+    while await tap.until(lambda: tap.stamp != seen or tap.is_gone):
+        ...  # read on from where it was, up to tap.stamp.size
+
+It ends when nobody looks at the file any more.
+There is one latest state and no queue. So a reader that is slow misses only what is past, costs no
+memory, and holds nobody up. The processor of a stream makes the tap, and is its first reader."""
+
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from cefmp4.model.stream import FileStamp
+from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import FileSample
 
 # A file whose change time lies so far back was at rest before we came. Clocks are set by seconds
@@ -11,26 +21,7 @@ from cefmp4.recording.file import FileSample
 AT_REST_S = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """Durations are measured on the monotonic clock. The wall clock may be set at any time, and is
-    asked for moments that are written down, and for the age of a file that is seen first."""
-
-    monotonic: Callable[[], float]
-    wall: Callable[[], float]
-    _apart: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_apart", self.wall() - self.monotonic())
-
-    def age_of(self, stamp: FileStamp) -> float:
-        """Seconds since the file changed, at least: what the wall clock was set forward since we
-        run counts for nothing. What it was set before that, nobody can tell."""
-        set_forward = self.wall() - self.monotonic() - self._apart
-        return self.wall() - stamp.ctime_ns / 1e9 - max(0.0, set_forward)
-
-
-class Observation:
+class GrowthTap:
     """Fed with looks at the disk; decides nothing. How long a file is quiet is what we have seen
     ourselves of it, whatever its change time says: that comes from a clock which may be set, or is
     another machine's."""
@@ -45,9 +36,11 @@ class Observation:
         self.was_at_rest = False  # long before it was first seen, and it has not changed since
         self.saw_close = False  # since the last change
         self.is_replaced = False
+        self.is_over = False
+        self._news = asyncio.Event()  # of the next change; each change has its own
 
     def __repr__(self) -> str:
-        return f"<Observation {self.stamp} quiet={self.quiet_s:.1f}s gone={self.is_gone}>"
+        return f"<GrowthTap {self.stamp} quiet={self.quiet_s:.1f}s gone={self.is_gone}>"
 
     def take(self, look: FileSample) -> bool:
         """Whether anything is new."""
@@ -58,19 +51,43 @@ class Observation:
             self._gone_since = None
         elif self._gone_since is None:
             self._gone_since = now
-        if look.stamp == self.stamp:
-            return self.is_gone != was_gone
+        is_new = look.stamp != self.stamp
+        if is_new:
+            self._note_change(look.stamp, now)
+        if is_new or self.is_gone != was_gone:
+            self._tell()
+            return True
+        return False
+
+    def _note_change(self, stamp: FileStamp, now: float) -> None:
         is_first = self.stamp is None and self._trusts_ctime
-        self.was_at_rest = is_first and self._clocks.age_of(look.stamp) >= AT_REST_S
+        self.was_at_rest = is_first and self._clocks.age_of(stamp) >= AT_REST_S
         self._changed_at = now
-        self.stamp = look.stamp
+        self.stamp = stamp
         self.saw_close = False
         if self._unsent_since is None:
             self._unsent_since = now
-        return True
 
     def renamed(self) -> None:
         self._gone_since = None
+        self._tell()
+
+    def end(self) -> None:
+        """Nobody looks at the file any more: its stream has ended, or was taken over."""
+        self.is_over = True
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def until(self, is_so: Callable[[], bool]) -> bool:
+        """Waits for it; asked again after each change. False where it is over before."""
+        while not is_so():
+            if self.is_over:
+                return False
+            await self._news.wait()
+        return True
 
     def parts_sent(self) -> None:
         self._unsent_since = self._clocks.monotonic()
