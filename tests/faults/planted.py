@@ -17,7 +17,7 @@ from cefmp4.model.part import Part
 from cefmp4.recording.digests import hash_range
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore
 from cefmp4.storage.redis.records import encode_stream
-from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.watcher import Watcher
 
 
@@ -37,12 +37,12 @@ def drop_events() -> None:
     async def events(self: Watcher) -> list[StreamEvent]:
         return (await original(self))[1::2]
 
-    async def run(self: Reconciler, deliver: Any) -> None:
+    async def run(self: FolderScanner, deliver: Any) -> None:
         async for _ in _never():
             pass
 
     Watcher.events = events  # type: ignore[method-assign]
-    Reconciler.run = run  # type: ignore[method-assign]
+    FolderScanner.run = run  # type: ignore[method-assign]
 
 
 async def _never() -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Watcher and Reconciler together on real folders, with other processes at full speed: after
+"""Watcher and FolderScanner together on real folders, with other processes at full speed: after
 everything has settled, what they told must be what is there."""
 
 import asyncio
@@ -17,7 +17,7 @@ import pytest
 from cefmp4 import metrics
 from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
 from cefmp4.model.event import EventKind, StreamEvent
-from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.watcher import Watcher
 
@@ -62,8 +62,8 @@ async def watching(
     async with Watcher(
         root, selection, mode=mode, look_every_s=0.1, buffer_names=buffer_names
     ) as watcher:
-        reconciler = Reconciler(watcher, interval_s=interval_s, min_pause_s=0.1)
-        told.take(await reconciler.step(time.monotonic()))
+        scanner = FolderScanner(watcher, interval_s=interval_s, min_pause_s=0.1)
+        told.take(await scanner.step(time.monotonic()))
 
         async def deliver(events: list[StreamEvent]) -> None:
             told.take(events)
@@ -73,7 +73,7 @@ async def watching(
             while True:
                 told.take(await watcher.events())
 
-        tasks = [asyncio.create_task(listen()), asyncio.create_task(reconciler.run(deliver))]
+        tasks = [asyncio.create_task(listen()), asyncio.create_task(scanner.run(deliver))]
         await started.wait()
         try:
             yield watcher, told

@@ -71,13 +71,13 @@ def test_a_download_of_its_own_user_is_waited_for_and_told_of_after_a_day(tmp_pa
     (tmp_path / "paused.mp4.aria2").write_bytes(b"\0\1")
     report = DownloadReport()
     result = look_at(tmp_path)
-    report.tell(result)
+    report.tell(result.standing_still, result.not_downloading)
     assert result.downloading == {"paused.mp4"}
     assert report.waiting_for == ""
     for path in tmp_path.iterdir():
         os.utime(path, (YESTERDAY, YESTERDAY))
     result = look_at(tmp_path)
-    report.tell(result)
+    report.tell(result.standing_still, result.not_downloading)
     assert result.entries == {}
     assert report.waiting_for == (
         "1 recordings wait for a download, 'paused.mp4' first: go on with the download, or remove "
@@ -85,7 +85,7 @@ def test_a_download_of_its_own_user_is_waited_for_and_told_of_after_a_day(tmp_pa
     )
     (tmp_path / "paused.mp4.aria2").unlink()
     result = look_at(tmp_path)
-    report.tell(result)
+    report.tell(result.standing_still, result.not_downloading)
     assert set(result.entries) == {"paused.mp4"}
     assert report.waiting_for == ""
 

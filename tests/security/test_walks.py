@@ -15,10 +15,10 @@ from tests.security.other_user import folder_for_all, needs_two_users, run_as_ot
 from tests.servers import SwiftServer
 
 from cefmp4.config.ingest import DEFAULT_GLOBS
-from cefmp4.recording.beneath import open_root
+from cefmp4.recording.beneath import open_folder_to_read, open_root
 from cefmp4.watch.scan import scan
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import MOST_LEVELS, FolderQueue, Limit, Limits, open_to_read
+from cefmp4.watch.walk import MOST_LEVELS, FolderQueue, Limit, Limits
 
 LEVELS = 3000  # more than Python has frames; as a path longer than the kernel takes
 PATIENCE_S = 40.0
@@ -166,10 +166,10 @@ def test_no_folder_on_the_way_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real/self").symlink_to("in")
     root_fd = open_root(str(tmp_path))
     try:
-        os.close(open_to_read(root_fd, "real/in"))
+        os.close(open_folder_to_read(root_fd, "real/in"))
         for path in ("link", "link/in", "real/self"):
             with pytest.raises(NotADirectoryError):
-                open_to_read(root_fd, path)
+                open_folder_to_read(root_fd, path)
     finally:
         os.close(root_fd)
 

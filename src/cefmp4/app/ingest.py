@@ -59,11 +59,10 @@ from cefmp4.stopping import cut_by, drain_s
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore
 from cefmp4.storage.redis.owner import owner_id
 from cefmp4.storage.s3.store import S3Store
-from cefmp4.watch.mode import choose_mode
-from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import Limits
-from cefmp4.watch.watcher import Watcher
+from cefmp4.watch.watcher import Watcher, choose_mode
 from cefmp4.web.access import Access
 from cefmp4.web.health import Health
 from cefmp4.web.jobs import JobApi
@@ -236,7 +235,7 @@ def build_ingest(
         ),
         router=router,
         watcher=watcher,
-        reconciler=Reconciler(
+        scanner=FolderScanner(
             watcher, interval_s=settings.reconcile_seconds, place=found.place, limits=limits
         ),
         active_files=ActiveFiles(

@@ -16,10 +16,10 @@ from cefmp4.config.settings import Settings
 from cefmp4.log import printable
 from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
 from cefmp4.recording import mounts
-from cefmp4.watch.mode import choose_mode
 from cefmp4.watch.scan import ScanResult, scan
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import BEYOND, LeftOut, Limits
+from cefmp4.watch.watcher import choose_mode
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _COUNT_SECONDS = 5.0  # a tree that takes longer is judged by what was seen

@@ -23,7 +23,7 @@ from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
 from cefmp4.retry import patiently
-from cefmp4.watch.selection import is_being_downloaded
+from cefmp4.watch.downloads import is_being_downloaded
 
 log = structlog.get_logger()
 

@@ -24,7 +24,7 @@ from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.stopping import cut_by
 from cefmp4.tasks import cancel_all
-from cefmp4.watch.reconciler import Reconciler
+from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.watcher import Watcher
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ class IngestService:
     startup: Startup
     router: StreamRouter
     watcher: Watcher
-    reconciler: Reconciler
+    scanner: FolderScanner
     active_files: ActiveFiles
     ownership: Ownership
     orphans: OrphanSweeper
@@ -65,9 +65,9 @@ class IngestService:
             async with cut_by(stop):
                 self.writer_profiles.load_json(await self.checkpoints.recall("habits") or "{}")
                 unfinished = await self.startup.load()
-                self.reconciler.expect_mounts(self.found.mounts)
+                self.scanner.expect_mounts(self.found.mounts)
                 known = {path: finished.stamp for path, finished in self.index.entries()}
-                self.reconciler.remember(known)
+                self.scanner.remember(known)
                 await stack.enter_async_context(self.watcher)
             if stop.is_set():
                 return
@@ -114,15 +114,15 @@ class IngestService:
 
     async def _catch_up(self, unfinished: list[Stream]) -> None:
         """The first look at the folder, compared with what was remembered."""
-        events = await self.reconciler.step(monotonic())
-        found = self.reconciler.entries
-        for relpath in await self.startup.place(unfinished, found, self.reconciler.is_gone):
+        events = await self.scanner.step(monotonic())
+        found = self.scanner.entries
+        for relpath in await self.startup.place(unfinished, found, self.scanner.is_gone):
             self.router.start(relpath)
         await self._handle(events, seen=found)
         await self._remember_mounts()
 
     async def _remember_mounts(self) -> None:
-        await self.finder.remember_mounts(self.reconciler.mounts - {""})
+        await self.finder.remember_mounts(self.scanner.mounts - {""})
 
     async def _watch_folder(self) -> None:
         away = 0
@@ -151,26 +151,26 @@ class IngestService:
 
     async def _reconcile(self) -> None:
         async def deliver(events: list[StreamEvent]) -> None:
-            reconciler = self.reconciler
-            seen = await self.startup.place_hidden(reconciler.entries, reconciler.is_gone)
+            scanner = self.scanner
+            seen = await self.startup.place_hidden(scanner.entries, scanner.is_gone)
             for relpath in seen:
                 self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
-            await self._handle(events, seen=reconciler.entries)
+            await self._handle(events, seen=scanner.entries)
             await self._remember_mounts()
 
-        await self.reconciler.run(deliver)
+        await self.scanner.run(deliver)
 
     async def _sweep_orphans(self) -> None:
         while True:
             with _healing("orphan sweep"):
                 await self.orphans.step(time())
-                if self.is_ready and self.reconciler.sees_all:
+                if self.is_ready and self.scanner.sees_all:
                     await self._end_displaced()
             await asyncio.sleep(ORPHAN_INTERVAL_S)
 
     async def _end_displaced(self) -> None:
         at_work = {record.stream.id for record in self.router.records}
-        for relpath in await self.startup.end_displaced(self.reconciler.entries, at_work):
+        for relpath in await self.startup.end_displaced(self.scanner.entries, at_work):
             self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
 
     async def _follow_requests(self) -> None:
@@ -187,7 +187,7 @@ class IngestService:
         while True:
             with _healing("progress"):
                 await self.checkpoints.publish_views(
-                    self.active_files.views(), note=self.reconciler.waiting_for
+                    self.active_files.views(), note=self.scanner.waiting_for
                 )
                 if (learnt := self.writer_profiles.to_json()) != saved:
                     await self.checkpoints.remember("habits", learnt)
@@ -208,13 +208,13 @@ class IngestService:
             await self.finder.remember_again()
             await self.startup.restore(lambda: [one.stream for one in self.router.records])
             self.memory_lost.clear()
-            await self._handle(self._unknown_files(), seen=self.reconciler.entries)
+            await self._handle(self._unknown_files(), seen=self.scanner.entries)
 
     def _unknown_files(self) -> list[StreamEvent]:
         """Those of other instances, whose records are lost, too."""
         return [
             StreamEvent(kind=EventKind.CREATE, relpath=relpath)
-            for relpath, stamp in self.reconciler.entries.items()
+            for relpath, stamp in self.scanner.entries.items()
             if not self.index.has(relpath, stamp)
         ]
 

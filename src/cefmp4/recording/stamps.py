@@ -3,7 +3,6 @@ again at once; with the moment of its birth, and its device, it names one file f
 
 import ctypes
 import os
-from collections.abc import Callable
 
 from cefmp4.model.stream import FileStamp
 from cefmp4.recording.mounts import fs_type_of_fd, is_remote
@@ -30,15 +29,7 @@ class _Statx(ctypes.Structure):
     )
 
 
-def _find_statx() -> "Callable[..., int] | None":
-    """Python 3.11 has no statx of its own, and a C library may lack it."""
-    try:
-        return ctypes.CDLL(None).statx
-    except (OSError, AttributeError):
-        return None
-
-
-_statx = _find_statx()
+_statx = getattr(ctypes.CDLL(None), "statx", None)  # Python has none, and a C library may lack it
 
 
 def stamp_of(facts: os.stat_result, birth_ns: int = 0) -> FileStamp:

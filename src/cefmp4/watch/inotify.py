@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from cefmp4.errors import InvariantError
 from cefmp4.model.event import StreamEvent
-from cefmp4.recording.beneath import open_root
+from cefmp4.recording.beneath import open_folder_to_read, open_root
 from cefmp4.watch import inotify_calls as kernel
 from cefmp4.watch.rescans import Renames
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.translator import PAIRING_S, Translator
-from cefmp4.watch.walk import FolderQueue, Limits, open_to_read
+from cefmp4.watch.walk import FolderQueue, Limits
 from cefmp4.watch.watched_tree import Folder, WatchedTree
 
 VISITED_AT_ONCE = 200  # folders, between two looks at the events
@@ -271,7 +271,7 @@ class FolderObserver:
         if found.parent is not None and not self._is_still_at(found, relpath):
             return
         try:
-            fd = open_to_read(root_fd, relpath)
+            fd = open_folder_to_read(root_fd, relpath)
         except OSError:
             if found.parent is None:
                 raise

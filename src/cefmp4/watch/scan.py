@@ -2,20 +2,16 @@
 
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
-from cefmp4.recording.beneath import open_root
-from cefmp4.watch.selection import ARIA2_SUFFIX, Selection, is_control_of
-from cefmp4.watch.walk import FolderQueue, LeftOut, Limits, open_to_read
-
-# aria2 writes its control file once a minute. A paused download may go on days later: it is never
-# taken for finished, but told of.
-STANDS_STILL_S = 24 * 3600.0
+from cefmp4.recording.beneath import open_folder_to_read, open_root
+from cefmp4.watch.downloads import ARIA2_SUFFIX, is_control_of, stands_still
+from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import FolderQueue, LeftOut, Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +106,7 @@ class _Look:
             return
         del self.entries[relpath]
         self.downloading.add(relpath)
-        if time.time() - max(file.st_mtime, control.st_mtime) > STANDS_STILL_S:
+        if stands_still(control, file):
             self.standing_still.add(relpath)
 
     def _note(self, entry: os.DirEntry[str], relpath: str) -> None:
@@ -199,7 +195,7 @@ def _walk(look: _Look, root_fd: int, device: int, stop: Callable[[], bool]) -> b
 
 
 def _visit(look: _Look, root_fd: int, relpath: str, parent_device: int) -> None:
-    fd = open_to_read(root_fd, relpath)
+    fd = open_folder_to_read(root_fd, relpath)
     try:
         device = os.fstat(fd).st_dev
         if relpath and not look.is_mounted(relpath, device, parent_device):

@@ -1,15 +1,10 @@
 """Which files of the watched folder are recordings to upload, judged by their names."""
 
-import os
 import re
-import stat
 from fnmatch import translate
 from pathlib import Path
 
 from cefmp4.model.names import is_temporary
-from cefmp4.recording.beneath import look_up
-
-ARIA2_SUFFIX = ".aria2"
 
 
 class Selection:
@@ -39,22 +34,6 @@ class Selection:
     def enters(self, folder_name: str) -> bool:
         """Whether files below a folder of that name can be wanted."""
         return not folder_name.startswith(".")
-
-
-def is_being_downloaded(root: str, relpath: str) -> bool:
-    """aria2 writes under the final name, out of order, with a control file beside it. Blocking."""
-    try:
-        control = look_up(root, relpath + ARIA2_SUFFIX)
-        return is_control_of(control, look_up(root, relpath))
-    except OSError:
-        return False
-
-
-def is_control_of(control: os.stat_result, file: os.stat_result) -> bool:
-    """aria2 makes both, as one user. With what anybody else put there, a recording could be hidden
-    for ever."""
-    is_own = control.st_uid == file.st_uid and not os.path.samestat(control, file)
-    return is_own and stat.S_ISREG(control.st_mode)
 
 
 def _matcher(globs: list[str]) -> re.Pattern[str] | None:

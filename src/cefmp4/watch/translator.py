@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch import inotify_calls as kernel
-from cefmp4.watch.selection import ARIA2_SUFFIX, Selection, is_being_downloaded
+from cefmp4.watch.downloads import ARIA2_SUFFIX, is_being_downloaded
+from cefmp4.watch.selection import Selection
 
 PAIRING_S = 0.5  # in which the second half of a rename comes, if it does
 

@@ -2,24 +2,16 @@
 and number are bounded, and the turns go round: who fills one folder of the root takes nothing from
 the others."""
 
-import ctypes
-import errno
 import heapq
 import os
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
-
-from cefmp4.recording.beneath import open_folder
+from typing import Generic, TypeVar
 
 MOST_FOLDERS = 250_000
 MOST_LEVELS = 100
 # The kernel takes no path of 4,096 bytes; a file's name has up to 255 of them.
 LONGEST_PATH = 4096 - 1 - 256
-
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-_SYS_OPENAT2 = ctypes.c_long(437)  # on every architecture
 
 T = TypeVar("T")
 
@@ -108,38 +100,3 @@ class FolderQueue(Generic[T]):
         for _, _, relpath, _ in self._waiting[count:]:
             self.left_out.note(Limit.COUNT, relpath)
         del self._waiting[count:]
-
-
-def open_to_read(root_fd: int, relpath: str) -> int:
-    """A folder. None on the way may be a symbolic link, which it can become while we walk. Raises
-    OSError, NotADirectoryError for a link."""
-    fd = _openat2(root_fd, os.fsencode(relpath or "."), _HOW, ctypes.c_size_t(_HOW_BYTES))
-    if fd >= 0:
-        return fd
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EPERM):  # an old kernel, or an old seccomp profile
-        return _open_name_by_name(root_fd, relpath)
-    raise OSError(errno.ENOTDIR if number == errno.ELOOP else number, os.strerror(number), relpath)
-
-
-def _open_name_by_name(root_fd: int, relpath: str) -> int:
-    path_fd = open_folder(root_fd, relpath)
-    try:
-        return os.open(".", _FLAGS, dir_fd=path_fd)
-    finally:
-        os.close(path_fd)
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_RESOLVE_NO_SYMLINKS = 0x04
-_HOW_BYTES = ctypes.sizeof(_OpenHow)
-_HOW = ctypes.byref(_OpenHow(_FLAGS, 0, _RESOLVE_NO_SYMLINKS))
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _openat2(root_fd: int, path: bytes, how: Any, size: ctypes.c_size_t) -> int:
-    """One call instead of one for each level: a third less CPU time for a look at many folders."""
-    return int(_libc.syscall(_SYS_OPENAT2, ctypes.c_int(root_fd), path, how, size))

@@ -16,10 +16,11 @@ from cefmp4 import metrics
 from cefmp4.config.ingest import WatchMode
 from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.recording.mounts import fs_type_of_path, is_remote
 from cefmp4.tasks import comes
+from cefmp4.watch.folder_marks import place_of
 from cefmp4.watch.hints import HintBuffer, Put
 from cefmp4.watch.inotify import Callbacks, FolderObserver
-from cefmp4.watch.mode import choose_mode
 from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 BUFFER_NAMES = 50_000  # some 15 MB when full
 LOOK_EVERY_S = 1.0
-ARM_AGAIN_AFTER_S = 600.0  # re-arming walks through all folders
+BEGIN_AGAIN_AFTER_S = 600.0  # that walks through all folders
 START_POLL_S = 0.2
 MOST_RENAMES = 64  # of folders, between two looks, that are followed name by name
 
@@ -42,8 +43,17 @@ _CURES = {
 }
 
 
+def choose_mode(root: Path, mode: WatchMode) -> WatchMode:
+    """Whether changes are told by the kernel or found by looking, where the settings leave it
+    open."""
+    if mode is not WatchMode.AUTO:
+        return mode
+    return WatchMode.POLLING if is_remote(fs_type_of_path(root)) else WatchMode.EVENTS
+
+
 class Watcher:
-    """`async with` arms it; `events` waits for hints; `rescans` tells when hints are not enough."""
+    """`async with` begins to watch; `events` waits for hints; `rescans` tells when these are not
+    enough."""
 
     def __init__(
         self,
@@ -71,16 +81,16 @@ class Watcher:
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._observer: FolderObserver | None = None
-        self._armed_on: tuple[int, int] | None = None
+        self._place: tuple[int, int] | None = None
         self._next_look = 0.0
-        self._arm_again_at = 0.0
+        self._begin_again_at = 0.0
         self._is_degraded = False
         self._unwatched: frozenset[str] = frozenset()
         self._mounts: frozenset[str] = frozenset()
         self._limit_seen = 0
 
     def __repr__(self) -> str:
-        return f"<Watcher {self._mode} {self.root!r} armed={self._armed_on} {self._hints}>"
+        return f"<Watcher {self._mode} {self.root!r} place={self._place} {self._hints}>"
 
     @property
     def mode(self) -> WatchMode:
@@ -97,7 +107,7 @@ class Watcher:
         self._mode = await asyncio.to_thread(choose_mode, Path(self.root), self._mode)
         log.info("watching", folder=self.root, mode=str(self._mode))
         if self._mode is WatchMode.EVENTS:
-            await self._arm()
+            await self._begin()
         return self
 
     async def __aexit__(
@@ -106,7 +116,7 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._disarm()
+        await self._end()
 
     async def events(self) -> list[StreamEvent]:
         """Waits until there are some. Call it again and again: between events it also makes sure
@@ -172,31 +182,31 @@ class Watcher:
             await asyncio.sleep(START_POLL_S)
 
     async def _look_after_root(self) -> None:
-        identity = await asyncio.to_thread(_identity, self.root)
-        if identity is None:
-            if self._armed_on is not None:
-                await self._disarm()
+        place = await asyncio.to_thread(place_of, self.root)
+        if place is None:
+            if self._place is not None:
+                await self._end()
                 self.rescans.request(RescanCause.REARMED)
             return
-        if self._must_arm(identity):
-            await self._disarm()
-            if await self._arm():
+        if self._must_begin(place):
+            await self._end()
+            if await self._begin():
                 log.info("watching anew", folder=self.root)
             self.rescans.request(RescanCause.REARMED)
 
-    def _must_arm(self, identity: tuple[int, int]) -> bool:
-        if self._is_degraded and self._armed_on in (None, identity):
+    def _must_begin(self, place: tuple[int, int]) -> bool:
+        if self._is_degraded and self._place in (None, place):
             is_limit_raised = self._read_watch_limit() > self._limit_seen
-            return is_limit_raised or time.monotonic() >= self._arm_again_at
+            return is_limit_raised or time.monotonic() >= self._begin_again_at
         is_alive = self._observer is not None and self._observer.is_alive
-        return identity != self._armed_on or not is_alive
+        return place != self._place or not is_alive
 
-    async def _arm(self) -> bool:
-        # The identity is taken first: a root that is replaced while we arm is armed again.
-        self._armed_on = await asyncio.to_thread(_identity, self.root)
+    async def _begin(self) -> bool:
+        # The place is noted first: a root that is replaced while we begin is begun with again.
+        self._place = await asyncio.to_thread(place_of, self.root)
         self._unwatched = frozenset()
         self._limit_seen = self._read_watch_limit()
-        self._arm_again_at = time.monotonic() + ARM_AGAIN_AFTER_S
+        self._begin_again_at = time.monotonic() + BEGIN_AGAIN_AFTER_S
         observer = FolderObserver(self.root, self.selection, self._callbacks(), self._limits)
         start = asyncio.ensure_future(asyncio.to_thread(observer.start))
         try:
@@ -207,7 +217,7 @@ class Watcher:
             await asyncio.to_thread(observer.stop)
             raise
         except OSError as error:
-            self._armed_on = None
+            self._place = None
             if error.errno in _CURES:
                 self._degrade(error.errno)
             else:
@@ -216,8 +226,8 @@ class Watcher:
         self._observer = observer
         return True
 
-    async def _disarm(self) -> None:
-        observer, self._observer, self._armed_on = self._observer, None, None
+    async def _end(self) -> None:
+        observer, self._observer, self._place = self._observer, None, None
         if observer is not None:
             await asyncio.shield(asyncio.to_thread(observer.stop))
 
@@ -271,14 +281,6 @@ class Watcher:
         self._next_look = 0.0
         self._wake.set()
         self.rescans.request(RescanCause.FOLDER_MOVED)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        facts = os.stat(path)
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino
 
 
 def _problem_with(path: str) -> str | None:

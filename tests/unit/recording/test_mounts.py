@@ -11,7 +11,7 @@ from cefmp4.recording.mounts import (
     is_remote,
     parse_mounts,
 )
-from cefmp4.watch.mode import choose_mode
+from cefmp4.watch.watcher import choose_mode
 
 MOUNTINFO = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -7,10 +7,10 @@ import pytest
 from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
+from cefmp4.recording.beneath import open_folder_to_read
 from cefmp4.watch import scan as scanning
 from cefmp4.watch.scan import ScanResult, compare, scan
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import open_to_read
 
 
 def look(root: Path, expected_mounts: frozenset[str] = frozenset()) -> ScanResult:
@@ -119,9 +119,9 @@ def test_a_folder_that_cannot_be_read_is_reported(
     def refusing_open(root_fd: int, relpath: str) -> int:
         if relpath == "closed":
             raise PermissionError(13, "no", relpath)
-        return open_to_read(root_fd, relpath)
+        return open_folder_to_read(root_fd, relpath)
 
-    monkeypatch.setattr(scanning, "open_to_read", refusing_open)  # root may read everything
+    monkeypatch.setattr(scanning, "open_folder_to_read", refusing_open)  # root may read everything
     result = look(tmp_path)
     assert result.unreadable == ["closed"]
     assert "closed" not in result.folder_paths
@@ -139,9 +139,9 @@ def test_a_folder_that_vanishes_during_the_scan_is_gone(
         if relpath == "b":
             (tmp_path / "b/b.mp4").unlink()
             (tmp_path / "b").rmdir()
-        return open_to_read(root_fd, relpath)
+        return open_folder_to_read(root_fd, relpath)
 
-    monkeypatch.setattr(scanning, "open_to_read", vanishing_open)
+    monkeypatch.setattr(scanning, "open_folder_to_read", vanishing_open)
     result = look(tmp_path)
     assert result.unreadable == []
     assert compare(known, result) == [event(EventKind.DELETE, "b/b.mp4")]
@@ -156,9 +156,9 @@ def test_a_root_that_is_replaced_during_the_scan_says_nothing(
     def replacing_open(root_fd: int, relpath: str) -> int:
         root.rename(tmp_path / "former")
         root.mkdir()
-        return open_to_read(root_fd, relpath)
+        return open_folder_to_read(root_fd, relpath)
 
-    monkeypatch.setattr(scanning, "open_to_read", replacing_open)
+    monkeypatch.setattr(scanning, "open_folder_to_read", replacing_open)
     assert look(root).root_missing
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from cefmp4.config.ingest import DEFAULT_GLOBS
-from cefmp4.watch.selection import Selection, is_being_downloaded
+from cefmp4.watch.downloads import is_being_downloaded
+from cefmp4.watch.selection import Selection
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ Deliver = Callable[[list[StreamEvent]], Awaitable[None]]
 
 
 class Coverage(Protocol):
-    """What the Reconciler must know of the Watcher."""
+    """What the FolderScanner must know of the Watcher."""
 
     @property
     def root(self) -> str: ...
@@ -60,7 +60,7 @@ class Coverage(Protocol):
         ...
 
 
-class Reconciler:
+class FolderScanner:
     def __init__(
         self,
         watcher: Coverage,
@@ -88,7 +88,7 @@ class Reconciler:
         self._last_at = float("-inf")
 
     def __repr__(self) -> str:
-        return f"<Reconciler files={len(self._known)} cost={self._cost_s:.3f}s>"
+        return f"<FolderScanner files={len(self._known)} cost={self._cost_s:.3f}s>"
 
     @property
     def entries(self) -> Mapping[str, FileStamp]:
@@ -230,7 +230,7 @@ class Reconciler:
         if not result.is_whole:
             return
         self._report_left_out(result.left_out)
-        self._downloads.tell(result)
+        self._downloads.tell(result.standing_still, result.not_downloading)
         metrics.folders_left_out.labels("unreadable").set(len(result.unreadable))
         if result.unreadable != self._unreadable:
             self._unreadable = result.unreadable
