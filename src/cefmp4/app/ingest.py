@@ -28,6 +28,7 @@ from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.object_keys import ObjectKeys
+from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
@@ -49,7 +50,6 @@ from cefmp4.media.probe import FfprobeMediaProbe
 from cefmp4.model import names
 from cefmp4.model.job import JobKind
 from cefmp4.model.part import PartPlan
-from cefmp4.operations import find_view, forget_stream, retry_stream
 from cefmp4.ports.jobs import JobSink
 from cefmp4.reachability import tell_of_outages
 from cefmp4.recording.clocks import Clocks

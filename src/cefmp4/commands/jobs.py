@@ -14,6 +14,7 @@ from cefmp4.commands.display import job_state_text, plain, progress_text, show, 
 from cefmp4.commands.watching import watch_url_of
 from cefmp4.config.settings import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
+from cefmp4.ingest.operator import find_stream
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.log import printable
 from cefmp4.model.job import (
@@ -30,7 +31,6 @@ from cefmp4.model.job import (
     offered_kind,
     subject_of,
 )
-from cefmp4.operations import find_stream
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 MAX_LIMIT = 100_000

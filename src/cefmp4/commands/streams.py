@@ -14,13 +14,13 @@ from cefmp4.commands.display import plain, show, size_text, state_text, time_tex
 from cefmp4.commands.orphans import list_orphans
 from cefmp4.commands.watching import watch_url_of
 from cefmp4.config.settings import Settings
+from cefmp4.ingest.operator import find_stream, forget_stream, retry_stream
 from cefmp4.jobs.ledger import open_ledger
 from cefmp4.log import printable
 from cefmp4.model.job import JobKind, job_id_of
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, most_telling
-from cefmp4.operations import find_stream, forget_stream, retry_stream
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.redis.owner import host_of

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -16,7 +16,7 @@ from cefmp4.ingest.recover.bucket_search import BucketSearch, Found
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
-from cefmp4.model.part import Part, PartSizing, plan_for
+from cefmp4.model.part import Part, PartPlan, PartSizing, plan_for
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.checkpoints import CheckpointStore, Lease
 from cefmp4.ports.store import ObjectStore
@@ -57,6 +57,29 @@ class Naming:
     folder: str = ""  # identity of the watched folder
     part_base: int
     part_sizing: PartSizing
+
+    def stream(
+        self,
+        stream_id: str,
+        relpath: str,
+        stamp: FileStamp,
+        plan: PartPlan,
+        *,
+        key: str,
+        started_at: float,
+    ) -> Stream:
+        return Stream(
+            id=stream_id,
+            relpath=relpath,
+            folder=self.folder,
+            key=key,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            started_at=started_at,
+            host=self.host,
+        )
 
 
 class Admission:
@@ -269,19 +292,11 @@ class Admission:
             base, sizing = naming.part_base, naming.part_sizing
             plan = plan_for(stamp.size, base, sizing, is_backlog=is_backlog)
         stream_id = names.new_stream_id(now, naming.folder)
-        stream = Stream(
-            id=stream_id,
-            relpath=source.relpath,
-            folder=naming.folder,
+        key = self._keys.wanted_by(stream_id, source.relpath, started_at=now, host=naming.host)
+        stream = replace(
+            naming.stream(stream_id, source.relpath, stamp, plan, key=key, started_at=now),
             generation=previous.generation + 1 if previous else 1,
             previous_id=previous.id if previous else None,
-            key=self._keys.wanted_by(stream_id, source.relpath, started_at=now, host=naming.host),
-            part_base=plan.base,
-            part_sizing=plan.sizing,
-            size=stamp.size,
-            stamp=stamp,
-            started_at=now,
-            host=naming.host,
         )
         record = await self._claim(stream, {})
         try:
@@ -329,20 +344,19 @@ class Admission:
         stream_id = names.stream_id_in(upload.key)
         if await self._load(stream_id) is not None:  # another instance began it meanwhile
             return await self._recognise(source, stamp, contents)
-        stream = Stream(
-            id=stream_id or names.new_stream_id(self._wall_clock(), self._naming.folder),
-            relpath=source.relpath,
-            folder=self._naming.folder,
+        now, naming = self._wall_clock(), self._naming
+        stream = replace(
+            naming.stream(
+                stream_id or names.new_stream_id(now, naming.folder),
+                source.relpath,
+                stamp,
+                plan,
+                key=upload.key,
+                started_at=upload.initiated_at or now,
+            ),
             state=StreamState.UPLOADING,
-            key=upload.key,
             upload_id=upload.upload_id,
             is_adopted=stream_id is None,
-            part_base=plan.base,
-            part_sizing=plan.sizing,
-            size=stamp.size,
-            stamp=stamp,
-            started_at=upload.initiated_at or self._wall_clock(),
-            host=self._naming.host,
         )
         record = await self._claim(stream, {})
         await record.save()

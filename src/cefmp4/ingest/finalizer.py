@@ -20,6 +20,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
 from cefmp4.ingest.fairness import FairGate
+from cefmp4.ingest.object_keys import make_own
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import FormerGeneration, Uploader, object_metadata, together
 from cefmp4.model import names
@@ -29,7 +30,6 @@ from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import Digest, ShortFileError, combine_crcs, hash_range, new_sha256
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.write_guard import WriteGuard
-from cefmp4.retry import patiently
 
 log = structlog.get_logger()
 
@@ -229,20 +229,14 @@ class Finalizer:
         *,
         what: str,
     ) -> str:
-        """Never over another recording. An object of this very stream may lie there, made before a
-        crash, of which nobody was told: that one is replaced."""
-        await _check_rights(record, disturbance)
-        try:
-            return await patiently(lambda: make(True), what=what)
-        except KeyTakenError:
-            key = record.stream.key
-            stored = await patiently(lambda: self._store.head(key), what="object check")
-            is_own = stored and stored.metadata.get(names.META_STREAM_ID) == record.stream.id
-            if not is_own:
-                raise
-        log.info("an object of this stream was there, unrecorded: it is replaced", key=key)
-        await _check_rights(record, disturbance)
-        return await patiently(lambda: make(False), what=what)
+        """Never over another recording."""
+
+        async def make_rightly(if_absent: bool) -> str:
+            await _check_rights(record, disturbance)
+            return await make(if_absent)
+
+        stream = record.stream
+        return await make_own(self._store, stream.key, stream.id, make_rightly, what=what)
 
 
 async def _check_rights(record: StreamRecord, disturbance: Disturbance) -> None:

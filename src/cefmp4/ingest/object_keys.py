@@ -1,12 +1,14 @@
 """Which key a stream stores under: that of the template where it is free, else one of its own."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import PermanentError
+from cefmp4.errors import KeyTakenError, PermanentError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model import names
 from cefmp4.model.stream import Stream
@@ -14,6 +16,7 @@ from cefmp4.ports.store import ObjectStore
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 class KeyRefusedError(PermanentError):
@@ -67,3 +70,24 @@ class ObjectKeys:
             )
         )
         return any(stored is not None for stored in found)
+
+
+async def make_own(
+    store: ObjectStore,
+    key: str,
+    stream_id: str,
+    make: Callable[[bool], Coroutine[None, None, T]],
+    *,
+    what: str,
+) -> T:
+    """Never over what is another's. An object of this very stream may lie there, made before a
+    crash, of which nobody was told: that one is replaced. `make` gets whether there must be none.
+    Raises KeyTakenError."""
+    try:
+        return await patiently(lambda: make(True), what=what)
+    except KeyTakenError:
+        stored = await patiently(lambda: store.head(key), what="object check")
+        if stored is None or stored.metadata.get(names.META_STREAM_ID) != stream_id:
+            raise
+    log.info("an object of this stream was there, unrecorded: it is replaced", key=key)
+    return await patiently(lambda: make(False), what=what)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from cefmp4 import metrics
 from cefmp4.errors import LeaseLostError, TransientError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ports.checkpoints import CheckpointStore
@@ -61,7 +60,6 @@ class Ownership:
         except LeaseLostError:
             if record.is_released:
                 return
-            metrics.leases_lost.inc()
             self._on_lost(record)
 
     async def _watch_memory(self) -> None:

@@ -31,11 +31,10 @@ class WriterProfiles:
     def waits_for_close(self, relpath: str) -> bool:
         return self._of(relpath).waits > 0
 
-    def learn(self, relpath: str, *, sent_early: int, changed: int, head_changed: bool) -> bool:
-        """Called once a stream is proven. Returns whether anything new was learnt."""
+    def learn(self, relpath: str, *, sent_early: int, changed: int, head_changed: bool) -> None:
+        """Called once a stream is proven."""
         key = _key(relpath)
         profile = self._writer_profiles.pop(key, WriterProfile())
-        before = (profile.lag, profile.waits)
         if sent_early == 0:
             profile.waits = max(0, profile.waits - 1)
         elif changed > REWRITER_SHARE * sent_early and sent_early >= 2:
@@ -46,7 +45,6 @@ class WriterProfiles:
             self._writer_profiles[key] = profile
             while len(self._writer_profiles) > REMEMBERED:
                 del self._writer_profiles[next(iter(self._writer_profiles))]
-        return (profile.lag, profile.waits) != before
 
     def _of(self, relpath: str) -> WriterProfile:
         return self._writer_profiles.get(_key(relpath), WriterProfile())

@@ -3,7 +3,7 @@ from cefmp4.ingest.writer_profile import MAX_LAG, MIN_LAG, PROBATION, REMEMBERED
 
 def test_a_writer_that_rewrites_everything_makes_the_next_files_wait() -> None:
     writer_profiles = WriterProfiles()
-    assert writer_profiles.learn("cam/a.mp4", sent_early=10, changed=10, head_changed=False)
+    writer_profiles.learn("cam/a.mp4", sent_early=10, changed=10, head_changed=False)
     assert writer_profiles.waits_for_close("cam/b.mp4")
     assert not writer_profiles.waits_for_close("cam/b.mkv")
     assert not writer_profiles.waits_for_close("other/b.mp4")
@@ -27,8 +27,9 @@ def test_a_changed_part_doubles_the_lag_up_to_a_limit() -> None:
 
 def test_a_changed_head_alone_is_what_writers_do() -> None:
     writer_profiles = WriterProfiles()
-    assert not writer_profiles.learn("a.mp4", sent_early=30, changed=1, head_changed=True)
+    writer_profiles.learn("a.mp4", sent_early=30, changed=1, head_changed=True)
     assert writer_profiles.lag_for("a.mp4") == MIN_LAG
+    assert not writer_profiles.waits_for_close("a.mp4")
 
 
 def test_it_survives_a_restart_and_garbage() -> None:

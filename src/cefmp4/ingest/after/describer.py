@@ -8,8 +8,9 @@ from functools import partial
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import KeyTakenError, SourceError
+from cefmp4.errors import SourceError
 from cefmp4.ingest.fairness import FairGate
+from cefmp4.ingest.object_keys import make_own
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.metadata.document import build_document, parse_document, to_json
@@ -77,7 +78,6 @@ class Describer:
         metrics.stream_described(stream, time.time())
 
     async def _put(self, stream: Stream, document: bytes) -> None:
-        """Over one of this stream, which a crash left, and over nothing else."""
         key, crc64 = names.metadata_key(stream.key), crc_of(document)
 
         async def put(if_absent: bool) -> None:
@@ -90,13 +90,7 @@ class Describer:
                 if_absent=if_absent,
             )
 
-        try:
-            await patiently(lambda: put(True), what="metadata upload")
-        except KeyTakenError:
-            stored = await patiently(lambda: self._store.head(key), what="object check")
-            if stored is not None and stored.metadata.get(names.META_STREAM_ID) != stream.id:
-                raise
-            await patiently(lambda: put(False), what="metadata upload")
+        await make_own(self._store, key, stream.id, put, what="metadata upload")
 
     async def _is_proven_still(self, source: SourceFile, stream: Stream) -> bool:
         """A rename or a touch changes the stamp, not the bytes; it is rare enough to read them. A
