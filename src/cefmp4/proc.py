@@ -83,6 +83,7 @@ async def streaming(
     argv: Sequence[str],
     *,
     cpu_limit_s: float,
+    memory_bytes: int | None = None,
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] = MappingProxyType({}),
@@ -90,7 +91,8 @@ async def streaming(
     """A child whose output is read while it runs. Arguments are for all users of the machine to
     see, so what is secret goes into its `environment`. The caller drains `stdout` and `stderr`; on
     leaving the block, however it is left, the whole group is killed and reaped."""
-    process = await _spawn(_launched(argv, cpu_limit_s, None), stdin, pass_fds, environment)
+    launched = _launched(argv, cpu_limit_s, memory_bytes)
+    process = await _spawn(launched, stdin, pass_fds, environment)
     try:
         _lower_priority(process.pid)
         yield process
@@ -104,25 +106,27 @@ async def run(
     timeout_s: float,
     memory_bytes: int | None = None,
     max_output_bytes: int,
-    stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Exit:
     """Runs a program to its end, or kills its group: at the time limit, when it prints more than
     `max_output_bytes`, when we are cancelled, and (Linux) when this process dies."""
-    process = await _spawn(_launched(argv, timeout_s, memory_bytes), stdin, pass_fds, environment)
     stdout, stderr = _Head(max_output_bytes), _Tail(_STDERR_TAIL_BYTES)
     timed_out = False
-    try:
-        _lower_priority(process.pid)
-        async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
-            group.create_task(_drain(process.stdout, stdout, lambda: _kill_group(process)))
-            group.create_task(_drain(process.stderr, stderr, lambda: None))
-            group.create_task(process.wait())
-    except TimeoutError:
-        timed_out = True
-    finally:
-        await _kill_and_reap(process)
+    async with streaming(
+        argv,
+        cpu_limit_s=timeout_s,
+        memory_bytes=memory_bytes,
+        pass_fds=pass_fds,
+        environment=environment,
+    ) as process:
+        try:
+            async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
+                group.create_task(_drain(process.stdout, stdout, lambda: _kill_group(process)))
+                group.create_task(_drain(process.stderr, stderr, lambda: None))
+                group.create_task(process.wait())
+        except TimeoutError:
+            timed_out = True
     returncode = process.returncode
     return Exit(
         returncode=-signal.SIGKILL if returncode is None else returncode,

@@ -78,7 +78,7 @@ class Reader:
             raise UnusableSourceError("there is no picture in it")
         return HlsResult(
             stream_id="s", bucket="b", tier=Tier.COPY, duration_s=1.0, tracks=(),
-            master_key="m", result_key="r",
+            master_key="m",
         )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Snapshot:
     """What is shown: all streams, and the jobs that fit."""
 
     views: list[StreamView]
@@ -93,9 +93,9 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _look(board: Board, ledger: RedisLedger, limit: int) -> Picture:
+async def _look(board: Board, ledger: RedisLedger, limit: int) -> Snapshot:
     jobs = await ledger.latest(MOST_TELLING_FIRST, limit)
-    return Picture(await board.views(), jobs, await ledger.counts(), await board.notes())
+    return Snapshot(await board.views(), jobs, await ledger.counts(), await board.notes())
 
 
 async def _print_json(board: Board, ledger: RedisLedger, limit: int, *, again: bool) -> None:

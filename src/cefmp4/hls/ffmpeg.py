@@ -47,31 +47,22 @@ def encode_command(
     images: ImagesOut | None = None,
 ) -> list[str]:
     """One ffmpeg for all renditions: it decodes once."""
-    arguments = [*_start(ffmpeg), *_input(source)]
-    arguments += ["-filter_complex", filter_graph(source, videos, images)]
+    arguments = [*_reading(ffmpeg, source), "-filter_complex"]
+    arguments.append(filter_graph(source, videos, images))
     for position, video in enumerate(videos):
-        arguments += ["-map", f"[v{position}]", *_plain(), *encoder_options(video)]
-        arguments += ["-f", "mp4", "-movflags", _VIDEO_FLAGS, f"pipe:{video.fd}"]
-    for audio in audios:
-        arguments += _audio(audio)
-    if images:
-        arguments += _images(images)
-    return arguments
+        arguments += _video(f"[v{position}]", video, encoder_options(video))
+    return [*arguments, *_audios(audios), *(_images(images) if images else ())]
 
 
 def copy_command(
     ffmpeg: str, source: Input, video: VideoOut, audios: Sequence[AudioOut]
 ) -> list[str]:
     """Nothing is decoded but audio that is not AAC."""
-    options = ["-tag:v", "hvc1"] if video.codec is Codec.HEVC else []
+    options = ["-c:v", "copy", *(["-tag:v", "hvc1"] if video.codec is Codec.HEVC else [])]
     if not source.are_colors_told:
         options += ["-bsf:v", color_bitstream_filter(video.codec, source.colors)]
-    arguments = [*_start(ffmpeg), *_input(source)]
-    arguments += ["-map", f"0:{source.video}", *_plain(), "-c:v", "copy", *options]
-    arguments += ["-f", "mp4", "-movflags", _VIDEO_FLAGS, f"pipe:{video.fd}"]
-    for audio in audios:
-        arguments += _audio(audio)
-    return arguments
+    pictures = _video(f"0:{source.video}", video, options)
+    return [*_reading(ffmpeg, source), *pictures, *_audios(audios)]
 
 
 def stills_command(ffmpeg: str, source: Input, images: ImagesOut) -> list[str]:
@@ -85,12 +76,11 @@ def sound_command(
     ffmpeg: str, source: Input, audios: Sequence[AudioOut], wave: WaveOut | None = None
 ) -> list[str]:
     """Sound alone; and perhaps a picture of the first of its tracks."""
-    arguments = [*_start(ffmpeg), *_input(source)]
+    arguments = _reading(ffmpeg, source)
     if wave:
         arguments += ["-filter_complex", wave_graph(audios[0].index, wave.duration_s)]
         arguments += ["-map", "[wave]", *_picture(wave.fd)]
-    for audio in audios:
-        arguments += _audio(audio)
+    arguments += _audios(audios)
     if source.video >= 0:
         # The clock of a transport stream starts with the first of the streams that are used.
         arguments += ["-map", f"0:{source.video}", "-c:v", "copy", "-f", "null", "-"]
@@ -117,8 +107,17 @@ def _start(ffmpeg: str) -> list[str]:
     ]
 
 
-def _input(source: Input) -> list[str]:
-    return input_options(source.argument, is_remote=source.is_remote)
+def _reading(ffmpeg: str, source: Input) -> list[str]:
+    return [*_start(ffmpeg), *input_options(source.argument, is_remote=source.is_remote)]
+
+
+def _video(stream: str, video: VideoOut, options: Sequence[str]) -> list[str]:
+    form = ("-f", "mp4", "-movflags", _VIDEO_FLAGS, f"pipe:{video.fd}")
+    return ["-map", stream, *_plain(), *options, *form]
+
+
+def _audios(audios: Sequence[AudioOut]) -> list[str]:
+    return [word for audio in audios for word in _audio(audio)]
 
 
 def _plain() -> list[str]:

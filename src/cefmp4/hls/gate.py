@@ -17,31 +17,24 @@ def duration_tolerance_s(duration_s: float) -> float:
     return min(max(1.0, duration_s * 0.02), max(0.1, duration_s * 0.1))
 
 
+Sound = tuple[StoredTrack | None, AudioTrack]  # what came out of it, and what was told of it
+
+
 def problems(
     examined: Examined, stored: Mapping[str, StoredTrack | None], videos: int, fit: Fit
 ) -> list[str]:
     """`stored`: what came out, by name, of which the first `videos` are pictures."""
     tracks = list(stored.items())
-    sounds = [
-        (track, told) for (_, track), told in zip(tracks[videos:], examined.audio, strict=False)
-    ]
     pictures = [track for _, track in tracks[:videos] if track]
+    sounds = zip((track for _, track in tracks[videos:]), examined.audio, strict=False)
     return [
         *(f"{name} is empty" for name, track in tracks[:videos] if not track),
         *video_problems(pictures, examined.pictures_end_s + fit.held_s),
-        *_heard_problems(sounds, fit.end_s),
+        *audio_problems(list(sounds), fit.end_s),
     ]
 
 
-def sound_problems(
-    audios: Mapping[str, AudioTrack], stored: Mapping[str, StoredTrack | None], end_s: float | None
-) -> list[str]:
-    return list(_heard_problems([(stored[name], told) for name, told in audios.items()], end_s))
-
-
-def lost_sounds(
-    sounds: Sequence[tuple[StoredTrack | None, AudioTrack]],
-) -> list[AudioTrack]:
+def lost_sounds(sounds: Sequence[Sound]) -> list[AudioTrack]:
     """Those of which nothing came out. A microphone that was never on leaves a track without a
     sound in it, too."""
     return [
@@ -49,13 +42,6 @@ def lost_sounds(
         for track, told in sounds
         if not (track and track.rows) and (told.duration_s or 0.0) > _SHORTEST_SOUND_S
     ]
-
-
-def _heard_problems(
-    sounds: Sequence[tuple[StoredTrack | None, AudioTrack]], end_s: float | None
-) -> Iterator[str]:
-    heard = [(track, told) for track, told in sounds if track and track.rows]
-    return audio_problems([track for track, _ in heard], [told for _, told in heard], end_s)
 
 
 def video_problems(tracks: Sequence[StoredTrack], expected_s: float) -> Iterator[str]:
@@ -70,16 +56,12 @@ def video_problems(tracks: Sequence[StoredTrack], expected_s: float) -> Iterator
         yield from _disagreements(full[0], track)
 
 
-def audio_problems(
-    tracks: Sequence[StoredTrack], sources: Sequence[AudioTrack], end_s: float | None = None
-) -> Iterator[str]:
+def audio_problems(sounds: Sequence[Sound], end_s: float | None = None) -> Iterator[str]:
     """Only a loss counts: the encoder's last frame may reach beyond the end. `end_s`: where it was
     cut."""
-    for track, source in zip(tracks, sources, strict=True):
-        expected_s = min(source.end_s or 0.0, math.inf if end_s is None else end_s)
-        if not track.rows:
-            yield f"{track.name} is empty"
-        elif expected_s - track.end_s > duration_tolerance_s(expected_s):
+    for track, told in sounds:
+        expected_s = min(told.end_s or 0.0, math.inf if end_s is None else end_s)
+        if track and track.rows and expected_s - track.end_s > duration_tolerance_s(expected_s):
             yield f"{track.name} lasts {track.end_s:.2f} s of {expected_s:.2f} s"
 
 

@@ -249,7 +249,6 @@ async def _describe(
         tier=made.tier,
         duration_s=made.tracks[0].end_s,
         master_key=sink.prefix + MASTER,
-        result_key=sink.prefix + RESULT,
         poster_key=poster,
         thumbnails_key=thumbnails,
         tracks=made.tracks,

@@ -95,7 +95,6 @@ class HlsResult:
     tier: Tier
     duration_s: float
     master_key: str
-    result_key: str
     poster_key: str = ""
     thumbnails_key: str = ""
     tracks: tuple[StoredTrack, ...]
@@ -143,15 +142,6 @@ def document(result: HlsResult) -> dict[str, Any]:
         "fallbacks": list(result.fallbacks),
         "renditions": [_track_document(track) for track in result.tracks],
     }
-
-
-def summary(result: HlsResult) -> dict[str, Any]:
-    """The document without its long lists: for a ledger."""
-    renditions = [
-        {name: value for name, value in _track_document(track).items() if name != "segments"}
-        for track in result.tracks
-    ]
-    return {**document(result), "renditions": renditions}
 
 
 def as_json(result: HlsResult) -> bytes:

@@ -61,10 +61,16 @@ def silent(
     audios: Mapping[str, AudioTrack], stored: Mapping[str, StoredTrack | None]
 ) -> tuple[str, ...]:
     """What is told of tracks of which nothing came out, although there should be something."""
-    lost = gate.lost_sounds([(stored.get(name), track) for name, track in audios.items()])
+    lost = gate.lost_sounds(_pairs(stored, audios))
     return tuple(
         left_out(track.index, track.codec, "nothing of it can be decoded") for track in lost
     )
+
+
+def _pairs(
+    stored: Mapping[str, StoredTrack | None], audios: Mapping[str, AudioTrack]
+) -> list[gate.Sound]:
+    return [(stored.get(name), track) for name, track in audios.items()]
 
 
 async def encode_alone(encode: Encode, sound: SoundOnly, *, has_poster: bool) -> Made:
@@ -75,14 +81,14 @@ async def encode_alone(encode: Encode, sound: SoundOnly, *, has_poster: bool) ->
     pumps, ended = await _run(encode, audios, sound.duration_s, end_s, poster=poster)
     stored = {pump.name: pump.stored() for pump in pumps}
     torn = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
-    problems = torn or gate.sound_problems(audios, stored, end_s)
+    problems = torn or list(gate.audio_problems(_pairs(stored, audios), end_s))
     if problems and not torn and sound.is_length_a_guess and not encode.source.is_remote:
         lengths = await measured(encode.source, encode.ffprobe)
         counted = {
             name: replace(track, duration_s=lengths.get(track.index, track.duration_s))
             for name, track in audios.items()
         }
-        problems = gate.sound_problems(counted, stored, end_s)
+        problems = list(gate.audio_problems(_pairs(stored, counted), end_s))
     check_complete(problems, encode.source)
     tracks = tuple(track for track in stored.values() if track and track.rows)
     if not tracks:

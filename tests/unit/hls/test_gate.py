@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from tests.hls_parts import track
 
 from cefmp4.hls import gate
 from cefmp4.hls.examined import AudioTrack
 from cefmp4.hls.result import StoredTrack
-
-from .test_playlist import track
 
 SOUND = AudioTrack(
     index=1, codec="aac", profile="LC", channels=2, language="", start_s=0.0, duration_s=12.0
@@ -51,7 +50,7 @@ def test_renditions_must_agree() -> None:
 
 def test_sound_may_be_longer_but_not_shorter() -> None:
     sound = track((6.0, 1), (6.1, 1), name="audio-0")
-    assert list(gate.audio_problems([sound], [SOUND])) == []
+    assert list(gate.audio_problems([(sound, SOUND)])) == []
     longer = replace(SOUND, duration_s=15.0)
-    assert list(gate.audio_problems([sound], [longer])) == ["audio-0 lasts 12.10 s of 15.00 s"]
-    assert list(gate.audio_problems([sound], [replace(SOUND, duration_s=None)])) == []
+    assert list(gate.audio_problems([(sound, longer)])) == ["audio-0 lasts 12.10 s of 15.00 s"]
+    assert list(gate.audio_problems([(sound, replace(SOUND, duration_s=None))])) == []

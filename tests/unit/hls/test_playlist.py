@@ -3,48 +3,9 @@
 import re
 
 import pytest
+from tests.hls_parts import AUDIO, track
 
 from cefmp4.hls import playlist
-from cefmp4.hls.fragments import KeyFrame
-from cefmp4.hls.result import SegmentRow, StoredTrack
-from cefmp4.media.fragment_boxes import TrackHeader
-
-VIDEO = TrackHeader(
-    kind="video", codec="hvc1.1.6.L93.90", timescale=30000, width=1280, height=720, nal_length=4
-)
-AUDIO = TrackHeader(kind="audio", codec="mp4a.40.2", timescale=48000, channels=2)
-
-
-def track(
-    *segments: tuple[float, int], name: str = "hevc-720p", header: TrackHeader = VIDEO, **of: str
-) -> StoredTrack:
-    """`segments`: seconds and bytes of each."""
-    rows, at = [], 0.0
-    for index, (seconds, size) in enumerate(segments):
-        rows.append(
-            SegmentRow(
-                index=index,
-                start=at,
-                end=at + seconds,
-                bytes=size,
-                key=f"hls/s/{name}/{playlist.segment_name(index)}",
-                bucket="b",
-                size="1280x720",
-                fps=30.0,
-                codec=header.codec,
-            )
-        )
-        at += seconds
-    frame = KeyFrame(offset=0, size=5000, start=0, duration=60_000)
-    return StoredTrack(
-        name=name,
-        folder=f"{name}.1",
-        header=header,
-        rows=tuple(rows),
-        key_frames=tuple((frame,) for _ in rows),
-        frames=round(at * 30),
-        **of,
-    )
 
 
 def attribute(text: str, name: str) -> list[str]:

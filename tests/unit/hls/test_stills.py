@@ -4,6 +4,7 @@ import asyncio
 from fractions import Fraction
 
 import pytest
+from tests.hls_parts import INIT, TIMESCALE, fragment, parsed
 
 from cefmp4.errors import TransientError
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
@@ -12,8 +13,6 @@ from cefmp4.hls.thumbnails import plan_sprite
 from cefmp4.media.ffmpeg_run import FfmpegRun, RunLimits
 from cefmp4.media.pipes import Pipes
 from cefmp4.model.rendition import Picture
-
-from .test_fragments import INIT, TIMESCALE, fragment, parsed
 
 PICTURE = Picture(width=320, height=180, frame_rate=Fraction(30))
 EVERYTHING = "cat > /proc/self/fd/$1"
