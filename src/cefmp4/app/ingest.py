@@ -41,7 +41,6 @@ from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.rules import WaitingTimes
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.sessions import IngestSessions
-from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
@@ -241,7 +240,6 @@ def build_ingest(
         active_files=ActiveFiles(
             root=root,
             router=router,
-            stale=StaleStreamChecker(timeout_s=settings.stream_timeout_seconds),
             clocks=CLOCKS,
             interval_s=settings.poll_seconds,
         ),

@@ -9,7 +9,6 @@ from cefmp4 import metrics
 from cefmp4.errors import SourceError
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter
-from cefmp4.ingest.stale import StaleStreamChecker
 from cefmp4.model.view import StreamView
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import FileSample
@@ -27,13 +26,11 @@ class ActiveFiles:
         *,
         root: str,
         router: StreamRouter,
-        stale: StaleStreamChecker,
         clocks: Clocks,
         interval_s: float,
     ) -> None:
         self._root = root
         self._router = router
-        self._stale = stale
         self._clocks = clocks
         self._interval_s = interval_s
         self._progress: dict[str, tuple[float, int, float]] = {}  # id -> time, bytes, speed
@@ -49,7 +46,6 @@ class ActiveFiles:
         for processor, look in await asyncio.to_thread(self._look_at, processors):
             if look is not None:
                 processor.observe(look)
-        self._router.handle(self._stale.find_stale(processors))
         self._router.start_comebacks(now)
         await self._router.tend_waiting(now)
         self._measure(processors, now)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from cefmp4 import metrics
 from cefmp4.ingest.ending import Ending
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.rules import StaleOutcome
+from cefmp4.ingest.stale import StaleOutcome
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.recording.growth import GrowthTap
 from cefmp4.tasks import cancel_all

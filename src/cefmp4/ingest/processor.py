@@ -26,13 +26,12 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import (
     Facts,
     Move,
-    StaleOutcome,
     WaitingTimes,
     Writer,
     full_parts,
-    judge_stale,
     next_move,
 )
+from cefmp4.ingest.stale import MOVES, StaleOutcome, is_stale, judge_stale
 from cefmp4.ingest.store_trouble import StoreTrouble
 from cefmp4.ingest.uploader import FormerGeneration, Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
@@ -93,7 +92,6 @@ class StreamProcessor:
         self._file = GrowthTap(clocks=clocks, trusts_ctime=trusts_ctime)
         self._wake = asyncio.Event()
         self._close_reported = False
-        self._idle_reported = False
         self._is_renamed = False  # and its record does not say so yet
         self._disturbed = 0
         self._next_part_at = 0
@@ -123,8 +121,6 @@ class StreamProcessor:
             self._close_reported = True
             if self.end is None and not self.record.stream.is_proven:
                 self.record.closed(self._clocks.wall())
-        elif kind is EventKind.IDLE:
-            self._idle_reported = True
         self._wake.set()
 
     def renamed(self, relpath: str) -> None:
@@ -223,10 +219,11 @@ class StreamProcessor:
         if self._file.stamp is None or is_news or self._file.is_gone:
             await self._look()
         facts = self._facts()
-        if self._idle_reported:
-            self._idle_reported = False
-            await self._call_stale(facts)
-        move = next_move(facts, self._times)
+        move, stale = next_move(facts, self._times), None
+        if is_stale(facts, self._times):
+            stale = judge_stale(facts, self.record.stored_bytes)
+            move = MOVES[stale]
+            await self._show_stale(stale)
         if move is Move.GONE:
             return await self._presence.leave()
         if facts.size > MAX_OBJECT_BYTES:
@@ -236,7 +233,7 @@ class StreamProcessor:
             await self._deal_with_less(facts)
             return 0.0
         if move in (Move.PROVE, Move.FINALIZE):
-            return await self._wait_for_data() or await self._finalize()
+            return await self._wait_for_data() or await self._finalize(stale)
         return await self._send(facts)
 
     async def _look(self) -> None:
@@ -262,16 +259,14 @@ class StreamProcessor:
                 f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
                 End.TRUNCATED,
             )
+            metrics.stale_outcomes.labels(StaleOutcome.TRUNCATED).inc()
             return
         log.info("overwritten by a shorter recording", sent=facts.sent_high, on_disk=facts.size)
         metrics.stale_outcomes.labels(StaleOutcome.OVERWRITTEN).inc()
         await self.record.drop_beyond(facts.size)
         await self.record.forget_sent()
 
-    async def _call_stale(self, facts: Facts) -> None:
-        outcome = judge_stale(facts, self.record.stored_bytes)
-        log.info("stream is stale", outcome=outcome, sent=facts.sent_high, on_disk=facts.size)
-        metrics.stale_outcomes.labels(outcome).inc()
+    async def _show_stale(self, outcome: StaleOutcome) -> None:
         if self.record.stream.state in (StreamState.DISCOVERED, StreamState.UPLOADING):
             await self.record.move_to(StreamState.STALE, outcome)
 
@@ -343,7 +338,7 @@ class StreamProcessor:
             await self.record.move_to(StreamState.STALE, complaint)
         return HOLES_PAUSE_S
 
-    async def _finalize(self) -> float:
+    async def _finalize(self, stale: StaleOutcome | None) -> float:
         await self.record.move_to(StreamState.FINALIZING)
         if self._is_polling:
             await asyncio.to_thread(self.source.refresh)
@@ -356,6 +351,8 @@ class StreamProcessor:
             await self.record.move_to(StreamState.UPLOADING)
             return 0.0 if self._file.is_gone else self._times.before_proof
         await (self.ending.unchanged(proof) if is_unchanged else self.ending.stored(proof))
+        if stale is not None:
+            metrics.stale_outcomes.labels(stale).inc()
         return 0.0
 
     async def _prove(self, disturbance: Disturbance) -> tuple[Proof, bool]:

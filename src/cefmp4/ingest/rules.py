@@ -27,7 +27,7 @@ class Move(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingTimes:
-    """The waiting times, in seconds. See config.py for what breaks when they are wrong."""
+    """The waiting times, in seconds. The settings say what breaks when they are wrong."""
 
     settle: float
     unknown_writer: float
@@ -83,24 +83,6 @@ def _is_worth_proving(facts: Facts, times: WaitingTimes) -> bool:
         and facts.size > 0
         and facts.quiet_s >= times.before_proof
     )
-
-
-class StaleOutcome(StrEnum):
-    """What the stale-stream checker finds when it compares what was sent with the disk."""
-
-    FINALIZE = "finalize"  # equal: everything is stored
-    RESUME = "resume"  # less was sent than there is
-    TRUNCATED = "truncated"  # more was sent than there is
-    MISSING = "missing"
-    OVERWRITTEN = "overwritten"  # by other bytes, and fewer
-
-
-def judge_stale(facts: Facts, stored_bytes: int) -> StaleOutcome:
-    if not facts.in_place:
-        return StaleOutcome.MISSING
-    if facts.size < facts.sent_high:
-        return StaleOutcome.TRUNCATED
-    return StaleOutcome.FINALIZE if stored_bytes == facts.size else StaleOutcome.RESUME
 
 
 def full_parts(

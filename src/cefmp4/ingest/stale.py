@@ -1,28 +1,39 @@
-"""The stale-stream checker: finds the streams nothing has happened to for the stream timeout."""
+"""The stale-stream checker: what was sent of a stream that fell silent for the stream timeout is
+compared with the disk, and what that says is done."""
 
-from collections.abc import Iterable
+from enum import StrEnum
 
-from cefmp4.ingest.processor import StreamProcessor
-from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.ingest.rules import Facts, Move, WaitingTimes, Writer
 
 
-class StaleStreamChecker:
-    """Each quiet spell is reported once; a change starts the next one."""
+class StaleOutcome(StrEnum):
+    """What is done with it."""
 
-    def __init__(self, *, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._reported: set[str] = set()
+    FINALIZE = "finalize"  # all of it is stored: it is proven
+    RESUME = "resume"  # less was sent than there is: the rest goes, and it is proven
+    TRUNCATED = "truncated"  # more was sent than there is
+    MISSING = "missing"
+    OVERWRITTEN = "overwritten"  # by other bytes, and fewer
 
-    def find_stale(self, processors: Iterable[StreamProcessor]) -> list[StreamEvent]:
-        quiet = {
-            processor.record.stream.id: processor.source.relpath
-            for processor in processors
-            if processor.quiet_s >= self._timeout_s
-        }
-        events = [
-            StreamEvent(kind=EventKind.IDLE, relpath=relpath)
-            for stream_id, relpath in quiet.items()
-            if stream_id not in self._reported
-        ]
-        self._reported = set(quiet)
-        return events
+
+MOVES = {
+    StaleOutcome.FINALIZE: Move.FINALIZE,
+    StaleOutcome.RESUME: Move.FINALIZE,
+    StaleOutcome.TRUNCATED: Move.TRUNCATED,
+    StaleOutcome.MISSING: Move.GONE,
+}
+
+
+def is_stale(facts: Facts, times: WaitingTimes) -> bool:
+    """Also with a writer: a recorder that hangs with its file open must not hide the recording for
+    ever. But an empty file with a writer is one that has not begun."""
+    has_begun = facts.size > 0 or facts.sent_high > 0 or facts.writer is not Writer.PRESENT
+    return facts.quiet_s >= times.idle and has_begun
+
+
+def judge_stale(facts: Facts, stored_bytes: int) -> StaleOutcome:
+    if not facts.in_place:
+        return StaleOutcome.MISSING
+    if facts.size < facts.sent_high:
+        return StaleOutcome.TRUNCATED
+    return StaleOutcome.FINALIZE if stored_bytes == facts.size else StaleOutcome.RESUME

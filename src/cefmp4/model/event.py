@@ -10,7 +10,6 @@ class EventKind(StrEnum):
     CLOSE = "close"  # a writer closed it
     MOVE = "move"  # renamed inside the folder; `relpath` is the new name
     DELETE = "delete"  # the name is gone (deleted, or renamed out of the folder)
-    IDLE = "idle"  # nothing has happened to it for the stream timeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

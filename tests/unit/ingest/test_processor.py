@@ -226,7 +226,6 @@ async def test_a_writer_that_pauses_is_not_finished(world: World) -> None:
         await world.look(processor)
         assert processor.end is None
         world.clock.pass_by(11.0)
-        processor.notify(EventKind.IDLE)
         await world.look(processor)
     assert processor.end is End.STORED
 

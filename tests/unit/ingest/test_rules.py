@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 from cefmp4.ingest.rules import (
     Facts,
     Move,
-    StaleOutcome,
     WaitingTimes,
     Writer,
     full_parts,
-    judge_stale,
     next_move,
 )
 from cefmp4.model.part import MIB, PartPlan
@@ -58,19 +56,6 @@ def facts(**changes: object) -> Facts:
 )
 def test_next_move(changes: dict[str, object], move: Move) -> None:
     assert next_move(facts(**changes), TIMES) is move
-
-
-@pytest.mark.parametrize(
-    ("changes", "stored", "outcome"),
-    [
-        ({}, 100, StaleOutcome.FINALIZE),
-        ({}, 40, StaleOutcome.RESUME),
-        ({"sent_high": 120}, 100, StaleOutcome.TRUNCATED),
-        ({"in_place": False}, 100, StaleOutcome.MISSING),
-    ],
-)
-def test_stale_outcomes(changes: dict[str, object], stored: int, outcome: StaleOutcome) -> None:
-    assert judge_stale(facts(**changes), stored) is outcome
 
 
 @given(st.integers(0, 400 * MIB), st.integers(0, 64 * MIB), st.sets(st.integers(1, 50)))

@@ -1,0 +1,195 @@
+"""What is done with a stream that fell silent, and that this is what is counted."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+from tests.unit.ingest.test_rules import TIMES, facts
+
+from cefmp4 import metrics
+from cefmp4.errors import ProofFailedError
+from cefmp4.ingest.ending import End
+from cefmp4.ingest.presence import GONE_GRACE_POLLING_S
+from cefmp4.ingest.rules import Move, Writer
+from cefmp4.ingest.stale import MOVES, StaleOutcome, is_stale, judge_stale
+from cefmp4.model.stream import StreamState
+from cefmp4.tasks import cancel_all
+
+__all__ = ["hashing", "world"]  # fixtures
+
+SILENT_S = 31.0  # longer than the timeout of the processors under test
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "outcome"),
+    [
+        ({}, 100, StaleOutcome.FINALIZE),
+        ({}, 40, StaleOutcome.RESUME),
+        ({"sent_high": 120}, 100, StaleOutcome.TRUNCATED),
+        ({"in_place": False}, 100, StaleOutcome.MISSING),
+    ],
+)
+def test_stale_outcomes(changes: dict[str, object], stored: int, outcome: StaleOutcome) -> None:
+    assert judge_stale(facts(**changes), stored) is outcome
+    assert outcome in MOVES
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_so"),
+    [
+        ({"quiet_s": 29.9}, False),
+        ({"quiet_s": 30.0}, True),
+        ({"quiet_s": 30.0, "writer": Writer.PRESENT}, True),
+        ({"quiet_s": 30.0, "writer": Writer.PRESENT, "size": 0}, False),
+        ({"quiet_s": 30.0, "writer": Writer.PRESENT, "size": 0, "sent_high": 9}, True),
+        ({"quiet_s": 30.0, "writer": Writer.UNKNOWN, "size": 0}, True),
+    ],
+)
+def test_who_is_stale(changes: dict[str, object], is_so: bool) -> None:
+    assert is_stale(facts(**changes), TIMES) is is_so
+
+
+def test_no_silent_stream_is_only_looked_at() -> None:
+    assert set(MOVES.values()).isdisjoint({Move.SEND, Move.PROVE})
+
+
+@pytest.fixture
+def counted() -> Iterator[dict[str, float]]:
+    """By outcome, once the test is through."""
+    before = {outcome: _count_of(outcome) for outcome in StaleOutcome}
+    rise: dict[str, float] = {}
+    yield rise
+    for outcome in StaleOutcome:
+        assert _count_of(outcome) - before[outcome] == rise.get(outcome, 0), outcome
+
+
+def _count_of(outcome: StaleOutcome) -> float:
+    count: float = metrics.stale_outcomes.labels(outcome)._value.get()
+    return count
+
+
+@pytest.mark.parametrize("does_hang", [False, True])
+async def test_the_rest_is_sent_and_proven(
+    world: World, counted: dict[str, float], does_hang: bool
+) -> None:
+    data = bytes_of(3 * PART)
+    processor = await open_growing(world, data)
+    with (world.folder / "r.mp4").open("r+b" if does_hang else "rb"):
+        world.clock.pass_by(SILENT_S)
+        await world.look(processor)
+    assert processor.end is End.STORED
+    assert world.store.data(processor.record.stream.key) == data
+    counted["resume"] = 1
+
+
+async def test_what_is_stored_to_the_last_byte_is_proven(
+    world: World, counted: dict[str, float]
+) -> None:
+    """The completion was cut off, as by a crash, when all of it had been sent."""
+    data = bytes_of(3 * PART)
+    processor = await open_growing(world, data)
+    world.clock.pass_by(3.0)
+    with world.store.pause("complete_upload") as gate:
+        step = asyncio.create_task(processor.step())
+        await gate.reached.wait()
+        await cancel_all([step])
+    assert processor.record.stored_bytes == len(data)
+    world.clock.pass_by(SILENT_S)
+    await world.look(processor)
+    assert processor.end is End.STORED
+    counted["finalize"] = 1
+
+
+async def test_a_file_cut_off_fails(world: World, counted: dict[str, float]) -> None:
+    processor = await open_growing(world, bytes_of(5 * PART))
+    os.truncate(world.folder / "r.mp4", PART // 2)
+    await world.look(processor)
+    world.clock.pass_by(SILENT_S)
+    await world.look(processor)
+    assert processor.end is End.TRUNCATED
+    assert world.store.open_uploads == {}
+    counted["truncated"] = 1
+
+
+async def test_a_recorder_that_empties_its_file_and_hangs_loses_its_stream(
+    world: World, counted: dict[str, float]
+) -> None:
+    """What it writes after that is a stream of its own."""
+    processor = await open_growing(world, bytes_of(5 * PART))
+    with (world.folder / "r.mp4").open("r+b") as file:
+        file.truncate(0)
+        await world.look(processor)
+        assert processor.end is None
+        world.clock.pass_by(SILENT_S)
+        await world.look(processor)
+        assert processor.end is End.TRUNCATED
+        assert "truncated" in processor.record.stream.reason
+        await processor.record.release()
+        following = await world.admit()
+        assert following is not None
+        for _ in range(3):
+            await world.look(following)
+            world.clock.pass_by(SILENT_S)
+        assert following.end is None, "an empty file with a writer has not begun"
+        file.seek(0)
+        file.write(data := bytes_of(2 * PART))
+    assert await world.finish(following) is End.STORED
+    assert world.store.data(following.record.stream.key) == data
+    counted["truncated"] = 1
+
+
+async def test_one_that_is_overwritten_goes_on(world: World, counted: dict[str, float]) -> None:
+    processor = await open_growing(world, bytes_of(6 * PART))
+    world.write(shorter := bytes_of(3 * PART + 99))
+    os.truncate(world.folder / "r.mp4", len(shorter))
+    await world.look(processor)
+    world.clock.pass_by(SILENT_S)
+    await world.look(processor)
+    assert processor.end is None
+    await world.look(processor)
+    assert processor.end is End.STORED
+    assert world.store.data(processor.record.stream.key) == shorter
+    counted.update(overwritten=1, resume=1)
+
+
+async def test_one_whose_file_is_missing_fails_once(
+    world: World, counted: dict[str, float]
+) -> None:
+    processor = await open_growing(world, bytes_of(5 * PART))
+    world.clock.pass_by(SILENT_S)
+    (world.folder / "r.mp4").unlink()
+    await world.look(processor)
+    assert processor.end is None, "the other half of a rename may still come"
+    world.clock.pass_by(GONE_GRACE_POLLING_S)
+    await world.look(processor)
+    assert processor.end is End.FAILED
+    counted["missing"] = 1
+
+
+async def test_nothing_is_counted_that_was_not_done(
+    world: World, counted: dict[str, float]
+) -> None:
+    """The writer came back when it had been found silent; then it was done in time."""
+    data = bytes_of(3 * PART)
+    processor = await open_growing(world, data)
+    world.clock.pass_by(SILENT_S)
+    processor.observe(processor.source.look())
+    world.write(b"patched", at=7)
+    await processor._guarded_step()
+    assert (processor.end, processor.record.stream.state) == (None, StreamState.UPLOADING)
+    assert await world.finish(processor) is End.STORED
+    counted.clear()
+
+
+async def test_a_proof_that_fails_is_tried_again_and_counted_once(
+    world: World, counted: dict[str, float]
+) -> None:
+    processor = await open_growing(world, bytes_of(3 * PART))
+    world.store.fail("complete_upload", ProofFailedError("other bytes"), times=2)
+    world.clock.pass_by(SILENT_S)
+    for _ in range(3):
+        await world.look(processor)
+    assert processor.end is End.STORED
+    counted["resume"] = 1
