@@ -181,7 +181,7 @@ class Admission:
             _is_in_place, self.root, former_path, former.stamp, stamp
         ):
             return False  # a hard link, or a copy: a file of its own
-        stream = await self._load(former.stream_id)
+        stream = await self.load(former.stream_id)
         if stream is None or not stream.is_proven:
             return False
         if not await self._identity.is_file_of(source, stamp, stream):
@@ -223,7 +223,7 @@ class Admission:
             lambda: self._checkpoints.load_displaced(self._naming.folder), what="stream lookup"
         )
 
-    async def _load(self, stream_id: str | None) -> Stream | None:
+    async def load(self, stream_id: str | None) -> Stream | None:
         if stream_id is None:
             return None
         return await patiently(
@@ -242,19 +242,21 @@ class Admission:
         await record.release()
         return record.stream
 
-    async def restore_finished(self, relpath: str) -> None:
-        """Writes the record of a finished file again, from its document in S3."""
+    async def restore_finished(self, relpath: str) -> Stream | None:
+        """Writes the record of a finished file again, from its document in S3; None where that is
+        not possible."""
         known = self._index.get(relpath)
         if known is None or not known.is_proven:
-            return
+            return None
         found = await self._bucket_search.read_stream(relpath, known.key, known.stamp)
-        if found is not None and found.stream.id == known.stream_id:
-            await self.write_finished(found.stream, found.parts)
+        if found is None or found.stream.id != known.stream_id:
+            return None
+        return await self.write_finished(found.stream, found.parts)
 
     async def claim_latest(self, stream: Stream) -> StreamRecord:
         """Its former owner may have gone on until we claimed it. Raises ForeignStreamError."""
         lease = await self._lease(stream)
-        latest = await self._load(stream.id)
+        latest = await self.load(stream.id)
         return self._record_of(latest or stream, lease, await self._load_parts(stream.id))
 
     async def _claim(self, stream: Stream, parts: dict[int, Part] | None) -> StreamRecord:
@@ -326,7 +328,7 @@ class Admission:
         if record.stream.is_proven:
             return Admitted(record=record, source=source)
         await self._recovery.resume(record, source)
-        previous = await self._load(record.stream.previous_id)
+        previous = await self.load(record.stream.previous_id)
         former = await self._former_of(previous) if previous else None
         return Admitted(record=record, source=source, former=former)
 
@@ -342,7 +344,7 @@ class Admission:
             return await self._begin(source, stamp)
         upload, plan = found
         stream_id = names.stream_id_in(upload.key)
-        if await self._load(stream_id) is not None:  # another instance began it meanwhile
+        if await self.load(stream_id) is not None:  # another instance began it meanwhile
             return await self._recognise(source, stamp, contents)
         now, naming = self._wall_clock(), self._naming
         stream = replace(

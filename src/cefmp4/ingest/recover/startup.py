@@ -45,6 +45,7 @@ class Startup:
         self._completion = completion
         self._folder = folder
         self._adoption = adoption
+        self._first_restored: Stream | None = None
         self._hidden: list[Stream] = []  # unfinished, and their files cannot be seen now
 
     async def load(self) -> list[Stream]:
@@ -79,6 +80,10 @@ class Startup:
             self._bucket_search.begin(contents)
 
     async def _mark_used(self) -> None:
+        """Unless it was emptied once more: then it must count as that, so that it is told again."""
+        first = self._first_restored
+        if first is not None and await self._admission.load(first.id) is None:
+            return
         await patiently(lambda: self._checkpoints.mark_used(self._folder), what="checkpoint")
 
     async def finish_survey(self) -> None:
@@ -220,10 +225,12 @@ class Startup:
         async def restore_one(relpath: str) -> None:
             async with gate:
                 try:
-                    await self._admission.restore_finished(relpath)
+                    written = await self._admission.restore_finished(relpath)
+                    self._first_restored = self._first_restored or written
                 except CefError as error:
                     log.warning("could not restore a record", file_path=relpath, reason=str(error))
 
+        self._first_restored = None
         entries = self._index.entries()
         for start in range(0, len(entries), 1000):
             await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))

@@ -10,8 +10,12 @@ from tests.unit.ingest.test_router import Site, site
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.startup import Startup
+from cefmp4.metadata.document import build_document, to_json
+from cefmp4.model.media import MediaInfo
+from cefmp4.model.names import metadata_key
 from cefmp4.model.part import PartPlan
 from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.recording.digests import crc_of
 from cefmp4.recording.file import SourceFile
 
 __all__ = ["hashing", "site", "world"]  # fixtures
@@ -102,3 +106,29 @@ async def test_what_another_instance_stored_meanwhile_has_not_failed(site: Site)
     known = await world.checkpoints.load_stream(seen.id)
     assert known is not None
     assert (known.state, known.reason) == (StreamState.DESCRIBED, "")
+
+
+@pytest.mark.parametrize("is_emptied_again", [False, True])
+async def test_what_was_told_again_counts_only_while_it_is_known(
+    site: Site, is_emptied_again: bool
+) -> None:
+    """A Redis that is emptied between the two has forgotten what was finished, and must count as
+    emptied, or nobody tells it once more."""
+    world = site.world
+    world.write(bytes_of(2 * PART))
+    stream = (await world.stored()).record.stream
+    document = to_json(
+        build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    )
+    key = metadata_key(stream.key)
+    await world.store.put_object(
+        key, document, content_type="", metadata={}, crc64=crc_of(document)
+    )
+    startup = startup_of(site)
+    world.checkpoints.wipe()
+    await startup.restore(tuple)
+    assert await world.checkpoints.load_stream(stream.id) is not None
+    if is_emptied_again:
+        world.checkpoints.wipe()
+    await startup.finish_survey()
+    assert await world.checkpoints.is_fresh() is is_emptied_again
