@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from cefmp4 import proc
 from cefmp4.commands.display import plain, show
 from cefmp4.commands.shipped import (
     UNKNOWN,
@@ -19,9 +18,7 @@ from cefmp4.commands.shipped import (
 )
 from cefmp4.config.settings import Settings
 from cefmp4.errors import ProgramMissingError
-
-_TIMEOUT_S = 20.0
-_MAX_OUTPUT = 64 * 1024
+from cefmp4.media.ffmpeg_run import run_briefly
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +41,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _program(name: str, path: str) -> list[Shipped]:
     try:
-        done = await proc.run(
-            [path, "-version"], timeout_s=_TIMEOUT_S, max_output_bytes=_MAX_OUTPUT
-        )
+        done = await run_briefly([path, "-version"])
     except ProgramMissingError:
         return []  # doctor says so
     return [program(name, done.stdout.decode("utf-8", "replace"))] if done.is_ok else []

@@ -1,20 +1,18 @@
 """Encoders are chosen by trying them. What they say here, real ffmpegs and drivers say."""
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
+from tests.fake_encoders import FULL, NO_DRIVER, SLOW, FakeEncoders
 
 from cefmp4.errors import ProgramMissingError
 from cefmp4.hls.encoders import (
     REMEMBER_BUSY_S,
-    EncoderChooser,
     Works,
     judge_refusal,
     word_for,
 )
 from cefmp4.model.rendition import CodecChoice, Picture, ladder
-from cefmp4.proc import Exit
 
 
 @pytest.mark.parametrize(
@@ -72,49 +70,14 @@ def test_a_few_words_for_all_of_them(text: str, reason: str) -> None:
     assert word_for(text) == reason
 
 
-FULL = "OpenEncodeSessionEx failed: out of memory (10): (no details)\nNo capable devices found"
-NO_DRIVER = "Cannot load libcuda.so.1"
 PICTURE = Picture(width=1280, height=720, frame_rate=Fraction(30))
 DEEP = Picture(width=1280, height=720, frame_rate=Fraction(30), bit_depth=10)
 BOTH = ladder(PICTURE, CodecChoice.BOTH)
 HEVC = ladder(PICTURE, CodecChoice.HEVC)
-SLOW = "slow"
-
-
-class Machine:
-    """An ffmpeg whose encoders refuse with these words, or work; its time is its own."""
-
-    def __init__(self, **refusals: str) -> None:
-        self.refusals = refusals
-        self.tried: list[str] = []
-        self.now = 0.0
-        self.waits: list[float] = []
-
-    async def run(self, argv: Sequence[str]) -> Exit:
-        encoder = argv[argv.index("-c:v") + 1]
-        self.tried.append(encoder)
-        said = self.refusals.get(encoder, "")
-        return Exit(
-            returncode=1 if said else 0, stdout=b"", stderr_tail=said, timed_out=said == SLOW
-        )
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-
-    def chooser(self, *, use_gpu: bool = True, gpu_patience_s: float = 15.0) -> EncoderChooser:
-        return EncoderChooser(
-            program="ffmpeg",
-            use_gpu=use_gpu,
-            gpu_patience_s=gpu_patience_s,
-            run=self.run,
-            clock=lambda: self.now,
-            sleep=self.sleep,
-        )
 
 
 async def test_a_gpu_that_works_is_taken_for_all_of_it() -> None:
-    machine = Machine()
+    machine = FakeEncoders()
     choice = await machine.chooser().choose(BOTH)
     assert choice.encoders == ("hevc_nvenc",) * (len(BOTH) - 1) + ("h264_nvenc",)
     assert (choice.needs_gpu, choice.fallbacks) == (True, ())
@@ -122,7 +85,7 @@ async def test_a_gpu_that_works_is_taken_for_all_of_it() -> None:
 
 
 async def test_without_a_driver_the_cpu_encodes_and_the_reason_is_told() -> None:
-    machine = Machine(hevc_nvenc=NO_DRIVER, h264_nvenc=NO_DRIVER)
+    machine = FakeEncoders(hevc_nvenc=NO_DRIVER, h264_nvenc=NO_DRIVER)
     chooser = machine.chooser()
     choice = await chooser.choose(BOTH)
     assert set(choice.encoders) == {"libx265", "libx264"}
@@ -137,14 +100,14 @@ async def test_without_a_driver_the_cpu_encodes_and_the_reason_is_told() -> None
 
 
 async def test_a_gpu_may_encode_one_of_the_codecs_alone() -> None:
-    machine = Machine(hevc_nvenc="OpenEncodeSessionEx failed: unsupported device (2)")
+    machine = FakeEncoders(hevc_nvenc="OpenEncodeSessionEx failed: unsupported device (2)")
     choice = await machine.chooser().choose(BOTH)
     assert choice.encoders == ("libx265",) * (len(BOTH) - 1) + ("h264_nvenc",)
     assert choice.needs_gpu
 
 
 async def test_a_full_gpu_gets_time_once_for_all() -> None:
-    machine = Machine(hevc_nvenc=FULL)
+    machine = FakeEncoders(hevc_nvenc=FULL)
     chooser = machine.chooser(gpu_patience_s=15)
     choice = await chooser.choose(HEVC)
     assert choice.encoders == ("libx265",) * len(HEVC)
@@ -155,21 +118,14 @@ async def test_a_full_gpu_gets_time_once_for_all() -> None:
 
 
 async def test_a_gpu_that_gets_free_meanwhile_is_taken() -> None:
-    machine = Machine(hevc_nvenc=FULL)
-    chooser = machine.chooser()
-
-    async def sleep(seconds: float) -> None:
-        await Machine.sleep(machine, seconds)
-        machine.refusals.clear()
-
-    machine.sleep = sleep  # type: ignore[method-assign]  # of this machine alone
-    chooser = machine.chooser()
-    assert (await chooser.choose(HEVC)).encoders == ("hevc_nvenc",) * len(HEVC)
-    assert machine.waits == [1]
+    machine = FakeEncoders(hevc_nvenc=FULL, free_at=3)
+    choice = await machine.chooser().choose(HEVC)
+    assert choice.encoders == ("hevc_nvenc",) * len(HEVC)
+    assert machine.waits == [1, 2]
 
 
 async def test_a_full_gpu_is_tried_again_after_a_while() -> None:
-    machine = Machine(hevc_nvenc=FULL)
+    machine = FakeEncoders(hevc_nvenc=FULL)
     chooser = machine.chooser(gpu_patience_s=0)
     assert not (await chooser.choose(HEVC)).needs_gpu
     machine.refusals.clear()
@@ -180,14 +136,14 @@ async def test_a_full_gpu_is_tried_again_after_a_while() -> None:
 
 
 async def test_a_driver_that_hangs_counts_as_busy() -> None:
-    machine = Machine(hevc_nvenc=SLOW)
+    machine = FakeEncoders(hevc_nvenc=SLOW)
     choice = await machine.chooser(gpu_patience_s=0).choose(HEVC)
     assert choice.fallbacks[0].works is Works.NOT_NOW
     assert word_for(choice.fallbacks[0].reason) == "busy"
 
 
 async def test_a_gpu_that_failed_in_the_middle_rests() -> None:
-    machine = Machine()
+    machine = FakeEncoders()
     chooser = machine.chooser(gpu_patience_s=0)
     assert (await chooser.choose(HEVC)).needs_gpu
     assert chooser.report_failure("[hevc_nvenc @ 0x1] CUDA_ERROR_ILLEGAL_ADDRESS") == (
@@ -202,7 +158,7 @@ async def test_a_gpu_that_failed_in_the_middle_rests() -> None:
 
 @pytest.mark.parametrize(("of_all", "of_this"), [(False, True), (True, False)])
 async def test_no_gpu_is_touched_by_who_may_not(of_all: bool, of_this: bool) -> None:
-    machine = Machine()
+    machine = FakeEncoders()
     choice = await machine.chooser(use_gpu=of_all).choose(BOTH, use_gpu=of_this)
     assert set(choice.encoders) == {"libx265", "libx264"}
     assert choice.fallbacks == ()
@@ -210,7 +166,7 @@ async def test_no_gpu_is_touched_by_who_may_not(of_all: bool, of_this: bool) -> 
 
 
 async def test_ten_bits_are_tried_for_themselves() -> None:
-    machine = Machine()
+    machine = FakeEncoders()
     chooser = machine.chooser()
     await chooser.choose(HEVC)
     await chooser.choose(ladder(DEEP, CodecChoice.HEVC))
@@ -218,6 +174,6 @@ async def test_ten_bits_are_tried_for_themselves() -> None:
 
 
 async def test_an_ffmpeg_that_encodes_nothing_is_no_fault_of_the_recording() -> None:
-    machine = Machine(hevc_nvenc=NO_DRIVER, libx265="Unknown encoder 'libx265'")
+    machine = FakeEncoders(hevc_nvenc=NO_DRIVER, libx265="Unknown encoder 'libx265'")
     with pytest.raises(ProgramMissingError, match="libx265 does not work: Unknown encoder"):
         await machine.chooser().choose(HEVC)
