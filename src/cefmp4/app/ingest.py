@@ -45,7 +45,7 @@ from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.media.ffprobe import Ffprobe
-from cefmp4.media.probe import FfprobeMediaProbe
+from cefmp4.media.probe import MAX_ANSWER_BYTES, FfprobeMediaProbe
 from cefmp4.model import names
 from cefmp4.model.job import JobKind
 from cefmp4.model.part import PartPlan
@@ -123,6 +123,7 @@ def build_ingest(
                 program=settings.ffprobe_path,
                 timeout_s=settings.ffprobe_timeout_seconds,
                 memory_bytes=settings.ffprobe_memory_bytes,
+                answer_bytes=MAX_ANSWER_BYTES,
             )
         ),
         slots=slots,

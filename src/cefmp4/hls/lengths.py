@@ -10,12 +10,10 @@ from cefmp4.hls.examined import AudioTrack, Examined, VideoTrack
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.ffprobe_json import count, number, rows, table
 from cefmp4.media.source import MediaSource
-from cefmp4.model.part import MIB
 
 _MAX_STEP_S, _MAX_STEP_BACK_S = 10.0, 0.1  # as ffmpeg has it
 _SCAN_TIMEOUT_S = 1800.0
 _NEAR_THE_END_S = 1.0
-_MANY_PACKETS_BYTES = 32 * MIB
 _CLOCK_QUESTIONS = ("-show_entries", "packet=stream_index,dts_time")
 
 
@@ -27,7 +25,7 @@ async def packets(
         *("-select_streams", str(index), "-read_intervals", interval),
         *("-show_entries", "packet=pts_time,flags"),
     )
-    answer = await replace(ffprobe, answer_bytes=_MANY_PACKETS_BYTES).ask(source, questions)
+    answer = await ffprobe.ask(source, questions)
     return [
         (at, str(packet.get("flags") or ""))
         for packet in map(table, rows(answer.get("packets")))
@@ -60,7 +58,7 @@ async def measured(
 ) -> dict[int, float]:
     """By stream; nothing where it cannot be read in time."""
     try:
-        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S, answer_bytes=_MANY_PACKETS_BYTES)
+        patient = replace(ffprobe, timeout_s=_SCAN_TIMEOUT_S)
         told = await patient.run(source, _CLOCK_QUESTIONS, form="csv=p=0")
     except (PermanentError, TransientError):
         return {}

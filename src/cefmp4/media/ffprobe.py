@@ -39,7 +39,7 @@ class Ffprobe:
     program: str = "ffprobe"
     timeout_s: float = 30.0
     memory_bytes: int | None = None  # of address space
-    answer_bytes: int = 4 * MIB
+    answer_bytes: int = 32 * MIB  # enough for a line about each packet of a long recording
 
     async def ask(self, source: MediaSource, questions: Sequence[str]) -> dict[str, Any]:
         return document_of((await self.run(source, questions)).stdout)

@@ -26,7 +26,9 @@ from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.media.stderr import printable
 from cefmp4.media.structure import find_problem
 from cefmp4.model.media import MediaInfo, Track
+from cefmp4.model.part import MIB
 
+MAX_ANSWER_BYTES = 4 * MIB  # the service that sends recordings has little memory to give
 _STREAM_FIELDS = (
     "index,codec_type,codec_name,codec_tag_string,profile,width,height,avg_frame_rate,r_frame_rate,"
     "color_transfer,channels,sample_rate,bit_rate,duration"
