@@ -18,9 +18,9 @@ LAST_WORDS_S = 1.0
 
 @asynccontextmanager
 async def until_signal(within_s: float | None = None) -> AsyncIterator[asyncio.Event]:
-    """SIGTERM or SIGINT set the event; a second one ends the process at once. After `within_s`
-    seconds it ends in any case: a thread that a disk holds up cannot be told to. That is as safe as
-    a kill, and no server that we started outlives us."""
+    """SIGTERM, SIGINT or SIGHUP set the event; a second one ends the process at once. After
+    `within_s` seconds it ends in any case: a thread that a disk holds up cannot be told to.
+    That is as safe as a kill, and no server that we started outlives us."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -3,6 +3,7 @@ says in one line what is wrong with one."""
 
 import io
 import os
+import re
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -16,6 +17,7 @@ from cefmp4.errors import SettingsError
 from cefmp4.trust import check_trusted
 
 ENV_FILE = Path(".env")
+_NAME = re.compile(r"\s*(?:export\s+)?(\w+)")
 
 
 def load_settings(env_file: Path | None = ENV_FILE) -> tuple[Settings, list[str]]:
@@ -57,8 +59,12 @@ def _given(in_file: dict[str, str]) -> dict[str, str]:
 
 
 def _read(env_file: Path | None) -> dict[str, str]:
-    if env_file is None or not env_file.is_file():
+    if env_file is None or not env_file.exists():
         return {}
+    if not env_file.is_file():
+        raise SettingsError(
+            f"{env_file} is no file", hint="docker makes a folder where one is missing: remove it"
+        )
     check_trusted(env_file, str(env_file))
     try:
         text = env_file.read_text("utf-8-sig")  # editors on Windows mark the encoding
@@ -66,10 +72,17 @@ def _read(env_file: Path | None) -> dict[str, str]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"{env_file} cannot be read: {reason}") from None
     for binding in parse_stream(io.StringIO(text)):
-        name = binding.original.string.strip().removeprefix("export ").partition("=")[0].strip()
-        if binding.error and name.upper() in (*spellings.NAMES, *spellings.OLD_SPELLINGS):
+        name = _NAME.match(binding.original.string)
+        if (
+            binding.error
+            and name
+            and name[1].upper() in (*spellings.NAMES, *spellings.OLD_SPELLINGS)
+        ):
             where = f"line {binding.original.line} of {env_file}"
-            raise SettingsError(f"{name}: {where} cannot be read", hint="put it in single quotes")
+            raise SettingsError(
+                f"{name[1]}: {where} cannot be read",
+                hint="write NAME=VALUE, with the value in single quotes",
+            )
     found = dotenv_values(stream=io.StringIO(text))
     return {name.upper(): value for name, value in found.items() if value is not None}
 

@@ -237,9 +237,18 @@ def test_a_line_of_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     file.write_text('A=1\nWATCH_FILTER_GLOBS="["*.mp4"]"\n')
     with pytest.raises(SettingsError, match=r"^WATCH_FILTER_GLOBS: line 2 of .* cannot be read"):
         load_settings(file)
+    file.write_text("API_TOKEN: as-it-is-in-yaml\n")
+    with pytest.raises(SettingsError, match=r"^API_TOKEN: line 1 of .* cannot be read"):
+        load_settings(file)
     file.write_bytes(b"S3_BUCKET_NAME=caf\xe9\n")
     with pytest.raises(SettingsError, match=r"\.env cannot be read: it is not UTF-8"):
         load_settings(file)
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(SettingsError, match=r"\.env is no file"):
+        load_settings(tmp_path / ".env")
 
 
 @given(st.text())
