@@ -47,7 +47,7 @@ class FrozenProof:
 
 async def append_again(world: World, relpath: str, size: int) -> None:
     """A recorder comes back to its file. To be kept waiting is a fault; it is in the first try of
-    one who does not wait, which springs the write guard."""
+    one who does not wait, which breaks the write guard."""
     data = world.random.randbytes(size)
     waited_s = await asyncio.to_thread(_append, world.watched / relpath, data)
     if waited_s > AT_ONCE_S:

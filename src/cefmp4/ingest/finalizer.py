@@ -74,7 +74,7 @@ class Disturbance:
         self.stamp = source.stamp()
 
     def has_happened(self) -> bool:
-        return self._guard.is_sprung or self._source.stamp() != self.stamp
+        return self._guard.is_broken or self._source.stamp() != self.stamp
 
     def check(self) -> None:
         if self.has_happened():

@@ -56,7 +56,7 @@ LOST_PAUSE_S = 0.2
 TROUBLE_PAUSE_S = 2.0
 
 _WRITERS = {
-    WriteGuardState.ARMED: Writer.NONE,
+    WriteGuardState.FREE: Writer.NONE,
     WriteGuardState.WRITER: Writer.PRESENT,
     WriteGuardState.BLIND: Writer.UNKNOWN,
 }
@@ -343,7 +343,7 @@ class StreamProcessor:
         if self._is_polling:
             await asyncio.to_thread(self.source.refresh)
         try:
-            with self._write_guards.arm(self.source.fd, on_sprung=self._wake.set) as guard:
+            with self._write_guards.hold(self.source.fd, on_broken=self._wake.set) as guard:
                 proof, is_unchanged = await self._prove(Disturbance(self.source, guard))
         except DisturbedError:
             self._disturbed += 1

@@ -14,12 +14,12 @@ import structlog
 from cefmp4.proc import start_lasting
 from cefmp4.recording import lease_keeper_main
 from cefmp4.recording.lease_keeper_main import (
+    BROKEN,
     HOLD,
     PROBE,
     READY,
     REFUSED,
     RELEASE,
-    SPRUNG,
     TOKEN_BYTES,
 )
 from cefmp4.tasks import comes
@@ -37,11 +37,11 @@ class KeeperAwayError(Exception):
 
 
 class Keeper:
-    """`on_sprung` is told the token of a lease that was given up for a writer; `on_lost`, that the
+    """`on_broken` is told the token of a lease that was given up for a writer; `on_lost`, that the
     process is gone, and nobody looks after the leases that it held. Both in the event loop."""
 
-    def __init__(self, *, on_sprung: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
-        self._on_sprung = on_sprung
+    def __init__(self, *, on_broken: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
+        self._on_broken = on_broken
         self._on_lost = on_lost
         self._tokens = count(1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,7 +137,7 @@ class Keeper:
             message = self._socket.recv(_MESSAGE_BYTES)
             if not message:
                 raise ConnectionResetError("it ended")
-            if message[:1] != SPRUNG and message[1 : 1 + TOKEN_BYTES] == token:
+            if message[:1] != BROKEN and message[1 : 1 + TOKEN_BYTES] == token:
                 return message
             asyncio.get_running_loop().call_soon(self._take, message)
         raise TimeoutError("it does not answer")
@@ -160,8 +160,8 @@ class Keeper:
         if message == READY:
             self._is_ready = True
             self._settled.set()
-        elif message[:1] == SPRUNG:
-            self._on_sprung(message[1:])
+        elif message[:1] == BROKEN:
+            self._on_broken(message[1:])
 
     def _lose(self, reason: str) -> None:
         was_ready = self._is_ready

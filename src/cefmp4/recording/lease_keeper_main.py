@@ -5,7 +5,7 @@ Run by its path and without `site`, so that it stays small: it imports nothing o
 the other end of its socket, the first argument.
 
 A request is one letter and a token of eight bytes, with the descriptor for HOLD and PROBE. The
-answer is a state and the token; SPRUNG and a token come unasked. A lease belongs to the open file,
+answer is a state and the token; BROKEN and a token come unasked. A lease belongs to the open file,
 which both processes share: either may give it up, and ask whether it is being broken."""
 
 import fcntl
@@ -16,7 +16,7 @@ import socket
 import sys
 
 HOLD, PROBE, RELEASE = b"H", b"P", b"R"
-READY, ARMED, WRITER, REFUSED, SPRUNG = b"!", b"A", b"W", b"N", b"S"
+READY, FREE, WRITER, REFUSED, BROKEN = b"!", b"F", b"W", b"N", b"B"
 TOKEN_BYTES = 8
 LOOK_AGAIN_MS = 1000  # in case that a signal got lost
 WAKES_AT_ONCE = 4096
@@ -39,7 +39,7 @@ class LeaseKeeper:
         while True:
             ready = waiting.poll(LOOK_AGAIN_MS if self._held else None)
             if not ready:
-                self._spring_broken()
+                self._let_waiting_in()
             if (woken, select.POLLIN) in ready:
                 os.read(woken, WAKES_AT_ONCE)
             if not any(fd != woken for fd, _ in ready):
@@ -62,25 +62,25 @@ class LeaseKeeper:
             return
         (fd,) = fds
         state, reason = _take(fd)
-        if what == HOLD and state == ARMED:
+        if what == HOLD and state == FREE:
             self._held[token] = fd
             self._answer(state + token)
-            self._spring_if_broken(token, fd)  # a signal before it was noted found nothing
+            self._let_in_if_waiting(token, fd)  # a signal before it was noted found nothing
             return
-        if state == ARMED:
+        if state == FREE:
             _let_go(fd)
         os.close(fd)
         self._answer(state + token + reason.encode())
 
     def _on_signal(self, *_: object) -> None:
         """One signal may stand for many files."""
-        self._spring_broken()
+        self._let_waiting_in()
 
-    def _spring_broken(self) -> None:
+    def _let_waiting_in(self) -> None:
         for token, fd in list(self._held.items()):
-            self._spring_if_broken(token, fd)
+            self._let_in_if_waiting(token, fd)
 
-    def _spring_if_broken(self, token: bytes, fd: int) -> None:
+    def _let_in_if_waiting(self, token: bytes, fd: int) -> None:
         """The signal handler may come in between: who takes a token out of the dictionary is the
         one who closes its descriptor."""
         try:
@@ -91,7 +91,7 @@ class LeaseKeeper:
         if token in self._held:
             _let_go(fd)
             self._drop(token)
-            self._tell_sprung(token)
+            self._tell_broken(token)
 
     def _drop(self, token: bytes) -> None:
         fd = self._held.pop(token, None)
@@ -105,10 +105,10 @@ class LeaseKeeper:
         except OSError:
             return
 
-    def _tell_sprung(self, token: bytes) -> None:
+    def _tell_broken(self, token: bytes) -> None:
         """Never waits for a service that is frozen; what it misses, the kernel tells it."""
         try:
-            self._service.send(SPRUNG + token, socket.MSG_DONTWAIT)
+            self._service.send(BROKEN + token, socket.MSG_DONTWAIT)
         except OSError:
             return
 
@@ -129,7 +129,7 @@ def _take(fd: int) -> tuple[bytes, str]:
         return WRITER, ""
     except OSError as error:
         return REFUSED, str(error.strerror)
-    return ARMED, ""
+    return FREE, ""
 
 
 def _let_go(fd: int) -> None:

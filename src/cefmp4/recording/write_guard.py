@@ -1,4 +1,4 @@
-"""Tells whether a local writer has a file open, and springs when one comes, by the kernel's read
+"""Tells whether a local writer has a file open, and notices one that comes, by the kernel's read
 leases (fcntl F_SETLEASE). A writer that opens the file waits until the lease is given up, so a
 process of its own does that at once, even while this one is frozen; without it, we do."""
 
@@ -25,33 +25,33 @@ _IS_SUPPORTED = hasattr(fcntl, "F_SETLEASE") and hasattr(signal, "SIGIO")
 
 
 class WriteGuardState(StrEnum):
-    ARMED = "armed"  # nobody has the file open for writing, nor mapped writable
+    FREE = "free"  # nobody has the file open for writing, nor mapped writable
     WRITER = "writer"  # somebody has
     BLIND = "blind"  # nobody can tell: another owner's file, or a file system that does not know
 
 
 class WriteGuard:
-    """One open file that is guarded. Always released; what `is_sprung` says stays after that."""
+    """One open file that is guarded. Always released; what `is_broken` says stays after that."""
 
     def __init__(
         self,
         owner: "WriteGuards",
         fd: int,
         state: WriteGuardState,
-        on_sprung: Callable[[], None] | None,
+        on_broken: Callable[[], None] | None,
         token: bytes | None,
     ) -> None:
         self.fd = fd
         self.state = state
         self.token = token  # of the other process, where that holds the lease
         self._owner = owner
-        self._on_sprung = on_sprung
-        self._is_held = state is WriteGuardState.ARMED
-        self._was_sprung = False
+        self._on_broken = on_broken
+        self._is_held = state is WriteGuardState.FREE
+        self._was_broken = False
 
     def __repr__(self) -> str:
         return (
-            f"<WriteGuard fd={self.fd} {self.state} held={self._is_held} sprung={self.is_sprung}>"
+            f"<WriteGuard fd={self.fd} {self.state} held={self._is_held} broken={self.is_broken}>"
         )
 
     def __enter__(self) -> Self:
@@ -66,34 +66,34 @@ class WriteGuard:
         self.release()
 
     @property
-    def is_sprung(self) -> bool:
-        """Whether a writer tried to open it since it was armed. It asks the kernel, so it is right
+    def is_broken(self) -> bool:
+        """Whether a writer tried to open it since it is held. It asks the kernel, so it is right
         in any thread and before the signal was handled."""
-        return self._was_sprung or (self._is_held and _is_breaking(self.fd))
+        return self._was_broken or (self._is_held and _has_waiting_writer(self.fd))
 
     def release(self) -> None:
         if not self._is_held:
             return
-        self._was_sprung = self._was_sprung or _is_breaking(self.fd)
+        self._was_broken = self._was_broken or _has_waiting_writer(self.fd)
         self._is_held = False
         self._owner.forget(self)
         _let_go(self.fd)
 
-    def spring_if_broken(self) -> None:
-        if self._is_held and _is_breaking(self.fd):
-            self.spring()
+    def let_in_if_waiting(self) -> None:
+        if self._is_held and _has_waiting_writer(self.fd):
+            self.let_writer_in()
 
-    def spring(self) -> None:
-        self._was_sprung = True
+    def let_writer_in(self) -> None:
+        self._was_broken = True
         self.release()
-        if self._on_sprung is not None:
-            self._on_sprung()
+        if self._on_broken is not None:
+            self._on_broken()
 
 
 class WriteGuards:
     """Owns SIGIO of the process: without a handler that signal would end it at the first writer.
 
-    Enter it in the main thread, before the first `arm`."""
+    Enter it in the main thread, before the first `hold`."""
 
     def __init__(self) -> None:
         self._held: dict[int, WriteGuard] = {}
@@ -106,7 +106,7 @@ class WriteGuards:
             self._loop = asyncio.get_running_loop()
             self._loop.add_signal_handler(signal.SIGIO, self._on_signal)
             self._is_listening = True
-            self._keeper = Keeper(on_sprung=self._on_token, on_lost=self._on_lost)
+            self._keeper = Keeper(on_broken=self._on_token, on_lost=self._on_lost)
             await self._keeper.open()
         return self
 
@@ -119,8 +119,8 @@ class WriteGuards:
         """The handler stays until the loop closes: a signal may still be on its way, and the
         default action is to end the process."""
         self._is_listening = False
-        for wire in list(self._held.values()):
-            wire.release()
+        for guard in list(self._held.values()):
+            guard.release()
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
@@ -130,21 +130,21 @@ class WriteGuards:
         """The process that holds leases for us, if it lives."""
         return self._keeper.pid if self._keeper is not None else None
 
-    def arm(self, fd: int, on_sprung: Callable[[], None] | None = None) -> WriteGuard:
-        """`fd` must be open read-only. `on_sprung` is called in the event loop."""
+    def hold(self, fd: int, on_broken: Callable[[], None] | None = None) -> WriteGuard:
+        """`fd` must be open read-only. `on_broken` is called in the event loop."""
         if fd in self._held:
             raise InvariantError(f"descriptor {fd} has a write guard already")
         state, token = self._take(fd)
-        wire = WriteGuard(self, fd, state, on_sprung, token)
-        if state is WriteGuardState.ARMED:
-            self._held[fd] = wire
-        return wire
+        guard = WriteGuard(self, fd, state, on_broken, token)
+        if state is WriteGuardState.FREE:
+            self._held[fd] = guard
+        return guard
 
     def writer_state(self, fd: int) -> WriteGuardState:
         """What is so at this moment: 50 microseconds."""
         held = self._held.get(fd)
         if held is not None:
-            return WriteGuardState.WRITER if held.is_sprung else WriteGuardState.ARMED
+            return WriteGuardState.WRITER if held.is_broken else WriteGuardState.FREE
         return self._take(fd, holds=False)[0]
 
     def has_writer(self, fd: int) -> bool:
@@ -157,29 +157,29 @@ class WriteGuards:
     async def _writer_state(self, fd: int) -> WriteGuardState:
         return self.writer_state(fd)
 
-    def forget(self, wire: WriteGuard) -> None:
-        self._held.pop(wire.fd, None)
-        if wire.token is not None and self._keeper is not None:
-            self._keeper.release(wire.token)
+    def forget(self, guard: WriteGuard) -> None:
+        self._held.pop(guard.fd, None)
+        if guard.token is not None and self._keeper is not None:
+            self._keeper.release(guard.token)
 
     def _on_signal(self) -> None:
         """One signal may stand for many files, so all are asked."""
-        for wire in list(self._held.values()):
-            wire.spring_if_broken()
+        for guard in list(self._held.values()):
+            guard.let_in_if_waiting()
 
     def _on_token(self, token: bytes) -> None:
-        for wire in list(self._held.values()):
-            if wire.token == token:
-                wire.spring()
+        for guard in list(self._held.values()):
+            if guard.token == token:
+                guard.let_writer_in()
 
     def _on_lost(self) -> None:
         """Nobody would let a writer in: what was held is given up, as if one had come."""
-        for wire in list(self._held.values()):
-            if wire.token is not None:
-                wire.spring()
+        for guard in list(self._held.values()):
+            if guard.token is not None:
+                guard.let_writer_in()
 
     def _take(self, fd: int, *, holds: bool = True) -> tuple[WriteGuardState, bytes | None]:
-        """With `holds` an armed lease is kept; the token tells who keeps it."""
+        """With `holds` a lease that was got is kept; the token tells who keeps it."""
         if not self._is_listening:
             return WriteGuardState.BLIND, None
         try:
@@ -191,7 +191,7 @@ class WriteGuards:
         if is_remote(fs_type) and not has_hidden:
             return WriteGuardState.BLIND, None  # NFS says "busy" whenever it has no delegation
         state, token = self._take_lease(fd, holds=holds and not has_hidden)
-        if has_hidden and state is WriteGuardState.ARMED:
+        if has_hidden and state is WriteGuardState.FREE:
             return WriteGuardState.BLIND, None
         return state, token
 
@@ -201,14 +201,14 @@ class WriteGuards:
                 if not holds:
                     return _STATES[self._keeper.probe(fd)], None
                 answer, token = self._keeper.hold(fd)
-                return _STATES[answer], token if answer == lease_keeper_main.ARMED else None
+                return _STATES[answer], token if answer == lease_keeper_main.FREE else None
             except KeeperAwayError:
                 _let_go(fd)  # it may have got as far as taking it
         return _take_alone(fd, holds=holds), None
 
 
 _STATES = {
-    lease_keeper_main.ARMED: WriteGuardState.ARMED,
+    lease_keeper_main.FREE: WriteGuardState.FREE,
     lease_keeper_main.WRITER: WriteGuardState.WRITER,
     lease_keeper_main.REFUSED: WriteGuardState.BLIND,
 }
@@ -225,12 +225,12 @@ def _take_alone(fd: int, *, holds: bool) -> WriteGuardState:
         return WriteGuardState.BLIND
     if not holds:
         _let_go(fd)
-    return WriteGuardState.ARMED
+    return WriteGuardState.FREE
 
 
-def _is_breaking(fd: int) -> bool:
+def _has_waiting_writer(fd: int) -> bool:
     """While a writer waits, F_GETLEASE tells what the lease must become. A descriptor that was
-    closed under us guards nothing any more, which counts as sprung."""
+    closed under us guards nothing any more, which counts as broken."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
     except OSError:

@@ -23,13 +23,13 @@ import asyncio, os, sys
 from cefmp4.recording.write_guard import WriteGuards
 
 async def main():
-    async with WriteGuards() as wires:
+    async with WriteGuards() as guards:
         fd = os.open(sys.argv[1], os.O_RDONLY)
-        sprung = asyncio.Event()
-        wire = wires.arm(fd, on_sprung=sprung.set)
-        print(wire.state, wires.keeper_pid, flush=True)
-        await sprung.wait()
-        print("sprung" if wire.is_sprung else "not sprung", file=sys.stderr, flush=True)
+        broken = asyncio.Event()
+        guard = guards.hold(fd, on_broken=broken.set)
+        print(guard.state, guards.keeper_pid, flush=True)
+        await broken.wait()
+        print("broken" if guard.is_broken else "not broken", file=sys.stderr, flush=True)
 
 asyncio.run(main())
 """
@@ -53,9 +53,9 @@ def fd(recording: Path) -> Iterator[int]:
 
 @pytest.fixture
 async def write_guards() -> AsyncIterator[WriteGuards]:
-    async with WriteGuards() as wires:
-        assert wires.keeper_pid is not None
-        yield wires
+    async with WriteGuards() as guards:
+        assert guards.keeper_pid is not None
+        yield guards
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -83,7 +83,7 @@ async def service(path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
     try:
         async with asyncio.timeout(20):
             state, keeper_pid = (await process.stdout.readline()).split()
-        assert state == b"armed"
+        assert state == b"free"
         yield process, int(keeper_pid)
     finally:
         if process.returncode is None:
@@ -98,7 +98,7 @@ async def test_a_frozen_service_keeps_no_writer_waiting(recording: Path) -> None
         os.kill(frozen.pid, signal.SIGCONT)
         assert frozen.stderr is not None
         async with asyncio.timeout(20):
-            assert await frozen.stderr.readline() == b"sprung\n"
+            assert await frozen.stderr.readline() == b"broken\n"
 
 
 async def test_a_frozen_service_refuses_who_does_not_wait_for_a_moment_only(
@@ -106,7 +106,7 @@ async def test_a_frozen_service_refuses_who_does_not_wait_for_a_moment_only(
 ) -> None:
     async with service(recording) as (frozen, _):
         os.kill(frozen.pid, signal.SIGSTOP)
-        with pytest.raises(BlockingIOError):  # which is what springs it
+        with pytest.raises(BlockingIOError):  # which is what breaks it
             open_to_write(recording, os.O_NONBLOCK)
         started = time.monotonic()
 
@@ -131,10 +131,10 @@ async def test_it_ends_with_the_service(recording: Path) -> None:
 
 
 async def test_it_is_gone_after_a_clean_stop(fd: int) -> None:
-    async with WriteGuards() as wires:
-        pid = wires.keeper_pid
+    async with WriteGuards() as guards:
+        pid = guards.keeper_pid
         assert pid is not None
-        assert wires.arm(fd).state is WriteGuardState.ARMED
+        assert guards.hold(fd).state is WriteGuardState.FREE
     assert not psutil.pid_exists(pid)  # no zombie either
 
 
@@ -144,35 +144,35 @@ async def test_signals_for_the_service_do_not_end_it(
 ) -> None:
     assert write_guards.keeper_pid is not None
     os.kill(write_guards.keeper_pid, number)
-    with write_guards.arm(fd) as wire:
-        assert wire.token is not None
+    with write_guards.hold(fd) as guard:
+        assert guard.token is not None
         assert await asyncio.to_thread(open_to_write, recording) < AT_ONCE_S
-        await until(lambda: wire.is_sprung)
+        await until(lambda: guard.is_broken)
 
 
 async def test_when_it_is_killed_nothing_counts_as_guarded(
     recording: Path, fd: int, write_guards: WriteGuards
 ) -> None:
     told = asyncio.Event()
-    with write_guards.arm(fd, on_sprung=told.set) as wire:
+    with write_guards.hold(fd, on_broken=told.set) as guard:
         assert write_guards.keeper_pid is not None
         os.kill(write_guards.keeper_pid, signal.SIGKILL)
         async with asyncio.timeout(20):
             await told.wait()
-        assert wire.is_sprung
+        assert guard.is_broken
         assert await asyncio.to_thread(open_to_write, recording) < AT_ONCE_S
 
 
 async def test_a_writer_waits_no_longer_when_it_is_killed(
     recording: Path, fd: int, write_guards: WriteGuards
 ) -> None:
-    with write_guards.arm(fd) as wire:
+    with write_guards.hold(fd) as guard:
         assert write_guards.keeper_pid is not None
         os.kill(
             write_guards.keeper_pid, signal.SIGSTOP
         )  # so that it cannot be faster than the kill
         writer = asyncio.create_task(asyncio.to_thread(open_to_write, recording))
-        await until(lambda: wire.is_sprung)
+        await until(lambda: guard.is_broken)
         os.kill(write_guards.keeper_pid, signal.SIGKILL)
         assert await writer < AT_ONCE_S
 
@@ -183,25 +183,25 @@ async def test_another_one_follows_and_until_then_we_hold_leases_alone(
     former = write_guards.keeper_pid
     assert former is not None
     monkeypatch.setattr(lease_keeper, "RESTART_PAUSE_S", 0.3)
-    with write_guards.arm(fd) as first:
+    with write_guards.hold(fd) as first:
         os.kill(former, signal.SIGKILL)
-        await until(lambda: first.is_sprung)
+        await until(lambda: first.is_broken)
     await until(lambda: write_guards.keeper_pid is None)
-    with write_guards.arm(fd) as alone:
-        assert (alone.state, alone.token) == (WriteGuardState.ARMED, None)
+    with write_guards.hold(fd) as alone:
+        assert (alone.state, alone.token) == (WriteGuardState.FREE, None)
         assert await asyncio.to_thread(open_to_write, recording) < AT_ONCE_S
-        await until(lambda: alone.is_sprung)
+        await until(lambda: alone.is_broken)
 
     def is_kept_again() -> bool:
-        with write_guards.arm(fd) as wire:
-            assert wire.state is WriteGuardState.ARMED
-            return wire.token is not None
+        with write_guards.hold(fd) as guard:
+            assert guard.state is WriteGuardState.FREE
+            return guard.token is not None
 
     await until(is_kept_again)
     assert write_guards.keeper_pid not in (None, former)
-    with write_guards.arm(fd) as kept:
+    with write_guards.hold(fd) as kept:
         assert await asyncio.to_thread(open_to_write, recording) < AT_ONCE_S
-        await until(lambda: kept.is_sprung)
+        await until(lambda: kept.is_broken)
 
 
 async def test_one_that_hangs_is_replaced(
@@ -211,11 +211,11 @@ async def test_one_that_hangs_is_replaced(
     hanging = write_guards.keeper_pid
     assert hanging is not None
     os.kill(hanging, signal.SIGSTOP)
-    with write_guards.arm(fd) as wire:
-        assert (wire.state, wire.token) == (WriteGuardState.ARMED, None)
+    with write_guards.hold(fd) as guard:
+        assert (guard.state, guard.token) == (WriteGuardState.FREE, None)
         assert not psutil.pid_exists(hanging)
         assert await asyncio.to_thread(open_to_write, recording) < AT_ONCE_S
-        await until(lambda: wire.is_sprung)
+        await until(lambda: guard.is_broken)
 
 
 async def test_many_files_at_once(
@@ -226,13 +226,13 @@ async def test_many_files_at_once(
     for path in paths:
         path.touch()
         fds.append(os.open(path, os.O_RDONLY))
-    wires = [write_guards.arm(number) for number in fds]
-    assert all(wire.token is not None for wire in wires)
+    guards = [write_guards.hold(number) for number in fds]
+    assert all(guard.token is not None for guard in guards)
     waited = [await asyncio.to_thread(open_to_write, path) for path in paths[::2]]
     assert max(waited) < AT_ONCE_S
-    assert [wire.is_sprung for wire in wires] == [True, False] * 250
-    for wire, number in zip(wires, fds, strict=True):
-        wire.release()
+    assert [guard.is_broken for guard in guards] == [True, False] * 250
+    for guard, number in zip(guards, fds, strict=True):
+        guard.release()
         os.close(number)
     assert write_guards.keeper_pid is not None
     kept = psutil.Process(write_guards.keeper_pid)

@@ -46,10 +46,10 @@ async def write_guards(
 ) -> AsyncIterator[WriteGuards]:
     if request.param == "held alone":
         monkeypatch.setattr(sys, "executable", "/no/such/python")
-    async with WriteGuards() as wires:
+    async with WriteGuards() as guards:
         monkeypatch.undo()
-        assert (wires.keeper_pid is None) == (request.param == "held alone")
-        yield wires
+        assert (guards.keeper_pid is None) == (request.param == "held alone")
+        yield guards
 
 
 @asynccontextmanager
@@ -88,74 +88,74 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_a_writer_in_another_process_is_seen(
     code: str, recording: Path, fd: int, write_guards: WriteGuards
 ) -> None:
-    assert write_guards.writer_state(fd) is WriteGuardState.ARMED
+    assert write_guards.writer_state(fd) is WriteGuardState.FREE
     async with other_process(code, recording) as process:
         await ready(process)
         assert write_guards.writer_state(fd) is WriteGuardState.WRITER
-        with write_guards.arm(fd) as wire:
-            assert wire.state is WriteGuardState.WRITER
-            assert not wire.is_sprung
-    assert write_guards.writer_state(fd) is WriteGuardState.ARMED
+        with write_guards.hold(fd) as guard:
+            assert guard.state is WriteGuardState.WRITER
+            assert not guard.is_broken
+    assert write_guards.writer_state(fd) is WriteGuardState.FREE
 
 
 async def test_readers_do_not_count(recording: Path, fd: int, write_guards: WriteGuards) -> None:
     async with other_process(READ, recording) as process:
-        with write_guards.arm(fd) as wire:
+        with write_guards.hold(fd) as guard:
             await ready(process)
-            assert wire.state is WriteGuardState.ARMED
-    assert not wire.is_sprung
+            assert guard.state is WriteGuardState.FREE
+    assert not guard.is_broken
 
 
-async def test_a_writer_that_comes_springs_it_and_is_let_in_at_once(
+async def test_a_writer_that_comes_breaks_it_and_is_let_in_at_once(
     recording: Path, fd: int, write_guards: WriteGuards
 ) -> None:
     told: list[float] = []
     code = "import time\nt = time.monotonic()\nf = open(sys.argv[1], 'ab')\n"
     code += "print(time.monotonic() - t, flush=True)"
-    with write_guards.arm(fd, on_sprung=lambda: told.append(time.monotonic())) as wire:
+    with write_guards.hold(fd, on_broken=lambda: told.append(time.monotonic())) as guard:
         async with other_process(code, recording) as process:
             assert process.stdout is not None
             async with asyncio.timeout(20):
                 waited_s = float(await process.stdout.readline())
-            assert wire.is_sprung
+            assert guard.is_broken
             assert len(told) == 1
             assert write_guards.writer_state(fd) is WriteGuardState.WRITER
-    assert wire.is_sprung
+    assert guard.is_broken
     assert waited_s < 0.5  # 0.1 s on an idle machine; without the release it is 45 s
 
 
-async def test_a_truncation_springs_it(recording: Path, fd: int, write_guards: WriteGuards) -> None:
-    with write_guards.arm(fd) as wire:
+async def test_a_truncation_breaks_it(recording: Path, fd: int, write_guards: WriteGuards) -> None:
+    with write_guards.hold(fd) as guard:
         await asyncio.to_thread(os.truncate, recording, 10)
-        await until(lambda: wire.is_sprung)
-    assert wire.is_sprung
+        await until(lambda: guard.is_broken)
+    assert guard.is_broken
 
 
 async def test_a_thread_sees_it_before_the_signal_is_handled(
     recording: Path, fd: int, write_guards: WriteGuards
 ) -> None:
-    with write_guards.arm(fd) as wire:
+    with write_guards.hold(fd) as guard:
         with pytest.raises(BlockingIOError):
             os.open(recording, os.O_WRONLY | os.O_NONBLOCK)
-        assert wire.is_sprung  # nothing was awaited: the handler has not run
-    assert wire.is_sprung
+        assert guard.is_broken  # nothing was awaited: the handler has not run
+    assert guard.is_broken
 
 
-async def test_one_signal_springs_every_file_it_stands_for(
+async def test_one_signal_breaks_every_file_it_stands_for(
     tmp_path: Path, recording: Path, write_guards: WriteGuards
 ) -> None:
     paths = [tmp_path / f"{number}.mp4" for number in range(20)]
     for path in paths:
         path.touch()
     fds = [os.open(path, os.O_RDONLY) for path in paths]
-    wires = [write_guards.arm(number) for number in fds]
+    guards = [write_guards.hold(number) for number in fds]
     for path in paths[::2]:
         with pytest.raises(BlockingIOError):
             os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    await until(lambda: not any(wire._is_held for wire in wires[::2]))
-    assert [wire.is_sprung for wire in wires] == [True, False] * 10
-    for wire, number in zip(wires, fds, strict=True):
-        wire.release()
+    await until(lambda: not any(guard._is_held for guard in guards[::2]))
+    assert [guard.is_broken for guard in guards] == [True, False] * 10
+    for guard, number in zip(guards, fds, strict=True):
+        guard.release()
         os.close(number)
 
 
@@ -166,27 +166,27 @@ async def test_two_instances_may_guard_one_file(
     code += "fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)"
     async with other_process(code, recording) as process:
         await ready(process)
-        with write_guards.arm(fd) as wire:
-            assert wire.state is WriteGuardState.ARMED
+        with write_guards.hold(fd) as guard:
+            assert guard.state is WriteGuardState.FREE
 
 
 async def test_one_descriptor_has_one_write_guard(fd: int, write_guards: WriteGuards) -> None:
-    with write_guards.arm(fd):
-        assert write_guards.writer_state(fd) is WriteGuardState.ARMED
+    with write_guards.hold(fd):
+        assert write_guards.writer_state(fd) is WriteGuardState.FREE
         with pytest.raises(InvariantError):
-            write_guards.arm(fd)
-    with write_guards.arm(fd) as wire:
-        assert wire.state is WriteGuardState.ARMED
+            write_guards.hold(fd)
+    with write_guards.hold(fd) as guard:
+        assert guard.state is WriteGuardState.FREE
 
 
-async def test_a_descriptor_that_was_closed_counts_as_sprung(
+async def test_a_descriptor_that_was_closed_counts_as_broken(
     recording: Path, write_guards: WriteGuards
 ) -> None:
     number = os.open(recording, os.O_RDONLY)
-    with write_guards.arm(number) as wire:
+    with write_guards.hold(number) as guard:
         os.close(number)
-        assert wire.is_sprung
-    assert wire.is_sprung
+        assert guard.is_broken
+    assert guard.is_broken
 
 
 async def test_what_the_kernel_refuses_is_blind(recording: Path, write_guards: WriteGuards) -> None:
@@ -233,7 +233,7 @@ def _state_as_nobody(number: int) -> str:
         ("cifs", WriteGuardState.BLIND, WriteGuardState.BLIND),
         ("fuse.bindfs", WriteGuardState.BLIND, WriteGuardState.WRITER),
         ("overlay", WriteGuardState.BLIND, WriteGuardState.WRITER),
-        ("ext4", WriteGuardState.ARMED, WriteGuardState.WRITER),
+        ("ext4", WriteGuardState.FREE, WriteGuardState.WRITER),
     ],
 )
 async def test_file_systems_that_do_not_know_are_blind(
@@ -254,10 +254,10 @@ async def test_file_systems_that_do_not_know_are_blind(
         os.close(writer)
 
 
-async def test_without_a_signal_handler_nothing_is_armed(fd: int) -> None:
-    wires = WriteGuards()
-    assert wires.writer_state(fd) is WriteGuardState.BLIND
-    async with wires:
-        held = wires.arm(fd)
-        assert held.state is WriteGuardState.ARMED
-    assert wires.writer_state(fd) is WriteGuardState.BLIND
+async def test_without_a_signal_handler_nothing_is_held(fd: int) -> None:
+    guards = WriteGuards()
+    assert guards.writer_state(fd) is WriteGuardState.BLIND
+    async with guards:
+        held = guards.hold(fd)
+        assert held.state is WriteGuardState.FREE
+    assert guards.writer_state(fd) is WriteGuardState.BLIND
