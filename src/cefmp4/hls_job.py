@@ -3,15 +3,14 @@
 import asyncio
 import json
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from cefmp4.errors import LeaseLostError, PermanentError, TransientError
+from cefmp4.errors import LeaseLostError, PermanentError, SourceError, TransientError
 from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser, count_fallback
 from cefmp4.hls.make import HlsEncoder, HlsOptions
@@ -26,9 +25,8 @@ from cefmp4.outputs.published import SOURCE, find_published
 from cefmp4.outputs.sink import SegmentSink
 from cefmp4.ports.results import JobResult, ResultStore
 from cefmp4.ports.store import ObjectStore
-from cefmp4.recording.beneath import folder_of
 from cefmp4.recording.digests import holds_crc
-from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.recording.file import SourceFile
 from cefmp4.storage.s3.errors import KeyMissingError
 
 log = structlog.get_logger()
@@ -170,32 +168,25 @@ def _attempt(fence: int) -> str:
 @contextmanager
 def _opened_file(source: JobInput, watch_dir: str) -> Iterator[int | None]:
     """The local file, if this host has it and it is still the one that was proven."""
-    fd = _open_same(source, watch_dir)
-    try:
-        yield fd
-    finally:
-        if fd is not None:
-            os.close(fd)
+    file = _open_same(source, watch_dir)
+    with file or nullcontext():
+        yield file.fd if file else None
 
 
-def _open_same(source: JobInput, watch_dir: str) -> int | None:
+def _open_same(source: JobInput, watch_dir: str) -> SourceFile | None:
     """Whoever may write to Redis names any file of this machine: only what lies in the watched
     folder, without a link on the way, is looked at."""
     top = f"{watch_dir.rstrip('/')}/"
     if not source.path.startswith(top):
         return None
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with folder_of(watch_dir, source.path[len(top) :]) as (folder, name):
-            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                return None
-            fd = os.open(name, flags, dir_fd=folder)
-    except (OSError, ValueError):
+        file = SourceFile.open(watch_dir, source.path[len(top) :])
+        if source.stamp.is_unchanged(file.stamp()):
+            return file
+    except (SourceError, OSError, ValueError):
         return None
-    if not source.stamp.is_unchanged(stamp_of_fd(fd)):
-        os.close(fd)
-        return None
-    return fd
+    file.close()
+    return None
 
 
 async def _check_unchanged(fd: int | None, context: JobContext) -> None:

@@ -36,6 +36,7 @@ from cefmp4.model.job import (
     input_of_file,
 )
 from cefmp4.model.object import FileRange
+from cefmp4.recording.file import SourceFile
 from cefmp4.retry import Backoff
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.worker import JobRunner
@@ -293,11 +294,11 @@ async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
     etag = await upload(store, "streams/a.mp4", path)
     await queue.submit(spec(replace(local(path), bucket=bucket, key="streams/a.mp4", etag=etag)))
 
-    opened, looks = hls_job._open_same, list[int | None]()
+    opened, looks = hls_job._open_same, list[SourceFile | None]()
 
-    def open_then_change(source: JobInput, watch_dir: str) -> int | None:
-        fd = opened(source, watch_dir)
-        looks.append(fd)
+    def open_then_change(source: JobInput, watch_dir: str) -> SourceFile | None:
+        found = opened(source, watch_dir)
+        looks.append(found)
         if len(looks) == 2:  # the encode, after the look
             with path.open("r+b") as file:
                 if how == "rewritten":
@@ -305,7 +306,7 @@ async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
                     file.write(bytes(size // 4))
                 else:
                     file.truncate(size // 2)
-        return fd
+        return found
 
     size = path.stat().st_size
     monkeypatch.setattr(hls_job, "_open_same", open_then_change)

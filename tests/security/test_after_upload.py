@@ -27,7 +27,6 @@ from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.recording.digests import crc_of
 from cefmp4.recording.file import SourceFile
-from cefmp4.recording.stamps import stamp_of_fd
 
 CONTENT = b"proven bytes" * 1000
 TRIES = int(os.environ.get("CEFMP4_ATTACK_TRIES", "300"))
@@ -125,7 +124,7 @@ def stream_of(source: SourceFile) -> Stream:
         state=StreamState.STORED,
         part_base=len(CONTENT),
         size=len(CONTENT),
-        stamp=stamp_of_fd(source.fd),
+        stamp=source.stamp(),
         crc64=crc_of(CONTENT),
     )
 

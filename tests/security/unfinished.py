@@ -15,7 +15,7 @@ from cefmp4.model.object import FileRange
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.recording.digests import crc_of
-from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.recording.stamps import birth_ns, stamp_of
 
 PART = 16 * 1024
 FOLDER = "a-folder-of-many"  # WATCH_DIR_ID
@@ -50,7 +50,7 @@ async def leave_unfinished(site: Site, files: list[tuple[str, int]]) -> None:
 
 
 async def _leave(site: Site, name: str, fd: int) -> None:
-    stamp = stamp_of_fd(fd)
+    stamp = stamp_of(os.fstat(fd), birth_ns(fd))
     stream_id = names.new_stream_id(stamp.mtime_ns / 1e9, FOLDER)
     key = f"streams/{stream_id}/{name}"
     upload_id = await site.store.begin_upload(

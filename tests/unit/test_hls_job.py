@@ -21,7 +21,7 @@ from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports.results import JobResult
 from cefmp4.recording.digests import crc_of
-from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.recording.stamps import birth_ns, stamp_of
 from cefmp4.storage.s3.errors import KeyMissingError
 
 KEY, DATE = "streams/s/r.mp4", 1_700_000_000
@@ -131,7 +131,7 @@ async def worker(tmp_path: Path) -> Worker:
     store = Store()
     etag = await store.put_object(KEY, FRONT, content_type="", metadata={}, crc64=crc_of(FRONT))
     with path.open("rb") as file:
-        stamp = stamp_of_fd(file.fileno())
+        stamp = stamp_of(os.fstat(file.fileno()), birth_ns(file.fileno()))
     stream = Stream(
         id="s", relpath="r.mp4", state=StreamState.DESCRIBED, key=KEY, part_base=1,
         size=len(FRONT), stamp=stamp, crc64=crc_of(FRONT), etag=etag,

@@ -5,7 +5,6 @@ import os
 import stat
 import threading
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from cefmp4.errors import SourceError
@@ -94,12 +93,7 @@ class SourceFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property

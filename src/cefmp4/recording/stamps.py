@@ -38,15 +38,10 @@ def stamp_of(facts: os.stat_result, birth_ns: int = 0) -> FileStamp:
     )
 
 
-def stamp_of_fd(fd: int) -> FileStamp:
-    """Whoever looks at a file again and again asks for its birth only once: it takes 40 us, of
-    which all but two go to find out what kind of file system that is."""
-    return stamp_of(os.fstat(fd), birth_ns(fd))
-
-
 def birth_ns(fd: int) -> int:
     """0 where the file system does not tell, or where another machine does: a Windows server gives
-    a new file the birth time of the one that had its name a few seconds ago."""
+    a new file the birth time of the one that had its name a few seconds ago. It takes 40 us, of
+    which all but two go to find out what kind of file system that is: ask once."""
     if _statx is None or is_remote(fs_type_of_fd(fd)):
         return 0
     facts = _Statx()

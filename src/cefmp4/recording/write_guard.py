@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable
 from enum import StrEnum
-from types import TracebackType
 from typing import Self
 
 import structlog
@@ -57,12 +56,7 @@ class WriteGuard:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     @property
@@ -110,12 +104,7 @@ class WriteGuards:
             await self._keeper.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """The handler stays until the loop closes: a signal may still be on its way, and the
         default action is to end the process."""
         self._is_listening = False

@@ -96,10 +96,6 @@ class FolderScanner:
         return self._known
 
     @property
-    def scan_cpu_s(self) -> float:
-        return self._cost_s
-
-    @property
     def interval_s(self) -> float:
         if self._watcher.is_polling:
             return max(self._min_pause_s, POLLING_COST * self._cost_s)

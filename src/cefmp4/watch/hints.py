@@ -57,10 +57,6 @@ class HintBuffer:
             hints, self._hints = self._hints, {}
         return [event for relpath, hint in hints.items() for event in _events(relpath, hint)]
 
-    def clear(self) -> None:
-        with self._lock:
-            self._hints.clear()
-
     def _move(self, source: str, target: str) -> None:
         """A chain of renames becomes one from its first name. The target goes to the end, behind
         whatever left that name free."""

@@ -22,7 +22,7 @@ from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.recording.digests import crc_of
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
-from cefmp4.recording.stamps import stamp_of_fd
+from cefmp4.recording.stamps import birth_ns, stamp_of
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.retry import no_waiting
 
@@ -225,13 +225,13 @@ async def test_the_birth_is_the_one_of_the_open_file(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"x")
     with path.open("rb") as file:
-        stamp = stamp_of_fd(file.fileno())
+        stamp = stamp_of(os.fstat(file.fileno()), birth_ns(file.fileno()))
     if not stamp.birth_ns:
         pytest.skip("this file system does not tell when a file was made")
     path.rename(tmp_path / "b.mp4")
     os.utime(tmp_path / "b.mp4", (1, 1))
     with (tmp_path / "b.mp4").open("rb") as file:
-        assert stamp_of_fd(file.fileno()).birth_ns == stamp.birth_ns
+        assert birth_ns(file.fileno()) == stamp.birth_ns
     assert abs(stamp.birth_ns - stamp.ctime_ns) < 1_000_000_000
 
 

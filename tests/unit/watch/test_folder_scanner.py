@@ -158,7 +158,7 @@ async def test_polling_believes_in_a_loss_at_the_second_look(folder: WatchedFold
 async def test_the_interval_follows_the_cost_of_a_look(folder: WatchedFolder) -> None:
     scanner = FolderScanner(folder, interval_s=60)
     await scanner.step(0)
-    assert scanner.interval_s == max(60, EVENTS_COST * scanner.scan_cpu_s)
+    assert scanner.interval_s == max(60, EVENTS_COST * scanner._cost_s)
     scanner._cost_s = 0.5
     assert scanner.interval_s == 100
     folder.is_polling = True

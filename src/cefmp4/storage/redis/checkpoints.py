@@ -34,7 +34,7 @@ from cefmp4.model.stream import Stream
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.ports.checkpoints import Lease
 from cefmp4.storage.redis import scripts
-from cefmp4.storage.redis.link import RedisLink, connect
+from cefmp4.storage.redis.link import PAGE, RedisLink, connect
 from cefmp4.storage.redis.mend import MendingLink
 from cefmp4.storage.redis.owner import is_dead
 from cefmp4.storage.redis.records import (
@@ -53,7 +53,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _HOLDS_ITS_KEY = 1
-PAGE = 500  # records per request and per turn of the event loop
 LIVE_VIEWS_MS = 5000
 MAX_LIVE_VIEWS = 1000  # per instance; written once a second, so it must stay small
 
@@ -87,12 +86,8 @@ class RedisCheckpointStore:
         folders = [folder] if folder is not None else ["", *await self._folders()]
         ids: set[bytes] = set()
         for name in folders:
-            cursor, key = 0, _key_of("paths", name)
-            while True:
-                cursor, paths = await self._link.call("HSCAN", key, cursor, "COUNT", PAGE)
+            async for paths in self._link.pages("HSCAN", _key_of("paths", name)):
                 ids.update(paths.values())
-                if cursor == 0:
-                    break
         streams: list[Stream] = []
         for page in _pages(list(ids)):
             records = await self._link.call("HMGET", "cefmp4:streams", *page)
@@ -125,12 +120,9 @@ class RedisCheckpointStore:
 
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
         parts: dict[int, Part] = {}
-        cursor, key = 0, f"cefmp4:parts:{stream_id}"
-        while True:
-            cursor, page = await self._link.call("HSCAN", key, cursor, "COUNT", PAGE)
+        async for page in self._link.pages("HSCAN", f"cefmp4:parts:{stream_id}"):
             parts.update(_decode_parts(stream_id, page))
-            if cursor == 0:
-                return dict(sorted(parts.items()))
+        return dict(sorted(parts.items()))
 
     async def claim(self, stream: Stream, owner: str) -> Lease | None:
         dead = ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -33,6 +33,7 @@ from cefmp4.reachability import REDIS
 from cefmp4.storage.redis.scripts import Script
 
 REQUEST_TIMEOUT_S = 5.0
+PAGE = 500  # records per request and per turn of the event loop
 MAX_CONNECTIONS = 16  # more requests than that wait their turn
 
 # The server is there but cannot serve now. Older servers put the word inside a script's error.
@@ -70,6 +71,15 @@ class RedisLink:
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *words)
         except NoScriptError:
             return await self.call("EVAL", script.text, len(keys), *keys, *words)
+
+    async def pages(self, *words: str | bytes, match: str = "*") -> AsyncIterator[Any]:
+        """What SCAN, or HSCAN of a key, answers, page by page."""
+        cursor = 0
+        while True:
+            cursor, page = await self.call(*words, cursor, "MATCH", match, "COUNT", PAGE)
+            yield page
+            if not int(cursor):
+                return
 
     def subscriber(self) -> PubSub:
         return self._client.pubsub()  # type: ignore[no-any-return,no-untyped-call,unused-ignore]

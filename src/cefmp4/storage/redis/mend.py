@@ -31,7 +31,6 @@ KINDS = {
     "cefmp4:keys": "hash",
 }
 _ALL_OF_THEM = ("cefmp4:streams", "cefmp4:paths", "cefmp4:folders")
-_AT_ONCE = 500
 
 
 class MendingLink(RedisLink):
@@ -65,10 +64,6 @@ async def _is_dropped(link: RedisLink, key: str) -> bool:
 
 
 async def _keys(link: RedisLink, pattern: str) -> AsyncIterator[str]:
-    cursor: bytes | int = 0
-    while True:
-        cursor, keys = await link.call("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_ONCE)
+    async for keys in link.pages("SCAN", match=pattern):
         for key in keys:
             yield to_text(key)
-        if not int(cursor):
-            return

@@ -10,6 +10,7 @@ import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from cefmp4.retry import Backoff
 from cefmp4.storage.redis.link import RedisLink
 
 log = structlog.get_logger()
@@ -17,12 +18,11 @@ log = structlog.get_logger()
 CHANNEL = "cefmp4:requests"
 QUIET_S = 10.0  # so long without a message, and we ask whether the server is still there
 ANSWER_S = 5.0
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0
+PAUSES = Backoff(first_s=0.1, cap_s=5.0)
 
 
 async def listen(link: RedisLink) -> AsyncGenerator[tuple[str, str], None]:
-    pause_s = FIRST_PAUSE_S
+    failures = 0
     while True:
         subscriber = link.subscriber()
         try:
@@ -30,7 +30,7 @@ async def listen(link: RedisLink) -> AsyncGenerator[tuple[str, str], None]:
                 await subscriber.subscribe(CHANNEL)  # type: ignore[no-untyped-call,unused-ignore]
             async with aclosing(_messages(subscriber)) as messages:
                 async for data in messages:
-                    pause_s = FIRST_PAUSE_S
+                    failures = 0
                     request = _parse(data)
                     if request:
                         yield request
@@ -38,8 +38,8 @@ async def listen(link: RedisLink) -> AsyncGenerator[tuple[str, str], None]:
             log.debug("no requests can come", reason=str(await link.translate(error)))
         finally:
             await subscriber.aclose()  # type: ignore[no-untyped-call,unused-ignore]
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        failures += 1
+        await asyncio.sleep(PAUSES.wait_s(failures))
 
 
 async def _messages(subscriber: PubSub) -> AsyncGenerator[bytes, None]:

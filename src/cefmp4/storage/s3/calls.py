@@ -1,6 +1,6 @@
 """One request to S3 as all of them are made: translated errors, bounded retries, server_up."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from botocore import xform_name
@@ -18,6 +18,11 @@ _STORING = {"CreateMultipartUpload", "UploadPart", "UploadPartCopy", "PutObject"
 _WRITES = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"}
 
 
+def etag_in(reply: Mapping[str, Any]) -> str:
+    """Empty where the server tells none."""
+    return str(reply.get("ETag") or "").strip('"')
+
+
 class S3Calls:
     """`client` is aioboto3's. Every operation called through here is safe to repeat."""
 
@@ -29,10 +34,10 @@ class S3Calls:
     def bucket(self) -> str:
         return self._bucket
 
-    async def facts(self, key: str) -> tuple[int, str]:
+    async def facts(self, key: str, *, bucket: str = "") -> tuple[int, str]:
         """Size and ETag. Raises KeyMissingError."""
-        reply = await self.call("HeadObject", Key=key)
-        return reply["ContentLength"], reply.get("ETag", "").strip('"')
+        reply = await self.call("HeadObject", Key=key, Bucket=bucket or self._bucket)
+        return reply["ContentLength"], etag_in(reply)
 
     async def call(self, operation: str, **params: Any) -> dict[str, Any]:
         return await self.repeat(operation, lambda: self.once(operation, **params))

@@ -18,6 +18,7 @@ READ_WINDOW = 256 * 1024
 FIRST_SEND_WINDOW = 64 * 1024
 SEND_WINDOW = 2 * 1024 * 1024
 STALL_TIMEOUT_S = 30.0
+BECAME_SHORTER = "the file became shorter while it was sent"
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -113,7 +114,7 @@ class RangePayload(Payload):
 
     def _end_short(self) -> None:
         self.is_short = True
-        raise OSError("the file became shorter while it was sent")
+        raise OSError(BECAME_SHORTER)
 
 
 def _failure_of(body: FileRange) -> SourceError | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cefmp4.errors import TransientError
 from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
-from cefmp4.storage.s3.calls import S3Calls
+from cefmp4.storage.s3.calls import S3Calls, etag_in
 
 
 @contextmanager
@@ -80,7 +80,7 @@ async def list_objects(calls: S3Calls, prefix: str) -> AsyncIterator[StoredObjec
                 stored = StoredObject(
                     key=entry["Key"],
                     size=entry["Size"],
-                    etag=entry.get("ETag", "").strip('"'),
+                    etag=etag_in(entry),
                     modified_at=entry["LastModified"].timestamp(),
                 )
             yield stored

@@ -14,6 +14,7 @@ from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import ProofFailedError, ServerUnreachableError
 from cefmp4.model.object import FileRange
 from cefmp4.recording.digests import ShortFileError, hash_range, new_sha256
+from cefmp4.storage.s3.calls import etag_in
 from cefmp4.storage.s3.errors import (
     FOREIGN_ERRORS,
     MAX_ERROR_BODY,
@@ -22,7 +23,7 @@ from cefmp4.storage.s3.errors import (
     to_error,
     translate,
 )
-from cefmp4.storage.s3.file_body import RangeFile, RangePayload, unreadable
+from cefmp4.storage.s3.file_body import BECAME_SHORTER, RangeFile, RangePayload, unreadable
 from cefmp4.storage.s3.tls_put import Reply, TlsSender
 
 log = structlog.get_logger()
@@ -130,7 +131,7 @@ class BodyTransfer:
             )
         if not reply.is_whole:
             raise ServerUnreachableError(f"S3 answered {operation} before it had every byte")
-        return reply.headers.get("ETag", "").strip('"')
+        return etag_in(reply.headers)
 
     async def _put(self, url: URL, headers: dict[str, str], body: FileRange) -> Reply:
         if self._tls is not None and url.scheme == "https":
@@ -149,7 +150,7 @@ class BodyTransfer:
             if payload.failure is not None:
                 raise payload.failure from None
             if payload.is_short:
-                raise ProofFailedError("the file became shorter while it was sent") from None
+                raise ProofFailedError(BECAME_SHORTER) from None
             raise
         return Reply(reply.status, reply.headers, text, payload.is_sent)
 
@@ -168,7 +169,7 @@ class BodyTransfer:
             if isinstance(content, RangeFile) and content.failure is not None:
                 raise content.failure from None
             raise translate(operation, error) from None
-        return str(reply.get("ETag", "")).strip('"')
+        return etag_in(reply)
 
 
 def _sha256_of(body: FileRange) -> str:
@@ -176,7 +177,7 @@ def _sha256_of(body: FileRange) -> str:
     try:
         hash_range(body.fd, body.offset, body.offset + body.size, also=(digest,))
     except ShortFileError:
-        raise ProofFailedError("the file became shorter while it was sent") from None
+        raise ProofFailedError(BECAME_SHORTER) from None
     except OSError as error:
         raise unreadable(error) from error
     return digest.hexdigest()

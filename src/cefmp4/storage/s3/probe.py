@@ -21,7 +21,7 @@ from cefmp4.errors import (
 from cefmp4.model.names import META_STREAM_ID, PROBE_ROOT, is_probe_key
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.recording.digests import crc_of, md5_of, multipart_etag, spell_crc64, spell_md5
-from cefmp4.storage.s3.calls import S3Calls
+from cefmp4.storage.s3.calls import S3Calls, etag_in
 
 log = structlog.get_logger()
 
@@ -140,7 +140,7 @@ class _Probe:
             Body=body,
             **checksum,
         )
-        return str(reply.get("ETag", "")).strip('"')
+        return etag_in(reply)
 
     async def _is_refused(self, request: Any) -> bool:
         try:
@@ -177,7 +177,7 @@ class _Probe:
             "CompleteMultipartUpload", **self._with_part(etag), **checksum
         )
         self.open_ids.clear()
-        whole = str(reply.get("ETag", "")).strip('"')
+        whole = etag_in(reply)
         with suppress(ValueError):
             self.has_odd_etag = "-" in whole and whole != multipart_etag([etag])
 

@@ -8,7 +8,7 @@ from cefmp4.model.names import META_CRC64, META_STREAM_ID
 from cefmp4.model.object import StoredObject, StoreProof
 from cefmp4.model.part import Part
 from cefmp4.recording.digests import multipart_etag, read_crc64, read_hex_crc64
-from cefmp4.storage.s3.calls import S3Calls
+from cefmp4.storage.s3.calls import S3Calls, etag_in
 from cefmp4.storage.s3.errors import KeyMissingError
 
 
@@ -42,7 +42,7 @@ class ReadBack:
         stored = StoredObject(
             key=key,
             size=reply["ContentLength"],
-            etag=reply.get("ETag", "").strip('"'),
+            etag=etag_in(reply),
             crc64=read_hex_crc64(metadata.get(META_CRC64)) if vouched is None else vouched,
             modified_at=reply["LastModified"].timestamp(),
             content_type=reply.get("ContentType", ""),

@@ -26,7 +26,7 @@ from cefmp4.model.object import (
 from cefmp4.model.part import MIB, Part
 from cefmp4.recording.digests import crc_and_md5, md5_of, spell_crc64, spell_hex_crc64, spell_md5
 from cefmp4.storage.s3 import listing
-from cefmp4.storage.s3.calls import S3Calls
+from cefmp4.storage.s3.calls import S3Calls, etag_in
 from cefmp4.storage.s3.connect import S3Config, connect
 from cefmp4.storage.s3.errors import KeyMissingError, RangeMissingError
 from cefmp4.storage.s3.file_body import unreadable
@@ -152,7 +152,7 @@ class S3Store:
             CopySourceRange=f"bytes={start}-{end - 1}",
             CopySourceIfMatch=f'"{source.etag}"',
         )
-        return str(reply.get("CopyPartResult", {}).get("ETag", "")).strip('"')
+        return etag_in(reply.get("CopyPartResult", {}))
 
     async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
         return await listing.list_parts(self._calls, key, upload_id)
@@ -208,9 +208,8 @@ class S3Store:
     async def find_object(self, key: str, *, bucket: str = "") -> S3Object:
         """In whatever bucket of this server. Raises KeyMissingError."""
         place = bucket or self._bucket
-        reply = await self._calls.call("HeadObject", Bucket=place, Key=key)
-        etag = reply.get("ETag", "").strip('"')
-        return S3Object(self._calls, bucket=place, key=key, size=reply["ContentLength"], etag=etag)
+        size, etag = await self._calls.facts(key, bucket=place)
+        return S3Object(self._calls, bucket=place, key=key, size=size, etag=etag)
 
     async def delete(self, key: str) -> None:
         with suppress(KeyMissingError):

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from select import POLLIN, poll
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from multidict import CIMultiDict
 from yarl import URL
 
-from cefmp4.errors import ProofFailedError, SourceError
+from cefmp4.errors import ProofFailedError
 from cefmp4.model.object import FileRange
 from cefmp4.storage.s3.errors import MAX_ERROR_BODY
-from cefmp4.storage.s3.file_body import READ_WINDOW
+from cefmp4.storage.s3.file_body import BECAME_SHORTER, READ_WINDOW, unreadable
 
 LAST_WORDS_S = 1.0  # for the reply of a server that takes no more of the body
 
@@ -55,12 +54,7 @@ class TlsSender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._connections.close()
 
@@ -216,9 +210,9 @@ class _Attempt:
             try:
                 count = os.preadv(self._fd, [window], self._offset + sent)
             except OSError as error:
-                raise SourceError(f"the file cannot be read: {error.strerror}") from error
+                raise unreadable(error) from error
             if not count:
-                raise ProofFailedError("the file became shorter while it was sent")
+                raise ProofFailedError(BECAME_SHORTER)
             try:
                 sock.sendall(window[:count])
             except OSError:
