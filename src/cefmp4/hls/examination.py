@@ -19,8 +19,8 @@ from cefmp4.media.ffprobe_json import (
     has_codec,
     hdr10,
     number,
-    rows,
     table,
+    tables,
     text,
 )
 from cefmp4.media.protection import Protection, find_protection
@@ -45,7 +45,7 @@ async def examine(source: MediaSource, ffprobe: Ffprobe) -> Examined | SoundOnly
     except UnusableSourceError as error:
         raise UnusableSourceError(f"it cannot be read: {error}") from error
     container = table(document.get("format"))
-    streams = [table(stream) for stream in rows(document.get("streams"))]
+    streams = tables(document.get("streams"))
     start = number(container.get("start_time")) or 0.0
     audio, notes = audio_tracks(streams, start, protection.covers)
     pictures = video_stream(streams)
@@ -118,7 +118,7 @@ async def _first_frame(source: MediaSource, ffprobe: Ffprobe, index: int) -> dic
 
 
 def _frames_of(document: dict[str, Any], index: int) -> list[dict[str, Any]]:
-    frames = [table(frame) for frame in rows(document.get("frames"))]
+    frames = tables(document.get("frames"))
     return [frame for frame in frames if count(frame.get("stream_index")) == index]
 
 

@@ -16,8 +16,8 @@ from cefmp4.media.ffprobe_json import (
     number,
     ratio,
     rotation,
-    rows,
     table,
+    tables,
     text,
 )
 from cefmp4.media.source import UnusableSourceError
@@ -230,7 +230,7 @@ def _bit_depth(stream: dict[str, Any]) -> int:
 
 
 def _is_mirrored(stream: dict[str, Any]) -> bool:
-    for entry in map(table, rows(stream.get("side_data_list"))):
+    for entry in tables(stream.get("side_data_list")):
         numbers = re.findall(r"-?\d+", re.sub(r"\d+:", "", str(entry.get("displaymatrix") or "")))
         if len(numbers) == 9:
             a, b, c, d = (int(numbers[at]) for at in (0, 1, 3, 4))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls.examined import AudioTrack, Examined, VideoTrack
 from cefmp4.media.ffprobe import Ffprobe
-from cefmp4.media.ffprobe_json import count, number, rows, table
+from cefmp4.media.ffprobe_json import count, number, tables
 from cefmp4.media.source import MediaSource
 
 _MAX_STEP_S, _MAX_STEP_BACK_S = 10.0, 0.1  # as ffmpeg has it
@@ -28,7 +28,7 @@ async def packets(
     answer = await ffprobe.ask(source, questions)
     return [
         (at, str(packet.get("flags") or ""))
-        for packet in map(table, rows(answer.get("packets")))
+        for packet in tables(answer.get("packets"))
         if (at := number(packet.get("pts_time"))) is not None
     ]
 

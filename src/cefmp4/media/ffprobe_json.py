@@ -15,8 +15,8 @@ def table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def rows(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def tables(value: object) -> list[dict[str, Any]]:
+    return [table(row) for row in value] if isinstance(value, list) else []
 
 
 def text(value: object) -> str:
@@ -71,7 +71,7 @@ def hdr(stream: dict[str, Any]) -> str | None:
 
 def rotation(stream: dict[str, Any]) -> int | None:
     """Degrees clockwise to turn the picture for showing: 0, 90, 180 or 270."""
-    for entry in map(table, rows(stream.get("side_data_list"))):
+    for entry in tables(stream.get("side_data_list")):
         # The display matrix counts counter-clockwise.
         if (degrees := number(entry.get("rotation"))) is not None:
             return round(-degrees / 90) * 90 % 360
@@ -80,8 +80,8 @@ def rotation(stream: dict[str, Any]) -> int | None:
 
 def hdr10(document: dict[str, Any]) -> tuple[str, str]:
     mastering, light = "", ""
-    frames = [table(frame) for frame in rows(document.get("frames"))]
-    for entry in (table(e) for frame in frames for e in rows(frame.get("side_data_list"))):
+    frames = tables(document.get("frames"))
+    for entry in (entry for frame in frames for entry in tables(frame.get("side_data_list"))):
         if "red_x" in entry:
             mastering = _mastering(entry)
         elif "max_content" in entry:

@@ -17,8 +17,8 @@ from cefmp4.media.ffprobe_json import (
     number,
     ratio,
     rotation,
-    rows,
     table,
+    tables,
     text,
 )
 from cefmp4.media.protection import Protection, find_protection
@@ -140,9 +140,9 @@ def parse_header(
     answer: dict[str, Any], said: str = "", protection: Protection = _UNPROTECTED
 ) -> MediaInfo:
     """Everything but whether it plays. `said`: on stderr."""
-    container, streams = table(answer.get("format")), rows(answer.get("streams"))[:_MAX_TRACKS]
+    container, streams = table(answer.get("format")), tables(answer.get("streams"))[:_MAX_TRACKS]
     undecodable = frozenset(int(index) for index in _UNSUPPORTED.findall(said))
-    durations = (_positive(table(stream).get("duration")) for stream in streams)
+    durations = (_positive(stream.get("duration")) for stream in streams)
     longest = max((seconds for seconds in durations if seconds), default=None)
     return MediaInfo(
         container=text(container.get("format_name")) or None,
@@ -154,20 +154,20 @@ def parse_header(
 
 def parse_tail(answer: dict[str, Any]) -> tuple[bool, float | None]:
     """Whether any packet was there, and how long the recording is by the last ones."""
-    packets = rows(answer.get("packets"))
+    packets = tables(answer.get("packets"))
     start = number(table(answer.get("format")).get("start_time")) or 0.0
     ends = [
         at + (_positive(packet.get("duration_time")) or 0.0) - start
-        for packet in map(table, packets)
+        for packet in packets
         if (at := number(packet.get("pts_time"))) is not None
     ]
     return bool(packets), _positive(max(ends, default=None))
 
 
 def _tracks(
-    streams: list[Any], undecodable: frozenset[int], protection: Protection
+    streams: list[dict[str, Any]], undecodable: frozenset[int], protection: Protection
 ) -> Iterator[Track]:
-    for position, stream in enumerate(map(table, streams)):
+    for position, stream in enumerate(streams):
         tags, kind = table(stream.get("tags")), text(stream.get("codec_type"))
         told = number(stream.get("index"))
         index = position if told is None or told < 0 else int(told)
