@@ -11,7 +11,7 @@ from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import crc_of
 from cefmp4.retry import for_a_while
 
-PARALLEL_PUTS = 4
+_PARALLEL_PUTS = 4
 PATIENCE_S = 40.0  # a store that is away for less costs no encode; ffmpeg counts as stalled at 60
 
 
@@ -23,13 +23,12 @@ class SegmentSink:
         stream_id: str,
         bucket: str,
         attempt: str,
-        parallel_puts: int = PARALLEL_PUTS,
     ) -> None:
         self._store = store
         self.stream_id = stream_id
         self.bucket = bucket
         self._attempt = attempt
-        self._slots = asyncio.Semaphore(parallel_puts)
+        self._slots = asyncio.Semaphore(_PARALLEL_PUTS)
         self._keys: set[str] = set()
         self.stored_bytes = 0
 
