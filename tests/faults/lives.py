@@ -20,6 +20,7 @@ from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import ObjectKeys
@@ -119,13 +120,7 @@ class Ground:
         return self.stage < len(versions)
 
 
-def _naming(owner: str) -> Naming:
-    return Naming(
-        owner=owner,
-        host="here",
-        part_base=PART,
-        part_sizing=PartSizing.GROW,
-    )
+NAMING = Naming(host="here", part_base=PART, part_sizing=PartSizing.GROW)
 
 
 class Life:
@@ -142,15 +137,16 @@ class Life:
         bucket_search = BucketSearch(
             store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART)
         )
+        claims = Claims(checkpoints=checkpoints, owner=owner, wall_clock=ground.time)
         slots = PartSlots(max_parts=4, max_streams=4, quiet_s=0)
         self._keys = ObjectKeys(store, DEFAULT_KEY_TEMPLATE)
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
         self.admission = Admission(
             root=str(ground.folder),
-            naming=_naming(owner),
+            naming=NAMING,
             keys=self._keys,
             index=index,
-            checkpoints=checkpoints,
+            claims=claims,
             store=store,
             recovery=Recovery(store=store, hashing=hashing),
             bucket_search=bucket_search,
@@ -172,14 +168,14 @@ class Life:
             ),
             local_file=LocalFilePolicy("keep"),
             index=index,
-            admission=self.admission,
-            checkpoints=checkpoints,
+            claims=claims,
             store=store,
         )
         self.startup = Startup(
             checkpoints=checkpoints,
             bucket_search=bucket_search,
             index=index,
+            claims=claims,
             admission=self.admission,
             uploader=self._uploader,
             completion=self._completion,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.faults.lives import NAME, Ground, Life, end_tasks, judge, play, sweep
 
-from cefmp4.ingest.admission import ForeignStreamError
+from cefmp4.ingest.claims import ForeignStreamError
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.retry import no_waiting
 

@@ -24,6 +24,7 @@ from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below, check_after_upload
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, Found
@@ -139,10 +140,15 @@ def build_ingest(
         folder=found.folder,
         host=settings.host,
     )
+    claims = Claims(
+        checkpoints=checkpoints,
+        owner=owner_id(settings.host),
+        folder=found.folder.id,
+        wall_clock=CLOCKS.wall,
+    )
     admission = Admission(
         root=root,
         naming=Naming(
-            owner=owner_id(settings.host),
             host=settings.host,
             folder=found.folder.id,
             part_base=settings.chunk_size_bytes,
@@ -150,7 +156,7 @@ def build_ingest(
         ),
         keys=keys,
         index=index,
-        checkpoints=checkpoints,
+        claims=claims,
         store=store,
         recovery=Recovery(store=store, hashing=hashing),
         bucket_search=bucket_search,
@@ -191,8 +197,7 @@ def build_ingest(
         ),
         local_file=LocalFilePolicy(settings.after_upload, write_guards.has_writer),
         index=index,
-        admission=admission,
-        checkpoints=checkpoints,
+        claims=claims,
         store=clients.store,
     )
     archive = archive_below(settings.after_upload, folder)
@@ -220,17 +225,17 @@ def build_ingest(
         checkpoints=checkpoints,
         index=index,
         writer_profiles=writer_profiles,
-        admission=admission,
         startup=Startup(
             checkpoints=checkpoints,
             bucket_search=bucket_search,
             index=index,
+            claims=claims,
             admission=admission,
             uploader=uploader,
             completion=completion,
             folder=found.folder.id,
             adoption=Adoption(
-                root=root, folder=found.folder, checkpoints=checkpoints, admission=admission
+                root=root, folder=found.folder, checkpoints=checkpoints, claims=claims
             ),
         ),
         router=router,

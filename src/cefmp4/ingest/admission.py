@@ -7,7 +7,8 @@ from functools import partial
 
 import structlog
 
-from cefmp4.errors import LeaseLostError, SourceError
+from cefmp4.errors import SourceError
+from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.record import StreamRecord
@@ -16,9 +17,8 @@ from cefmp4.ingest.recover.bucket_search import BucketSearch, Found
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
-from cefmp4.model.part import Part, PartPlan, PartSizing, plan_for
+from cefmp4.model.part import PartPlan, PartSizing, plan_for
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.ports.checkpoints import CheckpointStore, Lease
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
@@ -43,16 +43,10 @@ class Admitted:
     is_new: bool = False  # begun now, not taken up again
 
 
-class ForeignStreamError(Exception):
-    """Another instance works on it, Redis was emptied just now, or it lies in another folder; ask
-    again later."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
     """How new streams are called and cut."""
 
-    owner: str
     host: str
     folder: str = ""  # identity of the watched folder
     part_base: int
@@ -90,7 +84,7 @@ class Admission:
         naming: Naming,
         keys: ObjectKeys,
         index: FinishedIndex,
-        checkpoints: CheckpointStore,
+        claims: Claims,
         store: ObjectStore,
         recovery: Recovery,
         bucket_search: BucketSearch,
@@ -102,7 +96,7 @@ class Admission:
         self._naming = naming
         self._keys = keys
         self._index = index
-        self._checkpoints = checkpoints
+        self._claims = claims
         self._store = store
         self._recovery = recovery
         self._bucket_search = bucket_search
@@ -141,15 +135,12 @@ class Admission:
             return None
         if await self._was_renamed(source, stamp):
             return None
-        known = await patiently(
-            lambda: self._checkpoints.load_stream_at(self._naming.folder, source.relpath),
-            what="stream lookup",
-        )
+        known = await self._claims.load_at(source.relpath)
         contents = self._bucket_search.contents
         if known is None and contents is not None:
             return await self._recognise(source, stamp, contents)
         if known is None:
-            if await self._is_fresh():
+            if await self._claims.is_fresh():
                 raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
             return await self._begin(source, stamp)
         if is_at_work(known.id):
@@ -160,7 +151,7 @@ class Admission:
             # Whatever the file holds now: first the object that is there gets its document.
             return await self._resume(known, source)
         is_unchanged = known.stamp is not None and known.stamp.is_unchanged(stamp)
-        if is_unchanged and not may_start_again(known):
+        if is_unchanged and not known.may_start_again:
             self._index.add(known)
             return None
         return await self._begin(source, stamp, previous=known)
@@ -181,23 +172,19 @@ class Admission:
             _is_in_place, self.root, former_path, former.stamp, stamp
         ):
             return False  # a hard link, or a copy: a file of its own
-        stream = await self.load(former.stream_id)
+        stream = await self._claims.load(former.stream_id)
         if stream is None or not stream.is_proven:
             return False
         if not await self._identity.is_file_of(source, stamp, stream):
             self._index.remove(former_path)  # its file is gone, and another has its inode
             return False
-        written = await self.write_finished(stream.found_at(source.relpath, stamp))
+        written = await self._claims.write(stream.found_at(source.relpath, stamp))
         if written is None:
             return False
         self._index.remove(former_path)
         self._index.add(written)
         log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
         return True
-
-    async def _is_fresh(self) -> bool:
-        folder = self._naming.folder
-        return await patiently(lambda: self._checkpoints.is_fresh(folder), what="stream lookup")
 
     async def stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
         """None where the file of that name is not the one of the stream, which may not be proven
@@ -211,36 +198,9 @@ class Admission:
             if stream.is_proven:
                 is_same = await self._identity.is_file_of(source, stamp, stream)
             else:
-                load_parts = partial(self._load_parts, stream.id)
+                load_parts = partial(self._claims.load_parts, stream.id)
                 is_same = await self._identity.is_growing_file_of(source, stream, load_parts)
         return stamp if is_same else None
-
-    async def _load_parts(self, stream_id: str) -> dict[int, Part]:
-        return await patiently(lambda: self._checkpoints.load_parts(stream_id), what="part lookup")
-
-    async def load_displaced(self) -> list[Stream]:
-        return await patiently(
-            lambda: self._checkpoints.load_displaced(self._naming.folder), what="stream lookup"
-        )
-
-    async def load(self, stream_id: str | None) -> Stream | None:
-        if stream_id is None:
-            return None
-        return await patiently(
-            lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
-        )
-
-    async def write_finished(
-        self, stream: Stream, parts: dict[int, Part] | None = None
-    ) -> Stream | None:
-        """Writes the record of a stream that needs no work; None when somebody else holds it."""
-        try:
-            record = await self._claim(stream, parts)
-            await record.restore()
-        except (ForeignStreamError, LeaseLostError):
-            return None
-        await record.release()
-        return record.stream
 
     async def restore_finished(self, relpath: str) -> Stream | None:
         """Writes the record of a finished file again, from its document in S3; None where that is
@@ -251,36 +211,7 @@ class Admission:
         found = await self._bucket_search.read_stream(relpath, known.key, known.stamp)
         if found is None or found.stream.id != known.stream_id:
             return None
-        return await self.write_finished(found.stream, found.parts)
-
-    async def claim_latest(self, stream: Stream) -> StreamRecord:
-        """Its former owner may have gone on until we claimed it. Raises ForeignStreamError."""
-        lease = await self._lease(stream)
-        latest = await self.load(stream.id)
-        return self._record_of(latest or stream, lease, await self._load_parts(stream.id))
-
-    async def _claim(self, stream: Stream, parts: dict[int, Part] | None) -> StreamRecord:
-        """`parts` None: those that Redis knows."""
-        lease = await self._lease(stream)
-        known = await self._load_parts(stream.id) if parts is None else parts
-        return self._record_of(stream, lease, known)
-
-    async def _lease(self, stream: Stream) -> Lease:
-        lease = await patiently(
-            lambda: self._checkpoints.claim(stream, self._naming.owner), what="claim"
-        )
-        if lease is None:
-            raise ForeignStreamError
-        return lease
-
-    def _record_of(self, stream: Stream, lease: Lease, parts: dict[int, Part]) -> StreamRecord:
-        return StreamRecord(
-            stream=stream,
-            lease=lease,
-            parts=parts,
-            checkpoints=self._checkpoints,
-            wall_clock=self._wall_clock,
-        )
+        return await self._claims.write(found.stream, found.parts)
 
     async def _begin(
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
@@ -300,7 +231,7 @@ class Admission:
             generation=previous.generation + 1 if previous else 1,
             previous_id=previous.id if previous else None,
         )
-        record = await self._claim(stream, {})
+        record = await self._claims.new(stream, {})
         try:
             await self._keys.settle(record)
         except KeyRefusedError as error:
@@ -317,18 +248,18 @@ class Admission:
     async def _former_of(self, previous: Stream) -> FormerGeneration | None:
         if not previous.is_proven:
             return None
-        parts = await self._load_parts(previous.id)
+        parts = await self._claims.load_parts(previous.id)
         stored = await patiently(lambda: self._store.head(previous.key), what="object check")
         if stored is None or (stored.size, stored.etag) != (previous.size, previous.etag):
             return None
         return FormerGeneration(stored=stored, stream=previous, parts=parts)
 
     async def _resume(self, stream: Stream, source: SourceFile) -> Admitted:
-        record = await self.claim_latest(stream)
+        record = await self._claims.latest(stream)
         if record.stream.is_proven:
             return Admitted(record=record, source=source)
         await self._recovery.resume(record, source)
-        previous = await self.load(record.stream.previous_id)
+        previous = await self._claims.load(record.stream.previous_id)
         former = await self._former_of(previous) if previous else None
         return Admitted(record=record, source=source, former=former)
 
@@ -344,7 +275,7 @@ class Admission:
             return await self._begin(source, stamp)
         upload, plan = found
         stream_id = names.stream_id_in(upload.key)
-        if await self.load(stream_id) is not None:  # another instance began it meanwhile
+        if await self._claims.load(stream_id) is not None:  # another instance began it meanwhile
             return await self._recognise(source, stamp, contents)
         now, naming = self._wall_clock(), self._naming
         stream = replace(
@@ -360,7 +291,7 @@ class Admission:
             upload_id=upload.upload_id,
             is_adopted=stream_id is None,
         )
-        record = await self._claim(stream, {})
+        record = await self._claims.new(stream, {})
         await record.save()
         await self._recovery.resume(record, source)
         log.info("adopted an open upload", file_path=source.relpath, parts=len(record.parts))
@@ -370,15 +301,10 @@ class Admission:
         """Where the document is missing, what it tells of the bytes is read once more."""
         if found.stream.state is StreamState.STORED:
             found = await self._bucket_search.read_content(found.stream, source)
-        record = await self._claim(found.stream, found.parts)
+        record = await self._claims.new(found.stream, found.parts)
         await record.restore()
         log.info("recognised a stored file", file_path=source.relpath, key=found.stream.key)
         return Admitted(record=record, source=source)
-
-
-def may_start_again(stream: Stream) -> bool:
-    """A recording that vanished and came back, unlike one that failed for a reason that stays."""
-    return stream.state is StreamState.DROPPED or stream.reason.startswith(("missing", "truncated"))
 
 
 def _is_in_place(root: str, relpath: str, then: FileStamp, elsewhere: FileStamp) -> bool:

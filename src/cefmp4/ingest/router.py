@@ -8,8 +8,9 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
-from cefmp4.ingest.admission import Admission, Admitted, ForeignStreamError
+from cefmp4.ingest.admission import Admission, Admitted
 from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.claims import ForeignStreamError
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.fairness import one_too_many
 from cefmp4.ingest.lost import take_up

@@ -10,7 +10,6 @@ import structlog
 
 from cefmp4.errors import CefError, first_error
 from cefmp4.ingest.active_files import ActiveFiles
-from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.ownership import Ownership
@@ -42,7 +41,6 @@ class IngestService:
     checkpoints: CheckpointStore
     index: FinishedIndex
     writer_profiles: WriterProfiles
-    admission: Admission
     startup: Startup
     router: StreamRouter
     watcher: Watcher

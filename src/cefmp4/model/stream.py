@@ -146,5 +146,11 @@ class Stream:
         return self.state in FINAL_STATES
 
     @property
+    def may_start_again(self) -> bool:
+        """A recording that vanished and came back, unlike one that failed for a reason that
+        stays."""
+        return self.state is StreamState.DROPPED or self.reason.startswith(("missing", "truncated"))
+
+    @property
     def has_failed(self) -> bool:
         return self.state is StreamState.FAILED

@@ -15,6 +15,7 @@ from tests.fakes import FakeObjectStore
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
 from cefmp4.ingest.admission import Admission, Admitted, Naming
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
@@ -81,18 +82,20 @@ class World:
         slots = PartSlots(max_parts=4, max_streams=4)
         return Uploader(store=self.store, slots=slots, hashing=self.hashing)
 
+    def claims(self, owner: str = "me") -> Claims:
+        return Claims(checkpoints=self.checkpoints, owner=owner, wall_clock=self.clock)
+
     def admission(self, owner: str = "me") -> Admission:
         return Admission(
             root=str(self.folder),
             naming=Naming(
-                owner=owner,
                 host="here",
                 part_base=PART,
                 part_sizing=PartSizing.GROW,
             ),
             keys=self.keys,
             index=self.index,
-            checkpoints=self.checkpoints,
+            claims=self.claims(owner),
             store=self.store,
             recovery=Recovery(store=self.store, hashing=self.hashing),
             bucket_search=BucketSearch(

@@ -6,10 +6,10 @@ import threading
 import structlog
 
 from cefmp4.errors import SourceError
-from cefmp4.ingest.admission import Admission, may_start_again
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.processor import StreamProcessor
@@ -17,7 +17,6 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
@@ -33,16 +32,14 @@ class Completion:
         handover: Handover,
         local_file: LocalFilePolicy,
         index: FinishedIndex,
-        admission: Admission,
-        checkpoints: CheckpointStore,
+        claims: Claims,
         store: ObjectStore,
     ) -> None:
         self._describer = describer
         self._handover = handover
         self._local_file = local_file
         self._index = index
-        self._admission = admission
-        self._checkpoints = checkpoints
+        self._claims = claims
         self._store = store
 
     def forget_path(self, relpath: str) -> None:
@@ -60,7 +57,7 @@ class Completion:
         if processor.end is End.STORED:
             await self.finish(record, source, processor.ending.proven)
         elif processor.end in (End.FAILED, End.DROPPED):
-            if may_start_again(record.stream) and await self._has_come_back(source):
+            if record.stream.may_start_again and await self._has_come_back(source):
                 await record.release()
                 return True
             self._index.add(record.stream)
@@ -124,12 +121,12 @@ class Completion:
         and under the name that the file has by now."""
         record = processor.record
         await record.release()
-        await patiently(lambda: self._checkpoints.forget(record.stream), what="checkpoint")
+        await self._claims.forget(record.stream)
         latest = record.stream
         if latest.relpath != former.stream.relpath:
             self._index.remove(former.stream.relpath)
         stream = former.stream.found_at(latest.relpath, latest.stamp)
-        written = await self._admission.write_finished(stream, former.parts)
+        written = await self._claims.write(stream, former.parts)
         self._index.add(written or stream)
         log.info("only the dates of a stored file changed", file_path=stream.relpath)
 

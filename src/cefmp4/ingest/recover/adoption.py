@@ -5,7 +5,7 @@ import asyncio
 
 import structlog
 
-from cefmp4.ingest.admission import Admission
+from cefmp4.ingest.claims import Claims
 from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.stream import Stream
 from cefmp4.ports.checkpoints import CheckpointStore
@@ -22,12 +22,12 @@ class Adoption:
         root: str,
         folder: WatchedFolder,
         checkpoints: CheckpointStore,
-        admission: Admission,
+        claims: Claims,
     ) -> None:
         self._root = root
         self._folder = folder
         self._checkpoints = checkpoints
-        self._admission = admission
+        self._claims = claims
 
     async def take_over(self) -> list[Stream]:
         taken: list[Stream] = []
@@ -39,7 +39,7 @@ class Adoption:
             for stream in here:
                 if not stream.is_final:  # perhaps leased by the dead, which claiming sees through
                     ours = stream.in_folder(self._folder.id)
-                    if written := await self._admission.write_finished(ours):
+                    if written := await self._claims.write(ours):
                         taken.append(written)
             left += len(streams)
         if left:

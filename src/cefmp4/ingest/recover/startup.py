@@ -7,8 +7,9 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError, PermanentError, first_error
-from cefmp4.ingest.admission import Admission, ForeignStreamError
+from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.adoption import Adoption
@@ -31,6 +32,7 @@ class Startup:
         checkpoints: CheckpointStore,
         bucket_search: BucketSearch,
         index: FinishedIndex,
+        claims: Claims,
         admission: Admission,
         uploader: Uploader,
         completion: Completion,
@@ -40,6 +42,7 @@ class Startup:
         self._checkpoints = checkpoints
         self._bucket_search = bucket_search
         self._index = index
+        self._claims = claims
         self._admission = admission
         self._uploader = uploader
         self._completion = completion
@@ -62,9 +65,7 @@ class Startup:
             else:
                 await self._completion.bring_back(self._admission.root, stream)
                 unfinished.append(stream)
-        if await patiently(
-            lambda: self._checkpoints.is_fresh(self._folder), what="loading of checkpoints"
-        ):
+        if await self._claims.is_fresh():
             await self._survey_store()
         log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
         return unfinished
@@ -82,7 +83,7 @@ class Startup:
     async def _mark_used(self) -> None:
         """Unless it was emptied once more: then it must count as that, so that it is told again."""
         first = self._first_restored
-        if first is not None and await self._admission.load(first.id) is None:
+        if first is not None and await self._claims.load(first.id) is None:
             return
         await patiently(lambda: self._checkpoints.mark_used(self._folder), what="checkpoint")
 
@@ -143,7 +144,7 @@ class Startup:
         that nobody brought to its end since: no path leads there. `at_work`: the ids of those that
         are dealt with. Returns the paths to go on with."""
         paths = []
-        for stream in await self._admission.load_displaced():
+        for stream in await self._claims.load_displaced():
             if stream.id in at_work:
                 continue
             by_inode = _by_inode(found)
@@ -168,7 +169,7 @@ class Startup:
         if stamp is None:
             return False
         log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
-        await self._admission.write_finished(stream.found_at(new_path, stamp))
+        await self._claims.write(stream.found_at(new_path, stamp))
         return True
 
     async def place_hidden(
@@ -191,7 +192,7 @@ class Startup:
 
     async def _end_missing(self, stream: Stream) -> None:
         try:
-            record = await self._admission.claim_latest(stream)
+            record = await self._claims.latest(stream)
         except ForeignStreamError:
             return
         if record.stream.state is StreamState.STORED:

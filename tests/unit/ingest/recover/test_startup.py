@@ -29,6 +29,7 @@ def startup_of(site: Site) -> Startup:
             store=world.store, prefix="", hashing=world.hashing, plan=PartPlan(PART)
         ),
         index=world.index,
+        claims=world.claims(),
         admission=world.admission(),
         uploader=world.uploader,
         completion=site.router.completion,

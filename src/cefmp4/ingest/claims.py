@@ -1,0 +1,101 @@
+"""Streams in Redis, for whoever wants to work on one: looked up, and claimed for this instance.
+Waits for a Redis that is away."""
+
+from collections.abc import Callable
+
+from cefmp4.errors import LeaseLostError
+from cefmp4.ingest.record import StreamRecord
+from cefmp4.model.part import Part
+from cefmp4.model.stream import Stream
+from cefmp4.ports.checkpoints import CheckpointStore, Lease
+from cefmp4.retry import patiently
+
+
+class ForeignStreamError(Exception):
+    """Another instance works on it, Redis was emptied just now, or it lies in another folder; ask
+    again later."""
+
+
+class Claims:
+    """`owner`: this instance; `folder`: the identity of the watched folder."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: CheckpointStore,
+        owner: str,
+        folder: str = "",
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._owner = owner
+        self._folder = folder
+        self._wall_clock = wall_clock
+
+    async def is_fresh(self) -> bool:
+        return await patiently(
+            lambda: self._checkpoints.is_fresh(self._folder), what="stream lookup"
+        )
+
+    async def load(self, stream_id: str | None) -> Stream | None:
+        if stream_id is None:
+            return None
+        return await patiently(
+            lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
+        )
+
+    async def load_at(self, relpath: str) -> Stream | None:
+        return await patiently(
+            lambda: self._checkpoints.load_stream_at(self._folder, relpath), what="stream lookup"
+        )
+
+    async def load_displaced(self) -> list[Stream]:
+        return await patiently(
+            lambda: self._checkpoints.load_displaced(self._folder), what="stream lookup"
+        )
+
+    async def load_parts(self, stream_id: str) -> dict[int, Part]:
+        return await patiently(lambda: self._checkpoints.load_parts(stream_id), what="part lookup")
+
+    async def latest(self, stream: Stream) -> StreamRecord:
+        """As Redis knows it: its former owner may have gone on until we claimed it. Raises
+        ForeignStreamError."""
+        lease = await self._lease(stream)
+        latest = await self.load(stream.id)
+        return self._record_of(latest or stream, lease, await self.load_parts(stream.id))
+
+    async def new(self, stream: Stream, parts: dict[int, Part]) -> StreamRecord:
+        """As it is given. Raises ForeignStreamError."""
+        return self._record_of(stream, await self._lease(stream), parts)
+
+    async def write(self, stream: Stream, parts: dict[int, Part] | None = None) -> Stream | None:
+        """The record of a stream that needs no work; None when somebody else holds it. `parts`
+        None: those that Redis knows."""
+        try:
+            lease = await self._lease(stream)
+            known = await self.load_parts(stream.id) if parts is None else parts
+            record = self._record_of(stream, lease, known)
+            await record.restore()
+        except (ForeignStreamError, LeaseLostError):
+            return None
+        await record.release()
+        return record.stream
+
+    async def forget(self, stream: Stream) -> None:
+        """One that was released."""
+        await patiently(lambda: self._checkpoints.forget(stream), what="checkpoint")
+
+    async def _lease(self, stream: Stream) -> Lease:
+        lease = await patiently(lambda: self._checkpoints.claim(stream, self._owner), what="claim")
+        if lease is None:
+            raise ForeignStreamError
+        return lease
+
+    def _record_of(self, stream: Stream, lease: Lease, parts: dict[int, Part]) -> StreamRecord:
+        return StreamRecord(
+            stream=stream,
+            lease=lease,
+            parts=parts,
+            checkpoints=self._checkpoints,
+            wall_clock=self._wall_clock,
+        )
