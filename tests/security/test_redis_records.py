@@ -67,6 +67,18 @@ async def test_what_can_be_read_is_never_set_aside(redis_url: str) -> None:
         assert await store.load_stream("s1") == old
 
 
+async def test_ids_that_are_no_utf8_are_asked_for_like_any_other(redis_url: str) -> None:
+    async with (
+        open_checkpoints(redis_url, lease_seconds=5) as store,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await redis.hset("cefmp4:paths", "a.mp4", b"\xff")
+        assert await store.load_stream_at("", "a.mp4") is None
+        new = stream("s1")
+        await store.save(new, await claimed(store, new))
+        assert await store.load_stream_at("", "a.mp4") == new
+
+
 KEYS = ("streams", "paths", "keys", "folders", "displaced", "fence", "instances", "lease:s1")
 
 

@@ -86,9 +86,12 @@ def combine_crcs(parts: Iterable[tuple[int, int]]) -> int:
 
 
 def multipart_etag(part_etags: Iterable[str]) -> str:
-    """The ETag of an object from those of its parts in order, where a store's ETags are MD5s.
-    Raises ValueError where a part's is none."""
-    digests = [bytes.fromhex(etag) for etag in part_etags]
+    """The ETag of an object from those of its parts in order, where a store's ETags are MD5s; empty
+    where one is none, as Redis may claim."""
+    try:
+        digests = [bytes.fromhex(etag) for etag in part_etags]
+    except ValueError:
+        return ""
     return f"{md5_of(b''.join(digests))}-{len(digests)}"
 
 

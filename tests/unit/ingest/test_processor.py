@@ -34,7 +34,7 @@ from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
 from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.clocks import Clocks
-from cefmp4.recording.digests import multipart_etag
+from cefmp4.recording.digests import crc_of, multipart_etag
 from cefmp4.recording.identity import Identity
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.retry import no_waiting
@@ -459,6 +459,20 @@ async def test_a_restart_sends_nothing_again_that_the_store_has(world: World) ->
     assert await world.finish(again) is End.STORED
     assert world.store.data(again.record.stream.key) == data
     assert world.store.calls["put_part"] == 6
+
+
+async def test_etags_that_only_redis_claims_are_not_believed(world: World) -> None:
+    data = bytes_of(4 * PART)
+    record = (await open_growing(world, data)).record
+    parts = [replace(part, etag="no MD5") for part in record.parts.values()]
+    await world.checkpoints.save(record.stream, record.lease, parts=parts)
+    await world.store.abort_upload(record.stream.key, record.stream.upload_id)
+    await world.store.put_object(
+        record.stream.key, b"another", content_type="", metadata={}, crc64=crc_of(b"another")
+    )
+    again = await world.admit()
+    assert again is not None
+    assert again.record.parts == {}
 
 
 async def test_a_listing_with_a_hole_is_no_reason_to_believe_it_dense(world: World) -> None:

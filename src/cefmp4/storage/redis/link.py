@@ -112,6 +112,7 @@ def connect(url: str, make: Callable[[Redis], RedisLink] = RedisLink) -> RedisLi
             socket_connect_timeout=REQUEST_TIMEOUT_S,
             **tcp,
             protocol=2,
+            encoding_errors="surrogateescape",  # what came out of it can be asked for again
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         _ = pool.connection_class(**pool.connection_kwargs)  # refuses them only when it is made

@@ -16,6 +16,7 @@ from cefmp4.model.view import StreamView
 _STREAM_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Stream)}
 _STREAM_FIELDS = frozenset(_STREAM_DEFAULTS)
 _TEXTS = frozenset(["relpath", "folder", "reason", "key", "upload_id", "sha256", "etag", "host"])
+_ASKED_OF_S3 = frozenset(["id", "key", "upload_id", "etag"])
 _COUNTS = frozenset(["generation", "part_base", "sent_high", "size", "crc64"])
 _MOMENTS = frozenset(["started_at", "closed_at", "completed_at", "updated_at"])
 _FLAGS = frozenset({"is_adopted", "playable"})
@@ -78,7 +79,7 @@ def _check(record: dict[str, Any]) -> None:
 
 def _is_fit(name: str, value: Any) -> bool:
     if name in _TEXTS or name == "id":
-        return isinstance(value, str)
+        return isinstance(value, str) and _has_bytes(name, value)
     if name in _COUNTS:
         return type(value) is int and value >= 0
     if name in _MOMENTS:
@@ -89,6 +90,15 @@ def _is_fit(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "previous_id":
         return isinstance(value, str)
+    return True
+
+
+def _has_bytes(name: str, value: str) -> bool:
+    """JSON can smuggle in what has none; the name of a file may have such as are no UTF-8."""
+    try:
+        value.encode("utf-8", "strict" if name in _ASKED_OF_S3 else "surrogateescape")
+    except UnicodeEncodeError:
+        return False
     return True
 
 

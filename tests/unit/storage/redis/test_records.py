@@ -65,7 +65,17 @@ def test_the_stamp_of_an_older_version_knows_no_birth() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"[]", b"{}", b"7", b'{"id":"s","relpath":"a","part_base":1,"state":"?"}']
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"7",
+        b'{"id":"s","relpath":"a","part_base":1,"state":"?"}',
+        b'{"id":"s","relpath":"\\ud800","part_base":1}',
+        b'{"id":"s","relpath":"a","part_base":1,"key":"\\udcff"}',
+    ],
 )
 def test_what_is_no_record(raw: bytes) -> None:
     with pytest.raises(InvariantError):
