@@ -3,9 +3,8 @@ ffprobe's answers for an encode. Whatever comes, it is understood or refused wit
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +12,12 @@ from typing import Any
 from aiohttp import web
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.fake_ffprobe import FakeFfprobe
 
 from cefmp4.errors import CefError, InvariantError
 from cefmp4.hls.examination import examine
 from cefmp4.jobs.records import decode_job, encode_spec
 from cefmp4.media.ffmpeg_run import Pace
-from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.source import MediaSource
 from cefmp4.media.stderr import Stderr
 from cefmp4.model import names
@@ -270,19 +269,12 @@ answers = st.fixed_dictionaries(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answering(Ffprobe):
-    """Says the same whatever it is asked."""
-
-    answer: Any = None
-
-    async def ask(self, source: MediaSource, questions: Sequence[str]) -> Any:
-        return self.answer
-
-
 async def _examined(answer: Any) -> None:
     with suppress(CefError):
-        await examine(MediaSource(url="http://127.0.0.1/"), Answering(answer=answer))
+        await examine(
+            MediaSource(url="http://127.0.0.1/"),
+            FakeFfprobe(header=answer, frame=answer, packets=answer),
+        )
 
 
 @EXAMPLES
