@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from cefmp4.errors import AccessDeniedError, CefError, PermanentError, TransientError
+from cefmp4.errors import AccessDeniedError, CefError, PermanentError
 from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
@@ -162,12 +162,9 @@ class Loopback:
 
     def _next(self, pieces: Iterator[tuple[int, int]], count: int) -> list[asyncio.Task[bytes]]:
         return [
-            asyncio.create_task(self._read(*piece), name="read object")
+            asyncio.create_task(self._source.read(*piece), name="read object")
             for piece in islice(pieces, count)
         ]
-
-    async def _read(self, start: int, end: int) -> bytes:
-        return await self._source.read(start, end)
 
     def _give_up(self, writer: asyncio.StreamWriter, error: CefError, *, has_begun: bool) -> None:
         """ffmpeg asks for the rest again where a connection breaks off, and then is told why."""
@@ -181,9 +178,7 @@ class Loopback:
 def _status_of(error: CefError) -> int:
     if isinstance(error, AccessDeniedError):
         return 403
-    return (
-        503 if isinstance(error, TransientError) or not isinstance(error, PermanentError) else 410
-    )
+    return 410 if isinstance(error, PermanentError) else 503
 
 
 def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
