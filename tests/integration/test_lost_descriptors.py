@@ -11,13 +11,13 @@ from typing import TypeVar
 import pytest
 from tests.fake_checkpoints import FakeCheckpointStore
 
-from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model.part import MIN_PART_BYTES, Part
 from cefmp4.model.stream import Stream
 from cefmp4.ports.checkpoints import Lease
 from cefmp4.recording.digests import hash_range
 from cefmp4.recording.file import DescriptorLostError, SourceFile
+from cefmp4.recording.identity import take_up
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 
 pytestmark = pytest.mark.integration
@@ -125,14 +125,14 @@ def test_a_file_that_came_back_is_opened_again(below: Path, source: SourceFile) 
 def test_a_file_that_was_renamed_is_known_by_what_was_sent(
     sent: tuple[int, ...], below: Path, source: SourceFile
 ) -> None:
-    record = record_of(*sent)
-    assert not take_up(source, record, "b.mp4")
+    plan, parts = record_of(*sent).stream.plan, record_of(*sent).parts
+    assert not take_up(source, "b.mp4", plan, parts)
     (below / "a.mp4").rename(below / "b.mp4")
     (below / "c.mp4").write_bytes(os.urandom(len(DATA)))
     until(lambda: is_lost(source))
-    assert not take_up(source, record, "c.mp4")
-    assert not take_up(source, record, "missing.mp4")
-    assert take_up(source, record, "b.mp4")
+    assert not take_up(source, "c.mp4", plan, parts)
+    assert not take_up(source, "missing.mp4", plan, parts)
+    assert take_up(source, "b.mp4", plan, parts)
     source.relpath = "b.mp4"
     assert source.look().in_place
 

@@ -18,7 +18,6 @@ from cefmp4.errors import (
 )
 from cefmp4.ingest.ending import End, Ending
 from cefmp4.ingest.finalizer import Disturbance, DisturbedError, Finalizer, Proof
-from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.overwritten import is_overwritten
 from cefmp4.ingest.presence import Presence
@@ -42,6 +41,7 @@ from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import DescriptorLostError, FileSample, SourceFile
 from cefmp4.recording.growth import GrowthTap
 from cefmp4.recording.holes import DEFAULT_LIMIT_BYTES, Holes
+from cefmp4.recording.identity import take_up
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 from cefmp4.tasks import comes
 
@@ -249,8 +249,8 @@ class StreamProcessor:
 
     async def _take_up_again(self) -> None:
         """Where inode numbers are not kept, the file may be there still, under another number."""
-        path = self.record.stream.relpath
-        if await asyncio.to_thread(take_up, self.source, self.record, path):
+        stream, parts = self.record.stream, self.record.parts
+        if await asyncio.to_thread(take_up, self.source, stream.relpath, stream.plan, parts):
             self.observe(await asyncio.to_thread(self.source.look))
 
     async def _deal_with_less(self, facts: Facts) -> None:

@@ -13,7 +13,6 @@ from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import ForeignStreamError
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.fairness import one_too_many
-from cefmp4.ingest.lost import take_up
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
@@ -23,6 +22,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import SymbolicLinkError
+from cefmp4.recording.identity import take_up
 from cefmp4.retry import Backoff
 from cefmp4.tasks import apart, cancel_all
 from cefmp4.watch.selection import Selection
@@ -330,9 +330,10 @@ def _find_renamed(processors: list[StreamProcessor], relpath: str) -> StreamProc
     """The active stream whose file has this name now: where events do not tell of renames, a
     growing file shows up as a new one. Blocking."""
     for processor in processors:
-        source = processor.source
+        source, record = processor.source, processor.record
         if source.relpath != relpath and (
-            source.is_found_at(relpath) or take_up(source, processor.record, relpath)
+            source.is_found_at(relpath)
+            or take_up(source, relpath, record.stream.plan, dict(record.parts))
         ):
             return processor
         if source.relpath != relpath and source.may_be_at(relpath):

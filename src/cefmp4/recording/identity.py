@@ -3,11 +3,12 @@ inode and birth; where it cannot, only the bytes do. Nothing else counts: inode 
 again at once, and copies keep their dates."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 
-from cefmp4.model.part import Part
+from cefmp4.errors import SourceError
+from cefmp4.model.part import Part, PartPlan
 from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.recording.digests import Digest, ShortFileError, hash_range, holds_crc, new_sha256
 from cefmp4.recording.file import SourceFile
@@ -39,20 +40,13 @@ class Identity:
         if is_same is not None:
             return is_same
         parts = await load_parts()
-        for number in sample(sorted(parts)):
-            if await self._holds_part(source, stream, parts[number]):
-                return True
-        return False
+        return await self._in_thread(partial(_holds_some, source, stream.plan, parts))
 
     async def holds(
         self, source: SourceFile, stream: Stream, *, also: tuple[Digest, ...] = ()
     ) -> bool:
         """Whether the file has the proven bytes, whatever its dates say."""
         return await self._in_thread(partial(holds, source, stream, also=also))
-
-    async def _holds_part(self, source: SourceFile, stream: Stream, part: Part) -> bool:
-        start = stream.plan.range_of(part.number).start
-        return await self._in_thread(partial(holds_crc, source.fd, start, part.size, part.crc64))
 
     async def _in_thread(self, read: Callable[[], bool]) -> bool:
         return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
@@ -63,6 +57,30 @@ def sample(numbers: list[int]) -> list[int]:
     if not numbers:
         return []
     return list(dict.fromkeys((numbers[0], numbers[len(numbers) // 2], numbers[-1])))
+
+
+def take_up(source: SourceFile, relpath: str, plan: PartPlan, parts: Mapping[int, Part]) -> bool:
+    """Goes on with the file that has this name now, if the descriptor of `source` is lost (as below
+    a FUSE mount, or on a file server, where our kernel sees no renames) and that file has what was
+    sent. Nothing hangs on it but what is sent again: all of the file is compared before it counts
+    as stored. Blocking."""
+    if not source.is_lost:
+        return False
+    try:
+        with SourceFile.open(source.root, relpath) as there:
+            is_it = _holds_some(there, plan, parts) if parts else there.is_same_inode(source)
+            return is_it and source.take_over(there)
+    except (FileNotFoundError, SourceError, OSError):
+        return False
+
+
+def _holds_some(source: SourceFile, plan: PartPlan, parts: Mapping[int, Part]) -> bool:
+    """A writer patches one part or another; that one of them is the same tells the file."""
+    sent = dict(parts)  # more may be sent meanwhile
+    return any(
+        holds_crc(source.fd, plan.range_of(number).start, sent[number].size, sent[number].crc64)
+        for number in sample(sorted(sent))
+    )
 
 
 def holds(

@@ -61,14 +61,14 @@ class LeaseKeeper:
             self._drop(token)
             return
         (fd,) = fds
-        state, reason = _take(fd)
+        state, reason = take(fd)
         if what == HOLD and state == FREE:
             self._held[token] = fd
             self._answer(state + token)
             self._let_in_if_waiting(token, fd)  # a signal before it was noted found nothing
             return
         if state == FREE:
-            _let_go(fd)
+            let_go(fd)
         os.close(fd)
         self._answer(state + token + reason.encode())
 
@@ -89,7 +89,7 @@ class LeaseKeeper:
         except OSError:
             return  # closed by the handler just now
         if token in self._held:
-            _let_go(fd)
+            let_go(fd)
             self._drop(token)
             self._tell_broken(token)
 
@@ -121,7 +121,7 @@ def _wake_on_signals() -> int:
     return woken
 
 
-def _take(fd: int) -> tuple[bytes, str]:
+def take(fd: int) -> tuple[bytes, str]:
     try:
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())  # its first holder would be signalled for ever
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -132,7 +132,7 @@ def _take(fd: int) -> tuple[bytes, str]:
     return FREE, ""
 
 
-def _let_go(fd: int) -> None:
+def let_go(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError:

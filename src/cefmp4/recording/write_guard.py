@@ -4,7 +4,6 @@ process of its own does that at once, even while this one is frozen; without it,
 
 import asyncio
 import fcntl
-import os
 import signal
 from collections.abc import Callable
 from enum import StrEnum
@@ -71,7 +70,7 @@ class WriteGuard:
         self._was_broken = self._was_broken or _has_waiting_writer(self.fd)
         self._is_held = False
         self._owner.forget(self)
-        _let_go(self.fd)
+        lease_keeper_main.let_go(self.fd)
 
     def let_in_if_waiting(self) -> None:
         if self._is_held and _has_waiting_writer(self.fd):
@@ -192,8 +191,13 @@ class WriteGuards:
                 answer, token = self._keeper.hold(fd)
                 return _STATES[answer], token if answer == lease_keeper_main.FREE else None
             except KeeperAwayError:
-                _let_go(fd)  # it may have got as far as taking it
-        return _take_alone(fd, holds=holds), None
+                lease_keeper_main.let_go(fd)  # it may have got as far as taking it
+        answer, reason = lease_keeper_main.take(fd)
+        if answer == lease_keeper_main.REFUSED:
+            log.debug("no write guard", fd=fd, reason=reason)
+        elif answer == lease_keeper_main.FREE and not holds:
+            lease_keeper_main.let_go(fd)
+        return _STATES[answer], None
 
 
 _STATES = {
@@ -203,20 +207,6 @@ _STATES = {
 }
 
 
-def _take_alone(fd: int, *, holds: bool) -> WriteGuardState:
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())  # not a keeper that had it before
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        return WriteGuardState.WRITER
-    except OSError as error:
-        log.debug("no write guard", fd=fd, reason=str(error))
-        return WriteGuardState.BLIND
-    if not holds:
-        _let_go(fd)
-    return WriteGuardState.FREE
-
-
 def _has_waiting_writer(fd: int) -> bool:
     """While a writer waits, F_GETLEASE tells what the lease must become. A descriptor that was
     closed under us guards nothing any more, which counts as broken."""
@@ -224,10 +214,3 @@ def _has_waiting_writer(fd: int) -> bool:
         return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
     except OSError:
         return True
-
-
-def _let_go(fd: int) -> None:
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:  # the kernel took it back, or the file is closed: it is gone
-        log.debug("write guard was gone", fd=fd, reason=str(error))

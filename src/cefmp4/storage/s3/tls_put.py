@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPSConnection
 from select import POLLIN, poll
 from time import monotonic
@@ -71,23 +71,17 @@ class TlsSender:
             raise
 
 
+@dataclass(slots=True)
 class _Connections:
     """Those that wait for their next request, the latest used first."""
 
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        connect_timeout_s: float,
-        stall_timeout_s: float,
-        keepalive_s: float,
-    ) -> None:
-        self._context = context
-        self._connect_timeout_s = connect_timeout_s
-        self._stall_timeout_s = stall_timeout_s
-        self._keepalive_s = keepalive_s
-        self._idle: list[tuple[float, HTTPSConnection]] = []
-        self._is_closed = False
-        self._lock = threading.Lock()
+    context: ssl.SSLContext
+    connect_timeout_s: float
+    stall_timeout_s: float
+    keepalive_s: float
+    _idle: list[tuple[float, HTTPSConnection]] = field(default_factory=list)
+    _is_closed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, host: str, port: int) -> HTTPSConnection | None:
         """One that is open, as far as can be seen."""
@@ -96,7 +90,7 @@ class _Connections:
                 if not self._idle:
                     return None
                 since, connection = self._idle.pop()
-            is_young = monotonic() - since < self._keepalive_s
+            is_young = monotonic() - since < self.keepalive_s
             is_there = (connection.host, connection.port) == (host, port)
             if is_young and is_there and not _has_something_to_read(connection.sock):
                 return connection
@@ -104,14 +98,14 @@ class _Connections:
 
     def open(self, host: str, port: int) -> HTTPSConnection:
         connection = HTTPSConnection(
-            host, port, timeout=self._connect_timeout_s, context=self._context
+            host, port, timeout=self.connect_timeout_s, context=self.context
         )
         try:
             connection.connect()
         except OSError:
             connection.close()
             raise
-        connection.sock.settimeout(self._stall_timeout_s)
+        connection.sock.settimeout(self.stall_timeout_s)
         return connection
 
     def keep(self, connection: HTTPSConnection) -> None:
