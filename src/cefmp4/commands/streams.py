@@ -117,14 +117,13 @@ async def _watch_url(settings: Settings, stream: Stream) -> str | None:
 
 def _facts(stream: Stream, held_by: str | None) -> dict[str, str]:
     facts: dict[str, Any] = asdict(stream)
-    stamp, labels = facts.pop("stamp"), facts.pop("labels")
+    stamp = facts.pop("stamp")
     shown = {
         name: time_text(value) if name in _TIMES else "-" if value in (None, "") else str(value)
         for name, value in facts.items()
     }
     shown["crc64"] = f"{stream.crc64:016x}"
     shown["stamp"] = " ".join(f"{name}={value}" for name, value in (stamp or {}).items()) or "-"
-    shown["labels"] = " ".join(f"{name}={value}" for name, value in labels.items()) or "-"
     shown["held_by"] = held_by or "-"
     return shown
 
