@@ -183,7 +183,7 @@ class StreamProcessor:
             log.warning("the multipart upload is gone from the store: starting it again")
             metrics.count_failure("upload_gone", self.record.stream.id)
             self._next_part_at = 0
-            await self._trouble.start_over()
+            await self.record.upload_gone()
         except ProofFailedError as error:
             await self._trouble.distrust(error)
             return TROUBLE_PAUSE_S

@@ -51,6 +51,3 @@ class StoreTrouble:
         # S3 cannot give an upload another key, so all of it is sent again.
         await self._uploader.abandon(self._record)
         await self._record.moved_to_key(key)
-
-    async def start_over(self) -> None:
-        await self._record.upload_gone()

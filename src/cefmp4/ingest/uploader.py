@@ -129,29 +129,20 @@ class Uploader:
     ) -> None:
         """Once: who has to try again waits without a slot, so that a sick stream holds none."""
         stream, started = record.stream, monotonic()
+        place = (stream.key, stream.upload_id, part.number)
         is_copy = former is not None and former.has_same(part, crc64)
         if is_copy and former is not None:
-            etag = await self._copy(stream, part, former)
+            etag = await self._store.copy_part(
+                *place, source=former.stored, start=part.start, end=part.end
+            )
         else:
             body = source.range(part.start, part.end)
-            etag = await self._store.put_part(
-                stream.key, stream.upload_id, part.number, body, crc64=crc64
-            )
+            etag = await self._store.put_part(*place, body, crc64=crc64)
         await record.part_stored(
             Part(number=part.number, size=part.size, crc64=crc64, etag=etag, uploaded_at=time())
         )
         metrics.part_latency.observe(monotonic() - started)
         metrics.count_part(stream.id, part.size, is_copy=is_copy)
-
-    async def _copy(self, stream: Stream, part: PartRange, former: FormerGeneration) -> str:
-        return await self._store.copy_part(
-            stream.key,
-            stream.upload_id,
-            part.number,
-            source=former.stored,
-            start=part.start,
-            end=part.end,
-        )
 
     async def begin(self, record: StreamRecord) -> None:
         """Opens the multipart upload of a stream that has none yet."""

@@ -2,6 +2,7 @@
 names. Whose file is not here is somebody else's and stays as it is."""
 
 import asyncio
+from functools import partial
 
 import structlog
 
@@ -33,9 +34,12 @@ class Adoption:
         taken: list[Stream] = []
         left = 0
         for former in ("", *sorted(self._folder.others)):
-            streams = await self._load(former)
+            load = partial(self._checkpoints.load_streams, former)
+            streams = await patiently(load, what="loading of checkpoints")
             here = await asyncio.to_thread(_those_here, self._root, streams)
-            taken += await self._adopt([stream for stream in here if stream.is_final])
+            final = [stream for stream in here if stream.is_final]
+            adopt = partial(self._checkpoints.adopt, self._folder.id, final)
+            taken += await patiently(adopt, what="checkpoint")
             for stream in here:
                 if not stream.is_final:  # perhaps leased by the dead, which claiming sees through
                     ours = stream.in_folder(self._folder.id)
@@ -50,16 +54,6 @@ class Adoption:
                 left_alone=left - len(taken),
             )
         return taken
-
-    async def _load(self, former: str) -> list[Stream]:
-        return await patiently(
-            lambda: self._checkpoints.load_streams(former), what="loading of checkpoints"
-        )
-
-    async def _adopt(self, streams: list[Stream]) -> list[Stream]:
-        return await patiently(
-            lambda: self._checkpoints.adopt(self._folder.id, streams), what="checkpoint"
-        )
 
 
 def _those_here(root: str, streams: list[Stream]) -> list[Stream]:
