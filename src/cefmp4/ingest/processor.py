@@ -124,7 +124,7 @@ class StreamProcessor:
         self._wake.set()
 
     def renamed(self, relpath: str) -> None:
-        self.source.relpath, self.source.is_gone = relpath, False
+        self.source.renamed(relpath)
         self.record.renamed(relpath)
         self._file.renamed()
         self._is_renamed = True

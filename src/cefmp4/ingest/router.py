@@ -1,7 +1,8 @@
 """One worker per path: starts streams, hands events to them, and takes care of how they end."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,20 +12,20 @@ from cefmp4.errors import CefError, LeaseLostError, SourceError
 from cefmp4.ingest.admission import Admission, Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import ForeignStreamError
+from cefmp4.ingest.comebacks import Comebacks
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.fairness import one_too_many
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.waiting_room import WaitingRoom, glance
-from cefmp4.ingest.work import Comeback, Work
+from cefmp4.ingest.work import Work
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import SymbolicLinkError
 from cefmp4.recording.identity import take_up
-from cefmp4.retry import Backoff
-from cefmp4.tasks import apart, cancel_all
+from cefmp4.tasks import cancel_all
 from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
@@ -32,8 +33,6 @@ log = structlog.get_logger()
 MOST_OF_BACKLOG = 128  # files of the backlog that are dealt with at the same time
 GIVE_WAY_PER_BEAT = 8
 STUCK_S = 2.0
-
-COMEBACK = Backoff(first_s=2.0, cap_s=60.0)  # for a stream that crashed on a bug, or is unreadable
 LINKS_REMEMBERED = 1000  # as told of
 
 
@@ -47,22 +46,21 @@ class StreamRouter:
     make_processor: Callable[[Admitted], StreamProcessor]
     max_active: int
     foreign_pause_s: float
-    _work: dict[str, Work] = field(default_factory=dict)
-    _comebacks: dict[str, Comeback] = field(default_factory=dict)
-    _processors: list[StreamProcessor] = field(default_factory=list)
-    _told_links: set[str] = field(default_factory=set)
-    _waiting: WaitingRoom = field(default_factory=WaitingRoom)
-    _is_draining: bool = False
-    _begun: int = 0
-    _begun_before: int = 0
-    _stuck_since: float = 0.0
+    _work: dict[str, Work] = field(default_factory=dict, init=False)
+    _comebacks: Comebacks = field(default_factory=Comebacks, init=False)
+    _told_links: set[str] = field(default_factory=set, init=False)
+    _waiting: WaitingRoom = field(default_factory=WaitingRoom, init=False)
+    _is_draining: bool = field(default=False, init=False)
+    _begun: int = field(default=0, init=False)
+    _begun_before: int = field(default=0, init=False)
+    _stuck_since: float = field(default=0.0, init=False)
 
     def __repr__(self) -> str:
         return f"<StreamRouter work={len(self._work)} {self._waiting}>"
 
     @property
     def processors(self) -> list[StreamProcessor]:
-        return list(self._processors)
+        return [work.processor for work in self._work.values() if work.processor is not None]
 
     @property
     def records(self) -> list[StreamRecord]:
@@ -139,9 +137,7 @@ class StreamRouter:
         del self._work[work.relpath]
         self._work[new] = work
         self._waiting.discard(new)
-        work.relpath, work.was_deleted = new, False
-        work.again = work.again or processor.end is not None  # its record may be written already
-        processor.renamed(new)
+        work.renamed(new, processor)
 
     # Work.
 
@@ -164,7 +160,7 @@ class StreamRouter:
     def _begin(self, work: Work) -> None:
         if work.relpath not in self._work:
             self._work[work.relpath] = work
-            work.task = apart(self._carry_out(work), name=f"stream at {work.relpath!r}")
+            work.begin(self._carry_out(work))
             self._begun += 1
 
     async def _carry_out(self, work: Work) -> None:
@@ -236,11 +232,11 @@ class StreamRouter:
                 continue
             log.info("a stream waits, for another folder's turn", file_path=chosen, other=first)
             self._waiting.discard(first)
-            held[chosen].give_way(Work(first, is_backlog))
+            held[chosen].give_way(Work(first, was_backlog=is_backlog))
 
     def _tell_of_link(self, relpath: str, error: SymbolicLinkError) -> None:
         """Once, and nothing is tried again: what takes its place is an event."""
-        self._comebacks.pop(relpath, None)
+        self._comebacks.discard(relpath)
         if len(self._told_links) >= LINKS_REMEMBERED:
             self._told_links.clear()
         if relpath not in self._told_links:
@@ -258,64 +254,58 @@ class StreamRouter:
                 self.start(left)  # an event of a new file there may have met the former one
             return
         admitted = await self.admission.admit(work.relpath, self._is_at_work)
-        self._comebacks.pop(work.relpath, None)
+        self._comebacks.discard(work.relpath)
         if admitted is None:
             return
         stream = admitted.record.stream
         structlog.contextvars.bind_contextvars(stream_id=stream.id)
         processor = self.make_processor(admitted)
-        work.processor = processor
-        self._processors.append(processor)
-        metrics.active_streams.inc()
-        metrics.streams.begin(stream.id)
-        try:
+        with admitted.source, self._measured(stream.id), work.on(processor):
             if not stream.is_proven:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
                 await processor.run()
             await self._conclude(work, processor, admitted)
+
+    @contextmanager
+    def _measured(self, stream_id: str) -> Iterator[None]:
+        metrics.active_streams.inc()
+        metrics.streams.begin(stream_id)
+        try:
+            yield
         finally:
             metrics.active_streams.dec()
-            metrics.streams.end(stream.id, self.clocks.monotonic())
-            work.processor = None
-            self._processors.remove(processor)
-            admitted.source.close()
+            metrics.streams.end(stream_id, self.clocks.monotonic())
 
     def _is_at_work(self, stream_id: str) -> bool:
-        return any(one.record.stream.id == stream_id for one in self._processors)
+        return any(record.stream.id == stream_id for record in self.records)
 
     async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
         try:
             has_changed = await self.completion.conclude(processor, admitted.former)
         except LeaseLostError:
-            processor.ending.fenced()
-            has_changed = False
+            raise ForeignStreamError from None
         if processor.end is End.FENCED:
             raise ForeignStreamError
         work.again = work.again or has_changed
 
     def _come_back(self, work: Work, *, pause: float | None = None) -> None:
-        before = self._comebacks.get(work.relpath)
-        failures = before.failures + 1 if before else 1
-        wait = pause if pause is not None else COMEBACK.wait_s(failures)
-        at = self.clocks.monotonic() + wait
-        self._comebacks[work.relpath] = Comeback(at, failures, work.was_backlog)
+        now = self.clocks.monotonic()
+        self._comebacks.put(work.relpath, now, is_backlog=work.was_backlog, pause_s=pause)
 
     def start_comebacks(self, now: float) -> None:
-        due = [path for path, comeback in self._comebacks.items() if comeback.at <= now]
-        for relpath in due:
-            comeback = self._comebacks[relpath]
+        for relpath, is_backlog in self._comebacks.due(now):
             if relpath not in self._work:
-                self.start(relpath, is_growing=not comeback.is_backlog)
-                comeback.at = float("inf")
+                self._comebacks.began(relpath)
+                self.start(relpath, is_growing=not is_backlog)
 
     def fence_off(self, record: StreamRecord) -> None:
         """Another instance owns the stream: whatever we are doing with it stops now."""
         for work in self._work.values():
-            if work.processor is not None and work.processor.record is record and work.task:
+            if work.processor is not None and work.processor.record is record:
                 log.warning("stream was taken over by another instance", file_path=work.relpath)
                 self._come_back(work, pause=self.foreign_pause_s)
-                work.task.cancel()
+                work.cancel()
 
     # The end.
 

@@ -21,6 +21,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.retry import patiently
 from cefmp4.stopping import cut_by
 from cefmp4.tasks import cancel_all
 from cefmp4.watch.folder_scanner import FolderScanner
@@ -61,7 +62,10 @@ class IngestService:
         a service that is built anew when the folder is back."""
         async with AsyncExitStack() as stack:
             async with cut_by(stop):
-                self.writer_profiles.load_json(await self.checkpoints.recall("habits") or "{}")
+                learnt = await patiently(
+                    lambda: self.checkpoints.recall("habits"), what="checkpoint"
+                )
+                self.writer_profiles.load_json(learnt or "{}")
                 unfinished = await self.startup.load()
                 self.scanner.expect_mounts(self.found.mounts)
                 known = {path: finished.stamp for path, finished in self.index.entries()}

@@ -1,28 +1,56 @@
 """What goes on at one path, or will."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.stream import StreamState
+from cefmp4.tasks import apart
 
 _MAY_GIVE_WAY = (StreamState.DISCOVERED, StreamState.UPLOADING, StreamState.STALE)
 
 
-@dataclass(slots=True)
 class Work:
-    relpath: str
-    was_backlog: bool = False  # when its turn came
-    task: "asyncio.Task[None] | None" = None
-    processor: StreamProcessor | None = None
-    again: bool = False  # something happened that the present run may have missed
-    was_deleted: bool = False  # the name went before it was known what is finished there
-    gives_way_to: "Work | None" = None  # of another folder; then it waits for its turn again
+    """`was_backlog`: when its turn came. `again`: something happened that the present run may have
+    missed. `was_deleted`: the name went before it was known what is finished there."""
+
+    def __init__(self, relpath: str, *, was_backlog: bool) -> None:
+        self.relpath = relpath
+        self.was_backlog = was_backlog
+        self.again = False
+        self.was_deleted = False
+        self.task: asyncio.Task[None] | None = None
+        self.processor: StreamProcessor | None = None  # while there is a stream
+        self.gives_way_to: Work | None = None  # of another folder; it waits for its turn again
+
+    def __repr__(self) -> str:
+        return f"<Work {self.relpath!r} {self.processor}>"
+
+    def begin(self, run: Coroutine[None, None, None]) -> None:
+        self.task = apart(run, name=f"stream at {self.relpath!r}")
+
+    @contextmanager
+    def on(self, processor: StreamProcessor) -> Iterator[None]:
+        self.processor = processor
+        try:
+            yield
+        finally:
+            self.processor = None
+
+    def cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
 
     def give_way(self, other: "Work") -> None:
         self.gives_way_to = other
-        if self.task is not None:
-            self.task.cancel()
+        self.cancel()
+
+    def renamed(self, relpath: str, processor: StreamProcessor) -> None:
+        """Its stream goes on there. If that is over, its record may be written already."""
+        self.relpath, self.was_deleted = relpath, False
+        self.again = self.again or processor.end is not None
+        processor.renamed(relpath)
 
     @property
     def may_give_way(self) -> bool:
@@ -38,12 +66,3 @@ class Work:
     def is_backlog(self) -> bool:
         has_grown = self.processor is not None and self.processor.record.has_grown
         return self.was_backlog and not has_grown
-
-
-@dataclass(slots=True)
-class Comeback:
-    """A path that must be looked at again although no event will come."""
-
-    at: float
-    failures: int = 0
-    is_backlog: bool = False

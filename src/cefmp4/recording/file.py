@@ -100,6 +100,10 @@ class SourceFile:
     def path(self) -> str:
         return f"{self.root}/{self.relpath}"
 
+    def renamed(self, relpath: str) -> None:
+        """It was seen under that name."""
+        self.relpath, self.is_gone = relpath, False
+
     def stamp(self) -> FileStamp:
         """Raises DescriptorLostError."""
         return stamp_of(self._ask(), self.birth_ns)
