@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 from tests.fakes import Gate
 from tests.unit.ingest.after.test_describer import PLAYABLE
 from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, world
@@ -381,3 +382,57 @@ async def test_a_file_whose_new_name_is_told_when_it_was_given_up_is_stored(
         site.writers_end.set()
         await site.settled()
     await site.assert_holds("new.mp4", data)
+
+
+# What cannot be worked on.
+
+
+async def test_a_link_is_told_of_once_and_not_tried_again(site: Site) -> None:
+    (site.world.folder / "link.mp4").symlink_to("elsewhere.mp4")
+    with capture_logs() as logs:
+        for _ in range(3):
+            site.tell(EventKind.CREATE, "link.mp4")
+            await site.settled()
+    assert [line["log_level"] for line in logs if line.get("file_path") == "link.mp4"] == [
+        "warning"
+    ]
+    site.router.start_comebacks(site.world.clock() + 1000)
+    assert site.router.pending == 0
+
+
+async def test_what_cannot_be_read_is_said_once_and_tried_until_it_can(site: Site) -> None:
+    path = site.world.folder / "r.mp4"
+    path.mkdir()
+    with capture_logs() as logs:
+        site.tell(EventKind.CREATE, "r.mp4")
+        for _ in range(3):
+            await site.settled()
+            site.router.start_comebacks(site.world.clock())
+            assert site.router.pending == 0, "not at once"
+            site.world.clock.pass_by(100.0)
+            site.router.start_comebacks(site.world.clock())
+            assert site.router.pending == 1
+        await site.settled()
+    assert [line["event"] for line in logs] == ["cannot read a file"]
+    path.rmdir()
+    site.write(data := bytes_of(PART // 2))
+    site.writers_end.set()
+    site.world.clock.pass_by(100.0)
+    site.router.start_comebacks(site.world.clock())
+    await site.settled()
+    await site.assert_holds("r.mp4", data)
+
+
+async def test_a_stream_that_is_taken_over_is_asked_for_again_after_a_while(site: Site) -> None:
+    site.write(bytes_of(4 * PART))
+    processor = await site.sending()
+    site.router.fence_off(processor.record)
+    await site.settled()
+    assert site.router.processors == []
+    site.router.start_comebacks(site.world.clock() + 0.9)
+    assert site.router.pending == 0
+    site.sends.clear()
+    site.router.start_comebacks(site.world.clock() + 1.0)
+    await site.sends.wait()
+    (again,) = site.router.processors
+    assert again.record.stream.id == processor.record.stream.id

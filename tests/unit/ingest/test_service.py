@@ -1,0 +1,297 @@
+"""How the ingest side starts and stops, on parts that only note what they are told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.checkpoint_records import stream
+from tests.fake_checkpoints import FakeCheckpointStore
+
+from cefmp4.errors import ServerUnreachableError
+from cefmp4.ingest import service as service_module
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.folder import Found
+from cefmp4.ingest.service import IngestService
+from cefmp4.ingest.writer_profile import WriterProfiles
+from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.model.folder import WatchedFolder
+from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.retry import no_waiting
+from cefmp4.tasks import cancel_all
+
+DRAIN_S = 7.0
+STAMP = FileStamp(1, 10, 5, 5)
+
+
+@dataclass
+class Notes:
+    """What was told, in order. What hangs waits for ever."""
+
+    told: list[str] = field(default_factory=list)
+    hangs: str = ""
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def note(self, what: str) -> None:
+        self.told.append(what)
+        if what == self.hangs:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+
+@dataclass
+class Startup:
+    notes: Notes
+    paths: list[str] = field(default_factory=list)
+
+    async def load(self) -> list[Any]:
+        await self.notes.note("load")
+        return []
+
+    async def place(self, *_: object) -> list[str]:
+        await self.notes.note("place")
+        return self.paths
+
+    async def place_hidden(self, *_: object) -> list[str]:
+        return []
+
+    async def finish_survey(self) -> None:
+        pass
+
+    async def end_displaced(self, *_: object) -> list[str]:
+        return []
+
+    async def restore(self, at_work: Callable[[], list[Any]]) -> None:
+        await self.notes.note(f"restore {at_work()}")
+
+
+@dataclass
+class Router:
+    notes: Notes
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    processors: tuple[()] = ()
+    records: tuple[()] = ()
+    pending: int = 0
+
+    def start(self, relpath: str) -> None:
+        self.notes.told.append(f"start {relpath}")
+
+    def handle(self, events: list[StreamEvent], seen: Any = None) -> None:
+        self.notes.told += [f"{event.kind} {event.relpath}" for event in events]
+        self.changed.set()
+
+    async def drain(self, timeout_s: float) -> None:
+        await self.notes.note(f"drain {timeout_s}")
+
+
+@dataclass
+class Watcher:
+    notes: Notes
+    queue: asyncio.Queue[list[StreamEvent]] = field(default_factory=asyncio.Queue)
+
+    async def __aenter__(self) -> "Watcher":
+        await self.notes.note("watch")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.notes.told.append("watch no more")
+
+    async def events(self) -> list[StreamEvent]:
+        return await self.queue.get()
+
+
+@dataclass
+class Scanner:
+    notes: Notes
+    entries: dict[str, FileStamp] = field(default_factory=dict)
+    mounts: frozenset[str] = frozenset({""})
+    waiting_for: str = ""
+    sees_all: bool = True
+    runs: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def expect_mounts(self, mounts: object) -> None:
+        pass
+
+    def remember(self, known: object) -> None:
+        pass
+
+    def is_gone(self, relpath: str) -> bool:
+        return True
+
+    async def step(self, now: float) -> list[StreamEvent]:
+        await self.notes.note("look")
+        return [StreamEvent(kind=EventKind.CREATE, relpath=path) for path in self.entries]
+
+    async def run(self, deliver: object) -> None:
+        self.runs.set()
+        await asyncio.Event().wait()
+
+
+@dataclass
+class Loop:
+    """Of the beat, of the leases."""
+
+    notes: Notes
+    name: str
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.notes.told.append(f"{self.name} ends")
+
+    def views(self) -> list[Any]:
+        return []
+
+
+@dataclass
+class Orphans:
+    async def step(self, now: float) -> None:
+        pass
+
+
+@dataclass
+class Finder:
+    notes: Notes
+    root: str = "/rec"
+    away: bool = False
+
+    async def is_away(self, found: Found) -> bool:
+        return self.away
+
+    async def remember_mounts(self, mounts: object) -> None:
+        await self.notes.note("mounts")
+
+    async def remember_again(self) -> None:
+        await self.notes.note("remember folder")
+
+
+class Site:
+    def __init__(self) -> None:
+        self.notes = notes = Notes()
+        self.stop = asyncio.Event()
+        self.checkpoints = FakeCheckpointStore()
+        self.router, self.watcher = Router(notes), Watcher(notes)
+        self.scanner, self.finder = Scanner(notes), Finder(notes)
+        self.startup = Startup(notes)
+        parts: dict[str, Any] = {
+            "startup": self.startup,
+            "router": self.router,
+            "watcher": self.watcher,
+            "scanner": self.scanner,
+            "active_files": Loop(notes, "beat"),
+            "ownership": Loop(notes, "leases"),
+            "orphans": Orphans(),
+            "finder": self.finder,
+        }
+        self.service = IngestService(
+            checkpoints=self.checkpoints,
+            index=FinishedIndex(),
+            writer_profiles=WriterProfiles(),
+            memory_lost=asyncio.Event(),
+            found=Found(folder=WatchedFolder(id="f"), place=(1, 1), mounts=frozenset()),
+            drain_timeout_s=DRAIN_S,
+            **parts,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
+        run = asyncio.create_task(self.service.run(self.stop))
+        try:
+            async with asyncio.timeout(10):
+                yield run
+        finally:
+            await cancel_all([run])
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+async def test_it_starts_and_stops_in_order(site: Site) -> None:
+    site.scanner.entries["new.mp4"] = STAMP
+    site.startup.paths.append("unfinished.mp4")
+    async with site.running() as run:
+        await site.scanner.runs.wait()
+        assert site.service.is_ready
+        site.stop.set()
+        await run
+    told = site.notes.told
+    start = ["load", "watch", "look", "place", "start unfinished.mp4", "create new.mp4", "mounts"]
+    assert told[: len(start)] == start
+    drained = told.index(f"drain {DRAIN_S}")
+    assert drained == len(start), "intake ends first, and parts on the wire may arrive"
+    assert sorted(told[drained + 1 : -1]) == ["beat ends", "leases ends"]
+    assert told[-1] == "watch no more"
+    assert not site.service.is_ready
+
+
+@pytest.mark.parametrize("where", ["load", "watch", "look", "place", "mounts"])
+async def test_a_stop_is_heard_wherever_the_start_waits(site: Site, where: str) -> None:
+    site.notes.hangs = where
+    async with site.running() as run:
+        await site.notes.reached.wait()
+        assert not site.service.is_ready, "not before the first look is through"
+        site.stop.set()
+        await run
+    assert not site.service.is_ready
+    assert not site.scanner.runs.is_set()
+
+
+async def test_a_redis_that_is_away_at_the_start_is_waited_for(site: Site) -> None:
+    site.checkpoints.fail("recall", ServerUnreachableError("away"), times=3)
+    with no_waiting():
+        async with site.running() as run:
+            await site.scanner.runs.wait()
+            site.stop.set()
+            await run
+
+
+async def test_a_folder_that_is_lost_ends_it_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "FOLDER_INTERVAL_S", 0.0)
+    async with site.running() as run:
+        await site.scanner.runs.wait()
+        site.finder.away = True
+        await run
+    assert site.service.folder_lost.is_set()
+    assert "drain 0" in site.notes.told, "nothing can arrive any more"
+
+
+async def test_events_reach_the_router(site: Site) -> None:
+    async with site.running():
+        await site.scanner.runs.wait()
+        site.router.changed.clear()
+        await site.watcher.queue.put([StreamEvent(kind=EventKind.CLOSE, relpath="a.mp4")])
+        await site.router.changed.wait()
+    assert "close a.mp4" in site.notes.told
+
+
+async def test_what_an_operator_asks_for_is_looked_at_afresh(site: Site) -> None:
+    site.service.index.add(
+        stream("s1", "a.mp4", state=StreamState.FAILED, stamp=STAMP, size=STAMP.size)
+    )
+    async with site.running():
+        await site.scanner.runs.wait()
+        site.router.changed.clear()
+        await site.checkpoints.request("retry", "s1")
+        await site.router.changed.wait()
+    assert site.service.index.get("a.mp4") is None
+    assert "create a.mp4" in site.notes.told
+
+
+async def test_a_redis_that_lost_its_memory_is_told_everything(site: Site) -> None:
+    """And the files of other instances, whose records are lost too, are looked at."""
+    async with site.running():
+        await site.scanner.runs.wait()
+        site.scanner.entries["theirs.mp4"] = STAMP
+        site.router.changed.clear()
+        site.service.memory_lost.set()
+        await site.router.changed.wait()
+    after = site.notes.told[site.notes.told.index("remember folder") :]
+    assert after[:3] == ["remember folder", "restore []", "create theirs.mp4"]
+    assert not site.service.memory_lost.is_set()
