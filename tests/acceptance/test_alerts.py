@@ -11,10 +11,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.acceptance.service import Site, open_site, reached
 from tests.faults.s3_proxy import Exchange, Rule, S3Proxy
-from tests.promtool import Scrapes, check_alerts, check_value, needs_promtool
-from tests.servers import SwiftServer
+from tests.support.promtool import Scrapes, check_alerts, check_value, needs_promtool
+from tests.support.servers import SwiftServer
+from tests.support.service import Site, open_site, reached
 
 from cefmp4.model.part import MIB
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.acceptance.service import reached
-from tests.acceptance.terminal import environment
+from tests.support.service import reached
+from tests.support.terminal import environment
 
 from cefmp4.embedded.state import free_port
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import Site, open_site
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import Site, open_site
 
 pytestmark = [
     pytest.mark.integration,

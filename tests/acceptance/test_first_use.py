@@ -8,15 +8,14 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.acceptance.service import open_site, reached
-from tests.acceptance.terminal import Answer, Running, cefmp4, up
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
+from tests.support.service import open_site, reached
+from tests.support.terminal import Answer, Running, cefmp4, store_of, up
 from tests.writers.recording import Recording
 
-from cefmp4.embedded.state import free_port, load_connection
+from cefmp4.embedded.state import free_port
 from cefmp4.model import names
 from cefmp4.recording.digests import crc_of
-from cefmp4.storage.s3.connect import S3Config
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = [
@@ -35,18 +34,6 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """Two small real recordings that differ."""
     folder = tmp_path_factory.mktemp("recordings")
     return [Recording(folder / "r.mp4", seconds, 0, folder).content for seconds in (0.4, 0.6)]
-
-
-def store_of(folder: Path) -> S3Config:
-    """The embedded one that runs for this folder."""
-    place = load_connection(folder / ".cefmp4")
-    assert place
-    return S3Config(
-        bucket=place.bucket,
-        endpoint_url=place.s3_endpoint_url,
-        access_key=place.s3_access_key_id,
-        secret=place.s3_secret_access_key,
-    )
 
 
 async def stream_of(folder: Path, name: str) -> dict[str, Any]:

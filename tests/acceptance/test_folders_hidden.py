@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import Service, reached
-from tests.acceptance.test_folders import (
+from tests.faults.disks import disk, unmount
+from tests.faults.instance import Instance
+from tests.support.folders import (
     PATIENCE_S,
     SIZE,
     Ground,
@@ -17,9 +18,8 @@ from tests.acceptance.test_folders import (
     stored,
     uploaded_two_parts,
 )
-from tests.faults.disks import disk, unmount
-from tests.faults.instance import Instance
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import Service, reached
 
 from cefmp4.model.stream import StreamState
 

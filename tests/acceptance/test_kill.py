@@ -13,9 +13,9 @@ from statistics import median
 
 import psutil
 import pytest
-from tests.acceptance.service import MIB, Site, open_site, reached, write
 from tests.faults.s3_proxy import S3Proxy
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import MIB, Site, open_site, reached, write
 
 from cefmp4.model import names
 

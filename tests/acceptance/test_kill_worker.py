@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.acceptance.service import Service, reached
 from tests.faults.s3_proxy import Exchange, Fault, Rule, S3Proxy
-from tests.hls_media import AAC, PICTURE, SOUND, ffmpeg
-from tests.hls_set import HlsSet
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.hls_media import AAC, PICTURE, SOUND, ffmpeg
+from tests.support.hls_set import HlsSet
+from tests.support.servers import SwiftServer, ValkeyServer
+from tests.support.service import Service, reached
 
 from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import JobQueue, open_jobs

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import stat
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import Site, open_site, reached
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import Site, open_site, reached
+from tests.support.slow_probe import slow_probe
 
 pytestmark = [
     pytest.mark.integration,
@@ -17,19 +17,6 @@ pytestmark = [
 
 PATIENCE_S = 30.0
 POLL_SECONDS = 0.1
-SLOW_PROBE = """#!/bin/sh
-touch {begun}
-while [ ! -e {go} ]; do sleep 0.05; done
-exec ffprobe "$@"
-"""
-
-
-def slow_probe(folder: Path) -> str:
-    """An ffprobe that says when it begins, and waits until it may go on."""
-    program = folder / "slow-ffprobe"
-    program.write_text(SLOW_PROBE.format(begun=folder / "begun", go=folder / "go"))
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return str(program)
 
 
 async def change_while_described(site: Site, before: bytes, after: bytes) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.acceptance.service import MIB, Service, Site, open_site, reached
-from tests.acceptance.terminal import cefmp4
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import MIB, Service, Site, open_site, reached
+from tests.support.terminal import cefmp4
 
 from cefmp4.app.clients import proof_memo
 from cefmp4.embedded.state import free_port

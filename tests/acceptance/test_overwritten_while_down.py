@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.service import Site, open_site, reached
-from tests.acceptance.test_late_changes import slow_probe
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import Site, open_site, reached
+from tests.support.slow_probe import slow_probe
 
 from cefmp4.model.stream import StreamState
 

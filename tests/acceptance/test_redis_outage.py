@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.service import Service, Site, open_site
-from tests.hls_media import recording
-from tests.servers import SwiftServer
+from tests.support.hls_media import recording
+from tests.support.servers import SwiftServer
+from tests.support.service import Service, Site, open_site
 
 from cefmp4.embedded.state import free_port
 from cefmp4.model.part import MIB

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import MIB, Site, open_site, reached
 from tests.faults.disks import disk
 from tests.faults.registry import CannotRunError
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import MIB, Site, open_site, reached
 
 pytestmark = [
     pytest.mark.integration,

@@ -8,10 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from redis.asyncio import Redis
-from tests.acceptance.terminal import Running, cefmp4, up
-from tests.acceptance.test_first_use import store_of
-from tests.chromium import NEEDS_CHROMIUM, Page, browsing
-from tests.hls_media import NEEDS_FFMPEG, recording
+from tests.support.chromium import NEEDS_CHROMIUM, Page, browsing
+from tests.support.hls_media import NEEDS_FFMPEG, recording
+from tests.support.terminal import Running, cefmp4, store_of, up
 
 from cefmp4.embedded.state import free_port, load_connection
 from cefmp4.storage.s3.store import S3Store, open_s3_store

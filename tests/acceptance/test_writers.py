@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.acceptance.service import Site, open_site, write
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import Site, open_site, write
 from tests.writers.registry import WRITERS
 
 pytestmark = [

@@ -1,13 +1,12 @@
 """The checkpoint stores that keep to one contract: the fake, and Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
-from tests.fake_checkpoints import FakeCheckpointStore
+from tests.support.checkpoint_backend import Backend
+from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.storage.redis.checkpoints import open_checkpoints
@@ -19,13 +18,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@dataclass
-class Backend:
-    store: CheckpointStore
-    expire_leases: Callable[[], Any]
-    wipe: Callable[[], Any]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.checkpoint_records import A, B, claimed, stream
+from tests.support.checkpoint_records import A, B, claimed, stream
 
 from cefmp4.model.stream import StreamState
 from cefmp4.ports.checkpoints import CheckpointStore

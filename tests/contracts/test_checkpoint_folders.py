@@ -1,6 +1,6 @@
 """Streams of several watched folders in one store: the same names do not meet."""
 
-from tests.checkpoint_records import A, B, claimed, part, stream
+from tests.support.checkpoint_records import A, B, claimed, part, stream
 
 from cefmp4.ports.checkpoints import CheckpointStore
 

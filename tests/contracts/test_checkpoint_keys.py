@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from tests.checkpoint_records import A, B, claimed, stream
-from tests.contracts.conftest import Backend
+from tests.support.checkpoint_backend import Backend
+from tests.support.checkpoint_records import A, B, claimed, stream
 
 from cefmp4.model.stream import StreamState
 from cefmp4.ports.checkpoints import CheckpointStore

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.checkpoint_records import A, B, claimed, part, stream
-from tests.contracts.conftest import Backend
+from tests.support.checkpoint_backend import Backend
+from tests.support.checkpoint_records import A, B, claimed, part, stream
 
 from cefmp4.errors import LeaseLostError
 from cefmp4.model.stream import StreamState

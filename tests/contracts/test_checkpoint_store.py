@@ -5,8 +5,8 @@ import os
 from contextlib import aclosing
 
 import pytest
-from tests.checkpoint_records import B, claimed, part, stream
-from tests.contracts.conftest import Backend
+from tests.support.checkpoint_backend import Backend
+from tests.support.checkpoint_records import B, claimed, part, stream
 
 from cefmp4.errors import LeaseLostError
 from cefmp4.model.part import PartSizing

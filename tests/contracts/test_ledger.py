@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import pytest_asyncio
-from tests.servers import redis_server, redis_url
+from tests.support.servers import redis_server, redis_url
 
 from cefmp4.errors import PermanentError, RefusedError, UnknownJobError
 from cefmp4.jobs import presence

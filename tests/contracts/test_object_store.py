@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import combine_crc64nvme, crc64nvme
-from tests.fakes import FakeObjectStore
-from tests.servers import SwiftServer
-from tests.tls import tls_front
+from tests.support.fake_store import FakeObjectStore
+from tests.support.servers import SwiftServer
+from tests.support.tls import tls_front
 
 from cefmp4.errors import CefError, KeyTakenError, ProofFailedError, UploadGoneError
 from cefmp4.model.names import META_CRC64

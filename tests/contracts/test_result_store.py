@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.servers import S3Place
+from tests.support.servers import S3Place
 
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.jobs.results import ObjectResults

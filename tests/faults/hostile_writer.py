@@ -1,7 +1,7 @@
 """Somebody who may write to the watched folder, and does all that can be done there: the current
 folder, for so many seconds, by this seed. Arguments: SEED SECONDS OUTSIDE, a place to lead to.
 
-Run by tests.security.other_user, as a program of its own: it imports nothing of the tests."""
+Run by tests.support.other_user, as a program of its own: it imports nothing of the tests."""
 
 import contextlib
 import fcntl

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.crash import Crash
-from tests.fake_checkpoints import FakeCheckpointStore
-from tests.fakes import FakeObjectStore
+from tests.support.crash import Crash
+from tests.support.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.ingest.admission import Admission, Admitted, Naming
 from cefmp4.ingest.after.completion import Completion

@@ -31,7 +31,7 @@ from tests.faults.judge import Verdict
 from tests.faults.registry import ACT_S, SCENARIOS, CannotRunError, Scenario
 from tests.faults.s3_client import open_client
 from tests.faults.world import open_world
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
 
 _MODULES = (
     scenarios_s3,

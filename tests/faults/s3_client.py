@@ -6,7 +6,7 @@ from typing import Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
 
 
 @asynccontextmanager

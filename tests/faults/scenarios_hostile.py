@@ -11,7 +11,7 @@ import psutil
 from tests.faults import hostile_writer
 from tests.faults.registry import CannotRunError, scenario
 from tests.faults.world import MIB, World
-from tests.security.other_user import start_as_other
+from tests.support.other_user import start_as_other
 
 PROGRAM = Path(hostile_writer.__file__).read_text()
 SHORT_S, LONG_S = 8.0, 40.0

@@ -10,7 +10,7 @@ from tests.faults.instance import Instance
 from tests.faults.judge import examine_log
 from tests.faults.registry import CannotRunError, scenario
 from tests.faults.world import MIB, World
-from tests.security.other_user import start_as_other
+from tests.support.other_user import start_as_other
 
 PROGRAM = Path(http_fuzzer.__file__).read_text()
 SHORT_S, LONG_S = 4.0, 60.0

@@ -9,7 +9,7 @@ from tests.faults.judge import Judge
 from tests.faults.s3_client import open_client
 from tests.faults.tiny_disk import fill, tiny_disk
 from tests.faults.world import MIB, World
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
 
 SIZE = 256 * MIB
 

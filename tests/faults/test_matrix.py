@@ -6,7 +6,7 @@ import pytest
 from tests.faults.matrix import chosen, run_one
 from tests.faults.registry import Scenario
 from tests.faults.s3_client import open_client
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 SEED = 1

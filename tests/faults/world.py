@@ -17,7 +17,7 @@ from tests.faults.instance import Instance
 from tests.faults.judge import SUFFIX, Judge, Verdict, Wanted, examine_log
 from tests.faults.redis_proxy import RedisProxy
 from tests.faults.s3_proxy import S3Proxy
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
 
 MIB = 1024 * 1024
 POLL_S = 0.15

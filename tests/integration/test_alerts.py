@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.promtool import RULES, Scrapes, check_alerts, check_value, needs_promtool
+from tests.support.promtool import RULES, Scrapes, check_alerts, check_value, needs_promtool
 
 HOUR = 3600
 HEALTHY = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
-from tests.servers import ValkeyServer
+from tests.support.servers import ValkeyServer
 
 from cefmp4 import metrics
 from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError

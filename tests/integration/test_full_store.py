@@ -13,7 +13,7 @@ from awscrt.checksums import crc64nvme
 from redis.asyncio import Redis
 from tests.faults.registry import CannotRunError
 from tests.faults.tiny_disk import fill, tiny_disk
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
 
 from cefmp4 import metrics
 from cefmp4.embedded.supervisor import EmbeddedServers

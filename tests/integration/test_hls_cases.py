@@ -6,7 +6,7 @@ from pathlib import Path
 
 import m3u8  # type: ignore[import-untyped]  # it ships no types
 import pytest
-from tests.hls_media import (
+from tests.support.hls_media import (
     AAC,
     H264,
     HAS_STRICT_PARSER,

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.hls_media import NEEDS_FFMPEG, Encoded, encode, ffmpeg
-from tests.integration.test_hls_odd_sources import media
+from tests.support.hls_media import NEEDS_FFMPEG, Encoded, encode, ffmpeg
+from tests.support.odd_media import media
 
 from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice

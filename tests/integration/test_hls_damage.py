@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.hls_media import H264, NEEDS_FFMPEG, Encoded, encode, ffmpeg
+from tests.support.hls_media import H264, NEEDS_FFMPEG, Encoded, encode, ffmpeg
 
 from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.hls_media import AAC, H264, NEEDS_FFMPEG, PICTURE, SOUND, Encoded, encode, ffmpeg
-from tests.integration.test_hls_odd_sources import X264, beeping, beeps, flashes, flashing
+from tests.support.hls_media import AAC, H264, NEEDS_FFMPEG, PICTURE, SOUND, Encoded, encode, ffmpeg
+from tests.support.odd_media import X264, beeping, beeps, flashes, flashing
 
 from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice

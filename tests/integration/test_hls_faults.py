@@ -3,15 +3,16 @@
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from aiohttp import web
 from awscrt.checksums import crc64nvme
-from tests.fakes import FakeObjectStore
-from tests.hls_media import (
+from tests.support.fake_store import FakeObjectStore
+from tests.support.hls_http import front_loaded, served
+from tests.support.hls_media import (
     H264,
     NEEDS_FFMPEG,
     PICTURE,
@@ -35,11 +36,6 @@ from cefmp4.outputs.publish import publish
 from cefmp4.retry import no_waiting
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
-
-
-def front_loaded(folder: Path, seconds: float = 8) -> Path:
-    """Its index is at the front: cut anywhere, the head still promises everything."""
-    return recording(folder, "-movflags", "faststart", seconds=seconds, name="front.mp4")
 
 
 def cut(source: Path, share: float) -> Path:
@@ -298,20 +294,6 @@ async def test_what_may_not_encode_says_that_it_must(tmp_path: Path) -> None:
         with pytest.raises(NeedsEncoderError, match="rotated"):
             await encoder(may_copy=True).encode(source, sink_of(store), allowed=Tier.COPY)
     assert store.keys == []
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-async def served(handler: Handler) -> tuple[web.AppRunner, str]:
-    app = web.Application()
-    app.router.add_get("/clip.mp4", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    return runner, f"http://{host}:{port}/clip.mp4?signature=hidden"
 
 
 async def test_from_a_url_with_a_connection_that_drops(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from tests.hls_media import encode, encoder, recording
+from tests.support.hls_media import encode, encoder, recording
 
 from cefmp4.hls.encoders import EncoderChooser, Works, word_for
 from cefmp4.hls.result import Tier

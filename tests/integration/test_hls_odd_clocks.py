@@ -8,17 +8,8 @@ from pathlib import Path
 
 import m3u8  # type: ignore[import-untyped]  # it ships no types
 import pytest
-from tests.hls_media import AAC, NEEDS_FFMPEG, encode, ffmpeg
-from tests.integration.test_hls_odd_sources import (
-    X264,
-    beeping,
-    beeps,
-    flashes,
-    flashing,
-    marked,
-    one,
-    together,
-)
+from tests.support.hls_media import AAC, NEEDS_FFMPEG, encode, ffmpeg
+from tests.support.odd_media import X264, beeping, beeps, flashes, flashing, marked, one, together
 
 from cefmp4.errors import PermanentError
 from cefmp4.hls.result import Tier

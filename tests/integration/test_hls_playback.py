@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.hls_media import AAC, H264, PICTURE, Encoded, encode, ffmpeg, recording
+from tests.support.hls_media import AAC, H264, PICTURE, Encoded, encode, ffmpeg, recording
 
 from cefmp4.hls.result import Tier
 from cefmp4.model.rendition import CodecChoice

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.hls_media import NEEDS_FFMPEG, encoder, opened, recording
-from tests.servers import SwiftServer
+from tests.support.hls_media import NEEDS_FFMPEG, encoder, opened, recording
+from tests.support.servers import SwiftServer
 
 from cefmp4.outputs.leftovers import remove_attempt
 from cefmp4.outputs.names import hls_prefix

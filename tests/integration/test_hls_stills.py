@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
-from tests.fakes import FakeObjectStore
-from tests.hls_media import NEEDS_FFMPEG, encode, encoder, recording, sink_of
-from tests.integration.test_hls_faults import front_loaded, served
+from tests.support.fake_store import FakeObjectStore
+from tests.support.hls_http import front_loaded, served
+from tests.support.hls_media import NEEDS_FFMPEG, encode, encoder, recording, sink_of
 
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder, HlsOptions

@@ -5,66 +5,33 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
-from tests.servers import redis_server, redis_url
+from tests.support.job_workers import (
+    Workers,
+    begun_by,
+    client,
+    ended,
+    is_begun,
+    queue,
+    spec,
+    until,
+    workers,
+)
+from tests.support.servers import redis_server, redis_url
 
-from cefmp4.jobs.queue import JobQueue, open_jobs
-from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobSpec, JobState
+from cefmp4.jobs.queue import JobQueue
+from cefmp4.model.job import FailReason, JobKind, JobState
 
-__all__ = ["redis_server", "redis_url"]
+__all__ = ["client", "queue", "redis_server", "redis_url", "workers"]
 
 pytestmark = pytest.mark.integration
-
-
-@pytest_asyncio.fixture
-async def queue(redis_url: str) -> AsyncIterator[JobQueue]:
-    async with open_jobs(redis_url, lease_seconds=2) as opened:
-        yield opened
-
-
-class Workers:
-    """Starts worker processes and ends them by pid."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.folder = folder / "work"
-        self.log = folder / "worker.log"
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, **options: object) -> subprocess.Popen[bytes]:
-        words = [f"{name}={value}" for name, value in options.items()]
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.job_worker", str(self.folder), *words],
-                env={**os.environ, "REDIS_URL": self.url},
-                stdout=log,
-                stderr=log,
-            )
-        self.processes.append(process)
-        return process
-
-    def end(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-@pytest.fixture
-def workers(redis_url: str, tmp_path: Path) -> Iterator[Workers]:
-    started = Workers(redis_url, tmp_path)
-    yield started
-    started.end()
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -85,19 +52,6 @@ async def leave(process: subprocess.Popen[bytes]) -> int:
     return await asyncio.to_thread(process.wait, 15)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
-
-
-def spec(name: str, *, kind: JobKind = JobKind.HLS, priority: int = 0, **params: str) -> JobSpec:
-    return JobSpec(
-        subject=name, kind=kind, input=JobInput(key=name), params=params, priority=priority
-    )
-
-
 async def submit(queue: JobQueue, count: int, **params: str) -> list[str]:
     specs = [replace(spec(f"s{number:03}"), params=params) for number in range(count)]
     for one in specs:
@@ -109,19 +63,6 @@ async def all_complete(queue: JobQueue, ids: list[str]) -> bool:
     jobs = [await queue.ledger.get(job_id) for job_id in ids]
     assert not [job for job in jobs if job.has_failed]
     return all(job.is_complete for job in jobs)
-
-
-def client(url: str) -> Redis:
-    return Redis.from_url(url, decode_responses=True)
-
-
-async def begun_by(redis: Redis, job_id: str) -> list[int]:
-    begun = await redis.lrange(f"test:begun:{job_id}", 0, -1)
-    return [int(str(entry).split(":")[0]) for entry in begun]
-
-
-async def is_begun(redis: Redis, job_id: str, times: int = 1) -> bool:
-    return len(await begun_by(redis, job_id)) >= times
 
 
 async def assert_one_result(queue: JobQueue, redis: Redis, job_id: str) -> None:
@@ -139,14 +80,6 @@ async def outputs(redis: Redis, job_id: str) -> list[int]:
 
 async def has_no_outputs(redis: Redis, job_id: str) -> bool:
     return not await outputs(redis, job_id)
-
-
-async def ended(queue: JobQueue, job_id: str, seconds: float = 15) -> Job:
-    async def is_final() -> bool:
-        return (await queue.ledger.get(job_id)).is_final
-
-    await until(is_final, seconds, f"end of {job_id}")
-    return await queue.ledger.get(job_id)
 
 
 async def test_two_workers_share_twenty_jobs_and_one_may_leave(

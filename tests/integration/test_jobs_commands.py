@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
 from pydantic import SecretStr
-from tests.servers import S3Place, redis_server, redis_url, s3_server
+from tests.support.servers import S3Place, redis_server, redis_url, s3_server
 
 from cefmp4.commands import jobs
 from cefmp4.config.settings import Settings

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
-from tests.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
+from tests.support.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
 
 from cefmp4 import hls_job, metrics
 from cefmp4.hls.encode import EncodeLimits

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 from tests.faults.redis_proxy import RedisProxy
-from tests.integration.test_jobs import (
+from tests.support.job_workers import (
     Workers,
     begun_by,
     client,
@@ -19,7 +19,7 @@ from tests.integration.test_jobs import (
     until,
     workers,
 )
-from tests.servers import redis_server, redis_url
+from tests.support.servers import redis_server, redis_url
 
 from cefmp4.errors import TransientError
 from cefmp4.jobs.queue import JobQueue

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model.part import MIN_PART_BYTES, Part

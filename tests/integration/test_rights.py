@@ -19,7 +19,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from tests.faults.s3_faults import refused, swallowed
 from tests.faults.s3_proxy import Request, Rule, S3Proxy, _operation
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
 
 from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import combine_crc64nvme, crc64nvme
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
 
 from cefmp4 import metrics
 from cefmp4.config.ingest import PartTransfer

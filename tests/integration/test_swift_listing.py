@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
 
 from cefmp4.recording.digests import crc_of
 from cefmp4.storage.s3.store import S3Store, open_s3_store

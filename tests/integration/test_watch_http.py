@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
-from tests.fakes import FakeObjectStore
-from tests.servers import ValkeyServer, redis_server, redis_url
+from tests.support.fake_store import FakeObjectStore
+from tests.support.servers import ValkeyServer, redis_server, redis_url
 
 from cefmp4.errors import ServerUnreachableError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger

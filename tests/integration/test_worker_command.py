@@ -12,9 +12,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.hls_media import recording
-from tests.hls_set import HlsSet
-from tests.servers import S3Place
+from tests.support.hls_media import recording
+from tests.support.hls_set import HlsSet
+from tests.support.servers import S3Place
 
 from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import open_jobs

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import open_site, reached
-from tests.security.other_user import (
+from tests.support.other_user import (
     OTHER_UID,
     folder_for_all,
     needs_two_users,
     start_as_other,
 )
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import open_site, reached
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.after.local_file import LocalFilePolicy

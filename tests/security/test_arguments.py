@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.fakes import FakeObjectStore
-from tests.hls_media import NEEDS_FFMPEG, encoder, recording, sink_of
-from tests.security.other_user import needs_two_users, run_as_other, start_as_other
-from tests.servers import S3Place, s3_server
+from tests.support.fake_store import FakeObjectStore
+from tests.support.hls_media import NEEDS_FFMPEG, encoder, recording, sink_of
+from tests.support.other_user import needs_two_users, run_as_other, start_as_other
+from tests.support.servers import S3Place, s3_server
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError

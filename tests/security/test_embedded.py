@@ -13,15 +13,15 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from redis.asyncio import Redis
-from tests.acceptance.service import reached
-from tests.acceptance.terminal import cefmp4, environment, up
-from tests.security.other_user import (
+from tests.support.other_user import (
     OTHER_UID,
     folder_for_all,
     needs_two_users,
     run_as_other,
     start_as_other,
 )
+from tests.support.service import reached
+from tests.support.terminal import cefmp4, environment, up
 
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.embedded.sockets import users_listening_on

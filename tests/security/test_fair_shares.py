@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import MIB, Site, open_site, reached
 from tests.faults.registry import CannotRunError
 from tests.faults.tiny_disk import tiny_disk
-from tests.servers import SwiftServer
+from tests.support.servers import SwiftServer
+from tests.support.service import MIB, Site, open_site, reached
 
 from cefmp4.model.stream import Stream, StreamState
 

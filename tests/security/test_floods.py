@@ -8,9 +8,9 @@ import os
 import psutil
 import pytest
 from redis.asyncio import Redis
-from tests.acceptance.service import MIB, Site, open_site
-from tests.security.other_user import folder_for_all, needs_two_users, run_as_other, start_as_other
-from tests.servers import SwiftServer
+from tests.support.other_user import folder_for_all, needs_two_users, run_as_other, start_as_other
+from tests.support.servers import SwiftServer
+from tests.support.service import MIB, Site, open_site
 
 pytestmark = [
     pytest.mark.integration,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.acceptance.service import open_site
-from tests.security.http_port import (
+from tests.support.http_port import (
     CHANGE,
     GUARDED,
     ID,
@@ -21,7 +20,8 @@ from tests.security.http_port import (
     WIDE_WITHOUT_TOKEN,
     open_port,
 )
-from tests.servers import SwiftServer, s3_server
+from tests.support.servers import SwiftServer, s3_server
+from tests.support.service import open_site
 
 from cefmp4.config.reading import load_settings
 from cefmp4.errors import SettingsError

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import MIB, Service, open_site, reached
-from tests.security.http_port import LOOPBACK, open_port
-from tests.security.other_user import needs_two_users, start_as_other
-from tests.servers import SwiftServer, s3_server
+from tests.support.http_port import LOOPBACK, open_port
+from tests.support.other_user import needs_two_users, start_as_other
+from tests.support.servers import SwiftServer, s3_server
+from tests.support.service import MIB, Service, open_site, reached
 
 __all__ = ["s3_server"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from awscrt.checksums import crc64nvme
-from tests.chromium import NEEDS_CHROMIUM, browsing
-from tests.fakes import FakeObjectStore
-from tests.hls_media import recording
-from tests.security.http_port import ID, LOOPBACK, TOKEN, WIDE, open_port
+from tests.support.chromium import NEEDS_CHROMIUM, browsing
+from tests.support.fake_store import FakeObjectStore
+from tests.support.hls_media import recording
+from tests.support.http_port import ID, LOOPBACK, TOKEN, WIDE, open_port
 
 from cefmp4.web.access import Access
 from cefmp4.web.listener import Listener

@@ -6,7 +6,7 @@ import gzip
 import re
 
 import pytest
-from tests.security.http_port import CHANGE, GUARDED, ID, LOOPBACK, TOKEN, open_port
+from tests.support.http_port import CHANGE, GUARDED, ID, LOOPBACK, TOKEN, open_port
 
 from cefmp4 import metrics
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.security.http_port import GUARDED, LOOPBACK, Port, open_port
+from tests.support.http_port import GUARDED, LOOPBACK, Port, open_port
 
 from cefmp4 import metrics
 

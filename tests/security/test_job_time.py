@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from tests.fakes import FakeObjectStore
-from tests.hls_media import H264, NEEDS_FFMPEG, PICTURE, encoder, ffmpeg, opened, sink_of
+from tests.support.fake_store import FakeObjectStore
+from tests.support.hls_media import H264, NEEDS_FFMPEG, PICTURE, encoder, ffmpeg, opened, sink_of
 
 from cefmp4.errors import PermanentError
 from cefmp4.hls import worth

@@ -3,7 +3,7 @@ nothing."""
 
 import os
 
-from tests.security.other_user import OTHER_UID, folder_for_all, needs_two_users, run_as_other
+from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users, run_as_other
 
 
 @needs_two_users

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import open_site, reached
-from tests.security.other_user import OTHER_UID, folder_for_all, needs_two_users, run_as_other
-from tests.servers import SwiftServer
+from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users, run_as_other
+from tests.support.servers import SwiftServer
+from tests.support.service import open_site, reached
 
 from cefmp4.watch.downloads import DownloadReport
 from cefmp4.watch.scan import ScanResult, scan

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from redis.asyncio import Redis
-from tests.servers import redis_server, redis_url
+from tests.support.servers import redis_server, redis_url
 
 from cefmp4 import metrics
 from cefmp4.jobs import docket_guard

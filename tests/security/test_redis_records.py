@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.acceptance.service import MIB, open_site, reached
-from tests.checkpoint_records import A, B, claimed, part, stream
-from tests.servers import SwiftServer, redis_server, redis_url, s3_server
+from tests.support.checkpoint_records import A, B, claimed, part, stream
+from tests.support.servers import SwiftServer, redis_server, redis_url, s3_server
+from tests.support.service import MIB, open_site, reached
 
 from cefmp4 import metrics
 from cefmp4.model.stream import Stream, StreamState

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.security.other_user import OTHER_UID, needs_two_users, run_as_other, start_as_other
-from tests.servers import SwiftServer
+from tests.support.other_user import OTHER_UID, needs_two_users, run_as_other, start_as_other
+from tests.support.servers import SwiftServer
 
 from cefmp4.embedded.sockets import listen_on_loopback, port_of, user_at
 from cefmp4.recording.digests import crc_of

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.acceptance.service import Service, open_site, reached
-from tests.security.unfinished import FOLDER, leave_unfinished, recordings
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
+from tests.support.service import Service, open_site, reached
+from tests.support.unfinished import FOLDER, leave_unfinished, recordings
 
 from cefmp4.embedded.state import free_port
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.terminal import cefmp4
-from tests.security.other_user import OTHER_UID, folder_for_all, needs_two_users
+from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users
+from tests.support.terminal import cefmp4
 
 from cefmp4.__main__ import main
 from cefmp4.commands.command_line import COMMANDS

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.acceptance.service import Site, open_site, reached
-from tests.security.other_user import folder_for_all, needs_two_users, run_as_other, start_as_other
-from tests.servers import SwiftServer
+from tests.support.other_user import folder_for_all, needs_two_users, run_as_other, start_as_other
+from tests.support.servers import SwiftServer
+from tests.support.service import Site, open_site, reached
 
 from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.recording.beneath import open_folder_to_read, open_root

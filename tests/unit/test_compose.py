@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from dotenv import dotenv_values
-from tests.compose_file import (
+from tests.support.compose_file import (
     COMPOSE,
     OURS,
     Project,

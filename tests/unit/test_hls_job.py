@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.fakes import FakeObjectStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls.make import HlsEncoder

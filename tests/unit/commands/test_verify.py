@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.fakes import FakeObjectStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.commands import verify
 from cefmp4.model.part import MIN_PART_BYTES

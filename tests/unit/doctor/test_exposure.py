@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.security.other_user import OTHER_UID, folder_for_all, needs_two_users
+from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users
 
 from cefmp4.config.settings import Settings
 from cefmp4.doctor.exposure import examine_exposure

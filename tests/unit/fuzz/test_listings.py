@@ -11,8 +11,8 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fake_checkpoints import FakeCheckpointStore
-from tests.fakes import FakeObjectStore
+from tests.support.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.bucket_contents import infer_plan

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.checkpoint_records import part, stream
-from tests.fake_checkpoints import FakeCheckpointStore
+from tests.support.checkpoint_records import part, stream
+from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4 import metrics
 from cefmp4.errors import SourceError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4.errors import SettingsError
 from cefmp4.ingest import folder as folder_module

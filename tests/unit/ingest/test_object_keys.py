@@ -4,7 +4,7 @@ import os
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.unit.ingest.test_processor import PART, World, hashing, world
+from tests.support.ingest_world import PART, World
 
 from cefmp4 import metrics
 from cefmp4.errors import ServerUnreachableError
@@ -12,8 +12,6 @@ from cefmp4.ingest.ending import End
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.names import META_STREAM_ID, KeyConflict, next_key
 from cefmp4.model.stream import StreamState
-
-__all__ = ["hashing", "world"]  # fixtures
 
 
 @pytest.fixture(params=[PART // 2, 3 * PART + 99], ids=["single", "parts"])

@@ -2,13 +2,11 @@
 
 import os
 
-from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4 import metrics
 from cefmp4.ingest.ending import End
 from cefmp4.model.stream import StreamState
-
-__all__ = ["hashing", "world"]  # fixtures
 
 
 def overwritten() -> float:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from tests.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4 import metrics
 from cefmp4.errors import InvariantError, ServerUnreachableError

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 import pytest
-from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4.errors import AccessDeniedError, TransientError
 from cefmp4.ingest.admission import Admitted
@@ -14,8 +14,6 @@ from cefmp4.ingest.processor import HOLES_PATIENCE_S
 from cefmp4.ingest.rules import full_parts
 from cefmp4.model.part import GIB
 from cefmp4.model.stream import StreamState
-
-__all__ = ["hashing", "world"]  # fixtures
 
 
 @pytest.mark.parametrize("is_finished", [False, True])

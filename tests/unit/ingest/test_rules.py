@@ -3,31 +3,15 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.stream_facts import TIMES, facts
 
 from cefmp4.ingest.rules import (
-    Facts,
     Move,
-    WaitingTimes,
     Writer,
     full_parts,
     next_move,
 )
 from cefmp4.model.part import MIB, PartPlan
-
-TIMES = WaitingTimes(settle=2.0, unknown_writer=10.0, idle=30.0)
-
-
-def facts(**changes: object) -> Facts:
-    values: dict[str, object] = {
-        "size": 100,
-        "sent_high": 0,
-        "quiet_s": 0.0,
-        "in_place": True,
-        "writer": Writer.NONE,
-        "saw_close": False,
-        **changes,
-    }
-    return Facts(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

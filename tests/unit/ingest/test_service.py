@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.checkpoint_records import stream
-from tests.fake_checkpoints import FakeCheckpointStore
+from tests.support.checkpoint_records import stream
+from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4.errors import ServerUnreachableError
 from cefmp4.ingest import service as service_module

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
+from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4 import metrics
 from cefmp4.errors import SourceError
@@ -13,8 +13,6 @@ from cefmp4.ingest.ending import End
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.file import FileSample, SourceFile
-
-__all__ = ["hashing", "world"]  # fixtures
 
 
 @pytest.fixture

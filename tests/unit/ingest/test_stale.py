@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
-from tests.unit.ingest.test_rules import TIMES, facts
+from tests.support.ingest_world import PART, World, bytes_of, open_growing
+from tests.support.stream_facts import TIMES, facts
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError
@@ -16,8 +16,6 @@ from cefmp4.ingest.rules import Move, Writer
 from cefmp4.ingest.stale import MOVES, StaleOutcome, is_stale, judge_stale
 from cefmp4.model.stream import StreamState
 from cefmp4.tasks import cancel_all
-
-__all__ = ["hashing", "world"]  # fixtures
 
 SILENT_S = 31.0  # longer than the timeout of the processors under test
 

@@ -5,14 +5,12 @@ import os
 from collections.abc import Callable
 
 import pytest
-from tests.unit.ingest.test_processor import PART, bytes_of, hashing, world
-from tests.unit.ingest.test_router import Site, site
+from tests.support.ingest_site import Site
+from tests.support.ingest_world import PART, bytes_of
 
 from cefmp4.ingest.router import STUCK_S
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
-
-__all__ = ["hashing", "site", "world"]  # fixtures
 
 PLACES = 4  # of the router under test
 

@@ -2,7 +2,7 @@
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.fakes import FakeObjectStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
 from cefmp4.model.names import META_PART_BASE, META_STREAM_ID

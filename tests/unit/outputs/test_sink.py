@@ -1,7 +1,7 @@
 """The sink waits for a store that is away, and takes back what it put."""
 
 import pytest
-from tests.fakes import FakeObjectStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4 import retry
 from cefmp4.errors import AccessDeniedError, ServerUnreachableError, ThrottledError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.unit.ingest.test_processor import PART, World, bytes_of
+from tests.support.ingest_world import PART, World, bytes_of
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.after.local_file import LocalFilePolicy

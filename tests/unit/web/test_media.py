@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.fakes import FakeObjectStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.errors import AccessDeniedError, ServerUnreachableError
 from cefmp4.model.stream import Stream, StreamState

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fake_checkpoints import FakeCheckpointStore
-from tests.fakes import FakeObjectStore
+from tests.support.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_store import FakeObjectStore
+from tests.support.playable import PLAYABLE, Seen
 
 from cefmp4 import metrics
 from cefmp4.ingest.after.describer import Describer
@@ -26,19 +27,6 @@ from cefmp4.recording.identity import Identity
 
 CONTENT = b"a recording" * 1000
 KEY = "streams/s/r.mp4"
-
-
-class Seen:
-    """Finds the same in every file."""
-
-    def __init__(self, verdict: MediaInfo) -> None:
-        self._verdict = verdict
-
-    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
-        return self._verdict
-
-
-PLAYABLE = Seen(MediaInfo(playable=True))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.fakes import FakeObjectStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.metadata.document import build_document, to_json

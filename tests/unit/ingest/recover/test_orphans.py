@@ -1,8 +1,8 @@
 """Open uploads that no stream claims: found, and aborted when surely ours and old."""
 
-from tests.checkpoint_records import claimed, stream
-from tests.fake_checkpoints import FakeCheckpointStore
-from tests.fakes import FakeObjectStore
+from tests.support.checkpoint_records import claimed, stream
+from tests.support.fake_checkpoints import FakeCheckpointStore
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4 import metrics
 from cefmp4.ingest.recover.orphans import OrphanSweeper

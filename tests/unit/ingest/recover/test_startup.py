@@ -4,8 +4,8 @@ import os
 from dataclasses import replace
 
 import pytest
-from tests.unit.ingest.test_processor import PART, World, bytes_of, hashing, open_growing, world
-from tests.unit.ingest.test_router import Site, site
+from tests.support.ingest_site import Site
+from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.recover.bucket_search import BucketSearch
@@ -17,8 +17,6 @@ from cefmp4.model.part import PartPlan
 from cefmp4.model.stream import FileStamp, StreamState
 from cefmp4.recording.digests import crc_of
 from cefmp4.recording.file import SourceFile
-
-__all__ = ["hashing", "site", "world"]  # fixtures
 
 
 def startup_of(site: Site) -> Startup:

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.tls import tls_contexts
+from tests.support.tls import tls_contexts
 
 from cefmp4.model.object import FileRange
 from cefmp4.storage.s3 import file_body

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.stub_s3 import Reply, StubS3, Traits
+from tests.support.stub_s3 import Reply, StubS3, Traits
 
 from cefmp4.errors import AccessDeniedError, BucketMissingError, CefError, PermanentError
 from cefmp4.model.object import PartProof, StoreProof

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.stub_s3 import Reply, StubS3, Traits
+from tests.support.stub_s3 import Reply, StubS3, Traits
 
 from cefmp4 import metrics
 from cefmp4.config.ingest import PartTransfer

@@ -8,7 +8,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tests.tls import tls_contexts
+from tests.support.tls import tls_contexts
 from yarl import URL
 
 from cefmp4.errors import ProofFailedError, SourceError

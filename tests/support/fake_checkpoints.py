@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.crash import Crash
+from tests.support.crash import Crash
 
 from cefmp4.errors import LeaseLostError
 from cefmp4.model.part import Part

@@ -1,4 +1,4 @@
-"""A worker process whose jobs only pretend: `python -m tests.job_worker FOLDER [key=value ...]`.
+"""A worker process whose jobs only pretend: `python -m tests.support.job_worker FOLDER [key=…]`.
 
 The parameters of a job say what it does: `seconds` to work, and `mode` sleep, raise, bug, permanent
 or crash; with `times`, so many attempts end first as if a server were `away`, or a `program`. Its

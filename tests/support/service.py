@@ -13,7 +13,7 @@ from typing import Any
 
 from awscrt import checksums
 from tests.faults.instance import Instance
-from tests.servers import SwiftServer, ValkeyServer
+from tests.support.servers import SwiftServer, ValkeyServer
 from tests.writers.recording import CACHE_VARIABLE
 
 from cefmp4.config.ingest import DEFAULT_GLOBS

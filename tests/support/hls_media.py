@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser
@@ -24,8 +25,6 @@ from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import RUNGS, CodecChoice
 from cefmp4.outputs.publish import publish
 from cefmp4.outputs.sink import SegmentSink
-
-from .fakes import FakeObjectStore
 
 NEEDS_FFMPEG = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"

@@ -19,7 +19,7 @@ from cefmp4.compose.prepare import write_keys
 from cefmp4.config.reading import load_settings
 from cefmp4.config.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKER_COMPOSE = shutil.which("docker-compose") or ""
 OURS = ("app", "worker")

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tests.acceptance.service import reached
+from tests.support.service import reached
+
+from cefmp4.embedded.state import load_connection
+from cefmp4.storage.s3.connect import S3Config
 
 PATIENCE_S = 60.0
 
@@ -101,3 +104,15 @@ async def up(folder: Path, **settings: str) -> AsyncIterator[Running]:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+
+
+def store_of(folder: Path) -> S3Config:
+    """The embedded one that runs for this folder."""
+    place = load_connection(folder / ".cefmp4")
+    assert place
+    return S3Config(
+        bucket=place.bucket,
+        endpoint_url=place.s3_endpoint_url,
+        access_key=place.s3_access_key_id,
+        secret=place.s3_secret_access_key,
+    )

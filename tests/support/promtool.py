@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-RULES = Path(__file__).parent.parent / "docs" / "alerts.yml"
+RULES = Path(__file__).parents[2] / "docs" / "alerts.yml"
 TARGET = {"job": "cefmp4", "instance": "here"}
 INTERVAL_S = 15
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
 
-from tests.acceptance.service import Site
+from tests.support.service import Site
 
 from cefmp4.model import names
 from cefmp4.model.object import FileRange

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from awscrt.checksums import crc64nvme
+from tests.support.crash import Crash
 
 from cefmp4.errors import KeyTakenError, PermanentError, ProofFailedError, UploadGoneError
 from cefmp4.model.names import META_CRC64, META_STREAM_ID
@@ -23,8 +24,6 @@ from cefmp4.model.object import (
     StoreProof,
 )
 from cefmp4.model.part import MIN_PART_BYTES, Part
-
-from .crash import Crash
 
 FULL_PROOF = StoreProof(
     part=PartProof.CRC64NVME,
