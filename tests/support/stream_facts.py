@@ -1,4 +1,4 @@
-"""TODO"""
+"""What the rules are asked about a file, with values that a test changes one by one."""
 
 from cefmp4.ingest.rules import (
     Facts,
