@@ -28,6 +28,7 @@ setup: ## the virtual environment and the programs that the tests use
 	@scripts/venv embedded,dev
 	@scripts/player
 	@scripts/hls_tools
+	@scripts/mermaid
 	@scripts/promtool
 
 lint: ## locks, format, lint, types, import rules

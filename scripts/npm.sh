@@ -1,11 +1,12 @@
 # To be sourced, after log.sh, in the project's folder.
 
-# fetch_pinned NAME VERSION SHA512 FOLDER: the package from npm, unpacked into FOLDER/package, but no
-# other tarball than the one with that hash, which npm shows, in base64, as dist.integrity.
+# fetch_pinned NAME VERSION SHA512 FOLDER [PACKAGE]: the package from npm, unpacked into
+# FOLDER/package, but no other tarball than the one with that hash, which npm shows, in base64, as
+# dist.integrity. PACKAGE: its name where npm calls the tarball by another one, as it does of @a/b.
 fetch_pinned() {
     local tarball=$4/$1-$2.tgz
     need_npm &&
-        logged npm pack --silent --pack-destination "$4" "$1@$2" &&
+        logged npm pack --silent --pack-destination "$4" "${5:-$1}@$2" &&
         has_hash "$tarball" "$3" &&
         logged tar -xzf "$tarball" -C "$4"
 }
