@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from tests.support.servers import SwiftServer, ValkeyServer
+from urllib.parse import urlsplit
 
 from bench.front import read_count
+from cefmp4.embedded.supervisor import Connection, EmbeddedServers
 
 GIB = 1024**3
 READY_S = 10.0
@@ -64,29 +64,42 @@ async def place(
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(scratch(options.servers))
         # Redis writes little but waits for its disk; a folder in memory would flatter it.
-        swift = SwiftServer(folder / "s3")
-        valkey = ValkeyServer(stack.enter_context(scratch(options.files)) / "redis")
-        for server in (swift, valkey):
-            stack.push_async_callback(server.stop)
-            await server.start()
-        endpoint_url, ca_file, count_file = swift.endpoint_url, None, None
+        slow = stack.enter_context(scratch(options.files))
+        redis = await stack.enter_async_context(_servers(slow, want_redis=True))
+        s3 = await stack.enter_async_context(_servers(folder / "s3", want_s3=True))
+        endpoint_url, ca_file, count_file = _given(s3.s3_endpoint_url), None, None
         if tls or front:
             ca_file = make_certificate(folder) if tls else None
             count_file = folder / "count"
             port = free_port()
-            stack.enter_context(_front(swift.port, port, count_file, ca_file))
+            stack.enter_context(_front(urlsplit(endpoint_url).port or 0, port, count_file, ca_file))
             await _answers(port)
             endpoint_url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         yield Place(
             endpoint_url=endpoint_url,
-            bucket=await swift.new_bucket(),
-            access_key=swift.access_key,
-            secret_key=swift.secret_key,
-            region=swift.region,
-            redis_url=valkey.url,
+            bucket=s3.bucket,
+            access_key=_given(s3.s3_access_key_id),
+            secret_key=_given(s3.s3_secret_access_key),
+            region=s3.s3_region_name,
+            redis_url=_given(redis.redis_url),
             ca_file=ca_file,
             count_file=count_file,
         )
+
+
+@asynccontextmanager
+async def _servers(
+    folder: Path, *, want_redis: bool = False, want_s3: bool = False
+) -> AsyncIterator[Connection]:
+    async with EmbeddedServers(
+        folder, want_redis=want_redis, want_s3=want_s3, bucket="bench"
+    ) as servers:
+        yield servers.connection
+
+
+def _given(text: str | None) -> str:
+    assert text is not None
+    return text
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Tests share what lies in tests/support/, and nothing else of each other."""
+"""Tests share what lies in tests/support/, and nothing else of each other. The bench shares nothing
+with them."""
 
 import ast
 from collections.abc import Iterator
@@ -27,5 +28,15 @@ def test_no_module_of_the_tests_imports_from_a_test() -> None:
         for path in sorted((ROOT / "tests").rglob("*.py"))
         for module in imported(path)
         if module.startswith(".") or is_test_or_conftest(module)
+    ]
+    assert wrong == []
+
+
+def test_the_bench_imports_nothing_of_the_tests() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in sorted((ROOT / "bench").rglob("*.py"))
+        for module in imported(path)
+        if module.split(".")[0] == "tests"
     ]
     assert wrong == []
