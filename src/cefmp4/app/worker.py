@@ -11,7 +11,7 @@ import structlog
 from cefmp4 import metrics, proc
 from cefmp4.app.clients import open_redis, open_store
 from cefmp4.app.gpu_slots import usable_slots
-from cefmp4.app.ingest import access_of, servers_away
+from cefmp4.app.http_server import access_of, servers_away
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
 from cefmp4.hls.encode import EncodeLimits

@@ -1,0 +1,240 @@
+"""Builds the ingest side around ports: the service, and what tests it, get the same one."""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from cefmp4 import descriptors
+from cefmp4.config.ingest import WatchMode
+from cefmp4.config.settings import Settings
+from cefmp4.ingest.active_files import ActiveFiles
+from cefmp4.ingest.admission import Admission, Admitted, Naming
+from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.after.describer import Describer
+from cefmp4.ingest.after.handover import Handover
+from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below
+from cefmp4.ingest.claims import Claims
+from cefmp4.ingest.finalizer import Finalizer
+from cefmp4.ingest.finished_index import FinishedIndex
+from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.object_keys import ObjectKeys
+from cefmp4.ingest.ownership import Ownership
+from cefmp4.ingest.part_slots import PartSlots
+from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.recover.adoption import Adoption
+from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.orphans import OrphanSweeper
+from cefmp4.ingest.recover.recovery import Recovery
+from cefmp4.ingest.recover.startup import Startup
+from cefmp4.ingest.router import StreamRouter
+from cefmp4.ingest.rules import WaitingTimes
+from cefmp4.ingest.service import IngestService
+from cefmp4.ingest.uploader import Uploader
+from cefmp4.ingest.writer_profile import WriterProfiles
+from cefmp4.model import names
+from cefmp4.model.job import JobKind
+from cefmp4.model.part import PartPlan
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.jobs import JobSink
+from cefmp4.ports.media import MediaProbe
+from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.clocks import Clocks
+from cefmp4.recording.identity import Identity
+from cefmp4.recording.write_guard import WriteGuards
+from cefmp4.stopping import drain_s
+from cefmp4.storage.redis.owner import owner_id
+from cefmp4.watch.folder_scanner import FolderScanner
+from cefmp4.watch.selection import Selection
+from cefmp4.watch.walk import Limits
+from cefmp4.watch.watcher import Watcher, choose_mode
+from cefmp4.web.listener import max_connections
+
+MAX_ACTIVE_STREAMS = 500  # each holds its file open
+SPARE_FILES = 200
+
+
+def handover_kinds(settings: Settings) -> tuple[JobKind, ...]:
+    return tuple(JobKind(kind) for kind in settings.handover_jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the ingest side reaches the rest of the world through."""
+
+    checkpoints: CheckpointStore
+    store: ObjectStore
+    jobs: JobSink
+    probe: MediaProbe
+    clocks: Clocks
+    write_guards: WriteGuards
+    hashing: Executor
+
+
+def build_ingest(
+    settings: Settings, ports: Ports, *, finder: FolderFinder, found: Found
+) -> IngestService:
+    """From the inside out, in the order in which a byte meets them backwards."""
+    store, checkpoints, hashing = ports.store, ports.checkpoints, ports.hashing
+    folder = settings.watch_dir.resolve()
+    root = str(folder)
+    prefix = names.static_prefix(settings.s3_key_template)
+    polls = choose_mode(folder, settings.watch_mode) is WatchMode.POLLING
+    index, writer_profiles, identity = FinishedIndex(), WriterProfiles(), Identity(hashing=hashing)
+    slots = PartSlots(
+        max_parts=settings.max_parts_in_flight, max_streams=settings.max_concurrent_streams
+    )
+    uploader = Uploader(store=store, slots=slots, hashing=hashing)
+    finalizer = Finalizer(store=store, uploader=uploader, hashing=hashing)
+    keys = ObjectKeys(store, settings.s3_key_template, settings.s3_key_conflict)
+    describer = Describer(
+        store=store,
+        probe=ports.probe,
+        slots=slots,
+        identity=identity,
+        bucket=settings.s3_bucket_name,
+        watch_dir=root,
+    )
+    bucket_search = BucketSearch(
+        store=store,
+        prefix=prefix,
+        hashing=hashing,
+        plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
+        folder=found.folder,
+        host=settings.host,
+    )
+    claims = Claims(
+        checkpoints=checkpoints,
+        owner=owner_id(settings.host),
+        folder=found.folder.id,
+        wall_clock=ports.clocks.wall,
+    )
+    admission = Admission(
+        root=root,
+        naming=Naming(
+            host=settings.host,
+            folder=found.folder.id,
+            part_base=settings.chunk_size_bytes,
+            part_sizing=settings.part_sizing,
+        ),
+        keys=keys,
+        index=index,
+        claims=claims,
+        store=store,
+        recovery=Recovery(store=store, hashing=hashing),
+        bucket_search=bucket_search,
+        identity=identity,
+        wall_clock=ports.clocks.wall,
+        place=found.place,
+    )
+    waiting_times = WaitingTimes(
+        settle=settings.settle_seconds,
+        unknown_writer=settings.watch_file_min_age_seconds_for_idle,
+        idle=settings.stream_timeout_seconds,
+    )
+
+    def make_processor(admitted: Admitted) -> StreamProcessor:
+        return StreamProcessor(
+            record=admitted.record,
+            source=admitted.source,
+            uploader=uploader,
+            finalizer=finalizer,
+            keys=keys,
+            write_guards=ports.write_guards,
+            writer_profiles=writer_profiles,
+            waiting_times=waiting_times,
+            clocks=ports.clocks,
+            trusts_ctime=not polls,
+            former=admitted.former,
+            holes_limit_bytes=settings.holes_limit_bytes,
+        )
+
+    completion = Completion(
+        describer=describer,
+        handover=Handover(
+            sink=ports.jobs,
+            kinds=handover_kinds(settings),
+            bucket=settings.s3_bucket_name,
+            watch_dir=root,
+            max_attempts=settings.worker_max_attempts,
+        ),
+        local_file=LocalFilePolicy(settings.after_upload, ports.write_guards.has_writer),
+        index=index,
+        claims=claims,
+        store=store,
+    )
+    archive = archive_below(settings.after_upload, folder)
+    selection = Selection(folder, settings.watch_filter_globs, archive)
+    limits = Limits(folders=settings.watch_max_folders)
+    watcher = Watcher(
+        folder,
+        selection,
+        mode=settings.watch_mode,
+        patience_s=settings.startup_timeout_seconds,
+        limits=limits,
+    )
+    router = StreamRouter(
+        admission=admission,
+        selection=selection,
+        completion=completion,
+        slots=slots,
+        clocks=ports.clocks,
+        make_processor=make_processor,
+        max_active=_room_for_files(),
+        foreign_pause_s=settings.lease_seconds / 3,
+    )
+    memory_lost = asyncio.Event()
+    return IngestService(
+        checkpoints=checkpoints,
+        index=index,
+        writer_profiles=writer_profiles,
+        startup=Startup(
+            checkpoints=checkpoints,
+            bucket_search=bucket_search,
+            index=index,
+            claims=claims,
+            admission=admission,
+            uploader=uploader,
+            completion=completion,
+            folder=found.folder.id,
+            adoption=Adoption(
+                root=root, folder=found.folder, checkpoints=checkpoints, claims=claims
+            ),
+        ),
+        router=router,
+        watcher=watcher,
+        scanner=FolderScanner(
+            watcher, interval_s=settings.reconcile_seconds, place=found.place, limits=limits
+        ),
+        active_files=ActiveFiles(
+            root=root,
+            router=router,
+            clocks=ports.clocks,
+            interval_s=settings.poll_seconds,
+        ),
+        ownership=Ownership(
+            checkpoints=checkpoints,
+            records=lambda: router.records,
+            on_lost=router.fence_off,
+            on_memory_lost=memory_lost.set,
+            is_restoring=lambda: memory_lost.is_set() or bucket_search.contents is not None,
+            lease_seconds=settings.lease_seconds,
+            folder=found.folder.id,
+        ),
+        orphans=OrphanSweeper(
+            store=store,
+            checkpoints=checkpoints,
+            prefix=prefix,
+            grace_s=settings.orphan_grace_seconds,
+            folder=found.folder,
+        ),
+        memory_lost=memory_lost,
+        finder=finder,
+        found=found,
+        drain_timeout_s=drain_s(settings.shutdown_timeout_seconds),
+    )
+
+
+def _room_for_files() -> int:
+    """Every active stream holds one."""
+    room = descriptors.raise_limit() - max_connections() - SPARE_FILES
+    return max(10, min(MAX_ACTIVE_STREAMS, room))
