@@ -1,4 +1,4 @@
-"""Builds the ingest side around ports: the service, and what tests it, get the same one."""
+"""Builds the ingest side around ports, whatever stands behind them."""
 
 import asyncio
 from concurrent.futures import Executor
