@@ -335,6 +335,8 @@ class StreamProcessor:
             if self.record.stream.reason != complaint:
                 path = self.record.stream.relpath
                 log.warning("a finished file is held back", file_path=path, reason=complaint)
+            if self.record.stream.state is StreamState.FINALIZING:  # when we were killed
+                await self.record.move_to(StreamState.UPLOADING)
             await self.record.move_to(StreamState.STALE, complaint)
         return HOLES_PAUSE_S
 

@@ -78,6 +78,18 @@ async def test_a_rename_that_comes_late_stops_nothing(world: World) -> None:
     assert world.store.data(processor.record.stream.key) == data
 
 
+async def test_what_was_being_proven_waits_for_its_data_too(world: World) -> None:
+    world.write(b"")
+    os.truncate(world.folder / "r.mp4", 15 * 1024 * GIB)
+    processor = await world.admit()
+    assert processor is not None
+    await processor.record.move_to(StreamState.FINALIZING)  # and then there was a crash
+    for _ in range(3):
+        await world.look(processor)
+        world.clock.pass_by(3.0)
+    assert processor.record.stream.state is StreamState.STALE
+
+
 async def test_what_is_mostly_holes_waits_and_fails_with_a_reason(world: World) -> None:
     world.write(b"")
     os.truncate(world.folder / "r.mp4", 15 * 1024 * GIB)
