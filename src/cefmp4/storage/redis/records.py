@@ -79,7 +79,7 @@ def _check(record: dict[str, Any]) -> None:
 
 def _is_fit(name: str, value: Any) -> bool:
     if name in _TEXTS or name == "id":
-        return isinstance(value, str) and _has_bytes(name, value)
+        return isinstance(value, str) and (value.isascii() or _has_bytes(name, value))
     if name in _COUNTS:
         return type(value) is int and value >= 0
     if name in _MOMENTS:
