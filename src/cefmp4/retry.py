@@ -2,6 +2,7 @@
 where somebody waits for an answer, and without end for streams, while their file exists."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     stop_after_attempt,
-    stop_before_delay,
+    stop_after_delay,
     stop_never,
 )
 from tenacity.stop import StopBaseT
@@ -85,6 +86,7 @@ async def _repeated(
     stop: StopBaseT,
     backoff: Backoff,
     before_wait: Callable[[RetryCallState], None],
+    within_s: float = math.inf,
 ) -> T:
     """The first try is made outside of the loop, which costs as much as a request to Redis and is
     nearly never needed."""
@@ -98,10 +100,14 @@ async def _repeated(
             raise failed.pop()
         return await request()
 
+    def wait_s(state: RetryCallState) -> float:
+        left_s = max(0.0, within_s - (state.seconds_since_start or 0.0))
+        return min(left_s, backoff.wait_s(state.attempt_number, _error_of(state)))
+
     retrying = AsyncRetrying(
         stop=stop,
         retry=retry_if_exception_type(on),
-        wait=lambda state: backoff.wait_s(state.attempt_number, _error_of(state)),
+        wait=wait_s,
         sleep=_wait,
         before_sleep=before_wait,
         reraise=True,
@@ -138,8 +144,8 @@ async def for_a_while(
     on: Errors,
     tell: Callable[[BaseException], None] = lambda _error: None,
 ) -> T:
-    """Runs it until it works or the time is over; then the last error comes out. `tell` hears of
-    the first one."""
+    """Runs it until it works or the time is over, at whose very end it is tried for the last time;
+    then that error comes out. `tell` hears of the first one."""
 
     def before_wait(state: RetryCallState) -> None:
         if state.attempt_number == 1 and (error := _error_of(state)):
@@ -148,8 +154,9 @@ async def for_a_while(
     return await _repeated(
         request,
         on=on,
-        stop=stop_before_delay(seconds),
+        stop=stop_after_delay(seconds),
         backoff=STREAM_BACKOFF,
+        within_s=seconds,
         before_wait=before_wait,
     )
 

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -84,17 +86,21 @@ async def test_what_time_cannot_heal_ends_a_stream_at_once() -> None:
     assert request.calls == 2
 
 
-async def test_for_a_while_ends_with_the_last_error_and_tells_of_the_first() -> None:
+async def test_for_a_while_tries_to_the_very_end_and_tells_of_the_first_error() -> None:
     told: list[str] = []
     request = Failing(*[TransientError(str(n)) for n in range(9)])
-    with pytest.raises(TransientError):
+    before = time.monotonic()
+    with pytest.raises(TransientError, match="1"):
         await for_a_while(
             request, seconds=0.1, on=(TransientError,), tell=lambda error: told.append(str(error))
         )
-    assert request.calls == 1  # the wait before the next would be longer than that
-    assert told == []
+    assert time.monotonic() - before >= 0.1
+    assert request.calls == 2  # though the pause would have been longer than what was left
+    assert told == ["0"]
+
+
+async def test_for_a_while_is_over_when_it_works() -> None:
+    request = Failing(*[TransientError(str(n)) for n in range(7)])
     with no_waiting():
-        assert await for_a_while(
-            request, seconds=60, on=(TransientError,), tell=lambda error: told.append(str(error))
-        )
-    assert told == ["1"]
+        assert await for_a_while(request, seconds=60, on=(TransientError,)) == "done"
+    assert request.calls == 8
