@@ -8,7 +8,6 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.stream import FileStamp, StreamState
-from cefmp4.recording.clocks import Clocks
 
 
 class End(StrEnum):
@@ -30,14 +29,12 @@ class Ending:
         record: StreamRecord,
         uploader: Uploader,
         writer_profiles: WriterProfiles,
-        clocks: Clocks,
     ) -> None:
         self._end = End.STORED if record.stream.is_proven else None
         self.proven: FileStamp | None = None
         self._record = record
         self._uploader = uploader
         self._writer_profiles = writer_profiles
-        self._clocks = clocks
 
     def __repr__(self) -> str:
         return f"<Ending {self._end}>"

@@ -97,9 +97,7 @@ class StreamProcessor:
         self._next_part_at = 0
         self._is_unseen = False  # the last look at the file, or reading of it, failed
         self._holes = Holes(source, limit_bytes=holes_limit_bytes)
-        self.ending = Ending(
-            record=record, uploader=uploader, writer_profiles=writer_profiles, clocks=clocks
-        )
+        self.ending = Ending(record=record, uploader=uploader, writer_profiles=writer_profiles)
         self._trouble = StoreTrouble(
             record=record, uploader=uploader, keys=keys, ending=self.ending
         )

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from cefmp4.recording import lease_keeper
-from cefmp4.recording.mounts import fs_type_of_path, has_hidden_writers
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 
 AT_ONCE_S = 1.0  # some milliseconds on a quiet machine; 45 s where nobody gives the lease up
@@ -33,22 +32,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def recording(tmp_path: Path) -> Path:
-    if has_hidden_writers(fs_type_of_path(tmp_path)):
-        pytest.skip("2026-11: the folder for temporary files is on an overlay or FUSE")
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"x" * 4096)
-    return path
-
-
-@pytest.fixture
-def fd(recording: Path) -> Iterator[int]:
-    number = os.open(recording, os.O_RDONLY)
-    yield number
-    os.close(number)
 
 
 @pytest.fixture

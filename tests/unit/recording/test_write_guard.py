@@ -4,14 +4,13 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from cefmp4.errors import InvariantError
-from cefmp4.recording.mounts import fs_type_of_path, has_hidden_writers
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 
 HOLD = "f = open(sys.argv[1], 'ab')"
@@ -22,22 +21,6 @@ m = mmap.mmap(fd, 0)
 os.close(fd)
 """
 READ = "f = open(sys.argv[1], 'rb')"
-
-
-@pytest.fixture
-def recording(tmp_path: Path) -> Path:
-    if has_hidden_writers(fs_type_of_path(tmp_path)):
-        pytest.skip("2026-11: the folder for temporary files is on an overlay or FUSE")
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"x" * 4096)
-    return path
-
-
-@pytest.fixture
-def fd(recording: Path) -> Iterator[int]:
-    number = os.open(recording, os.O_RDONLY)
-    yield number
-    os.close(number)
 
 
 @pytest.fixture(params=["kept by another process", "held alone"])
