@@ -3,7 +3,7 @@ be known is there from the start, at 0: a scraper sees only what a counter grows
 docs/metrics.md says what each is for."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 from time import monotonic
 from typing import TypeVar
@@ -31,13 +31,30 @@ Info("cefmp4_build", "Which version runs", registry=REGISTRY).info({"version": _
 Family = TypeVar("Family", Counter, Gauge, Histogram)
 
 
-def _born(family: Family, *values: Iterable[str]) -> Family:
-    """With a series for each of the label values."""
-    for labels in product(*values):
-        family.labels(*labels)
+def _born(family: Family, labels: dict[str, Iterable[str]]) -> Family:
+    """With a series for each of the values that its labels are known to have."""
+    if labels:
+        for values in product(*labels.values()):
+            family.labels(*values)
     return family
 
 
+def _counter(name: str, about: str, **labels: Iterable[str]) -> Counter:
+    return _born(Counter(name, about, tuple(labels), registry=REGISTRY), labels)
+
+
+def _gauge(name: str, about: str, **labels: Iterable[str]) -> Gauge:
+    return _born(Gauge(name, about, tuple(labels), registry=REGISTRY), labels)
+
+
+def _histogram(
+    name: str, about: str, buckets: Sequence[float], **labels: Iterable[str]
+) -> Histogram:
+    family = Histogram(name, about, tuple(labels), buckets=buckets, registry=REGISTRY)
+    return _born(family, labels)
+
+
+_ANY = ()  # of a label whose values are not known before
 SERVERS = ("redis", "s3")
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _JOB_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600)
@@ -67,219 +84,134 @@ failed_operations = StreamCounter(
     label="operation_type",
     values=FAILED_OPERATIONS,
 )
-for _counter in (parts_uploaded, bytes_uploaded, failed_operations):
-    REGISTRY.register(_counter)
+for _of_streams in (parts_uploaded, bytes_uploaded, failed_operations):
+    REGISTRY.register(_of_streams)
 streams = StreamSeries(always=(parts_uploaded, bytes_uploaded), others=(failed_operations,))
 
-stream_duration = Histogram(
+stream_duration = _histogram(
     "video_stream_duration_seconds",
     "From first sight of a stream to its proven object",
-    buckets=_JOB_SECONDS,
-    registry=REGISTRY,
+    _JOB_SECONDS,
 )
-processing_time = Histogram(
-    "video_processing_time_seconds",
-    "From the writer's close to the metadata document",
-    buckets=_SECONDS,
-    registry=REGISTRY,
+processing_time = _histogram(
+    "video_processing_time_seconds", "From the writer's close to the metadata document", _SECONDS
 )
-active_streams = Gauge(
-    "active_streams_gauge", "Streams between first sight and their end", registry=REGISTRY
-)
-streams_completed = Counter(
-    "streams_completed_total", "Streams whose object is proven", registry=REGISTRY
-)
-streams_failed = Counter(
-    "streams_failed_total", "Streams that ended without an object", registry=REGISTRY
-)
+active_streams = _gauge("active_streams_gauge", "Streams between first sight and their end")
+streams_completed = _counter("streams_completed_total", "Streams whose object is proven")
+streams_failed = _counter("streams_failed_total", "Streams that ended without an object")
 
-bytes_behind = Gauge(
-    "cefmp4_bytes_behind", "Bytes on disk that are not stored yet, all streams", registry=REGISTRY
+bytes_behind = _gauge("cefmp4_bytes_behind", "Bytes on disk that are not stored yet, all streams")
+seconds_behind = _gauge(
+    "cefmp4_seconds_behind", "Age of the oldest byte that is on disk and not stored yet"
 )
-seconds_behind = Gauge(
-    "cefmp4_seconds_behind",
-    "Age of the oldest byte that is on disk and not stored yet",
-    registry=REGISTRY,
-)
-close_to_object = Histogram(
+close_to_object = _histogram(
     "cefmp4_close_to_object_seconds",
     "From the writer's close to the proven object, settle time included",
-    buckets=_SECONDS,
-    registry=REGISTRY,
+    _SECONDS,
 )
-part_latency = Histogram(
-    "cefmp4_part_upload_seconds", "Time one part took", buckets=_SECONDS, registry=REGISTRY
+part_latency = _histogram("cefmp4_part_upload_seconds", "Time one part took", _SECONDS)
+parts_resent = _counter(
+    "cefmp4_parts_resent_total", "Parts the writer changed after they were sent"
 )
-parts_resent = Counter(
-    "cefmp4_parts_resent_total", "Parts the writer changed after they were sent", registry=REGISTRY
-)
-parts_copied = Counter(
-    "cefmp4_parts_copied_total", "Parts taken from the former generation", registry=REGISTRY
-)
-part_slots = Gauge("cefmp4_part_slots", "Parts that may be on the wire at once", registry=REGISTRY)
-slots_in_use = Gauge("cefmp4_part_slots_in_use", "Parts on the wire", registry=REGISTRY)
-open_uploads = Gauge(
-    "cefmp4_open_multipart_uploads", "Multipart uploads we hold open", registry=REGISTRY
-)
-orphan_uploads = Gauge(
-    "cefmp4_orphan_multipart_uploads", "Open uploads that no stream claims", registry=REGISTRY
-)
-events_dropped = Counter(
-    "cefmp4_events_dropped_total", "Times the kernel lost events of the folder", registry=REGISTRY
+parts_copied = _counter("cefmp4_parts_copied_total", "Parts taken from the former generation")
+part_slots = _gauge("cefmp4_part_slots", "Parts that may be on the wire at once")
+slots_in_use = _gauge("cefmp4_part_slots_in_use", "Parts on the wire")
+open_uploads = _gauge("cefmp4_open_multipart_uploads", "Multipart uploads we hold open")
+orphan_uploads = _gauge("cefmp4_orphan_multipart_uploads", "Open uploads that no stream claims")
+events_dropped = _counter(
+    "cefmp4_events_dropped_total", "Times the kernel lost events of the folder"
 )
 RESCAN_CAUSES = ("start", "interval", "overflow", "folder_moved", "watch_limit", "rearmed")
-rescans = _born(
-    Counter("cefmp4_rescans_total", "Full looks at the folder", ["cause"], registry=REGISTRY),
-    RESCAN_CAUSES,
-)
-folders_left_out = _born(
-    Gauge(
-        "cefmp4_folders_left_out",
-        "Folders whose recordings are not uploaded",
-        ["cause"],
-        registry=REGISTRY,
-    ),
-    ("depth", "count", "unreadable"),
+rescans = _counter("cefmp4_rescans_total", "Full looks at the folder", cause=RESCAN_CAUSES)
+folders_left_out = _gauge(
+    "cefmp4_folders_left_out",
+    "Folders whose recordings are not uploaded",
+    cause=("depth", "count", "unreadable"),
 )
 KEY_OUTCOMES = ("suffixed", "failed")
-key_conflicts = _born(
-    Counter(
-        "cefmp4_key_conflicts_total",
-        "Keys that were another recording's, by what was done: suffixed or failed",
-        ["outcome"],
-        registry=REGISTRY,
-    ),
-    KEY_OUTCOMES,
+key_conflicts = _counter(
+    "cefmp4_key_conflicts_total",
+    "Keys that were another recording's, by what was done: suffixed or failed",
+    outcome=KEY_OUTCOMES,
 )
 STALE_OUTCOMES = ("finalize", "resume", "truncated", "missing", "overwritten")
-stale_outcomes = _born(
-    Counter(
-        "cefmp4_stale_streams_total",
-        "Stale streams, by what was done",
-        ["outcome"],
-        registry=REGISTRY,
-    ),
-    STALE_OUTCOMES,
+stale_outcomes = _counter(
+    "cefmp4_stale_streams_total", "Stale streams, by what was done", outcome=STALE_OUTCOMES
 )
-watch_folder_up = Gauge(
-    "cefmp4_watch_folder_up", "1 while the watched folder is there, else 0", registry=REGISTRY
-)
-leases_lost = Counter(
-    "cefmp4_leases_lost_total", "Streams another instance took over", registry=REGISTRY
-)
+watch_folder_up = _gauge("cefmp4_watch_folder_up", "1 while the watched folder is there, else 0")
+leases_lost = _counter("cefmp4_leases_lost_total", "Streams another instance took over")
 
 # What the product stands on.
 
-is_live = Gauge("cefmp4_live", "1 while /livez says so, else 0", registry=REGISTRY)
-is_ready = Gauge("cefmp4_ready", "1 while /readyz says so, else 0", registry=REGISTRY)
-server_up = Gauge(
-    "cefmp4_server_up", "1 while the server answers, else 0", ["server"], registry=REGISTRY
-)
-server_full = Gauge(
+is_live = _gauge("cefmp4_live", "1 while /livez says so, else 0")
+is_ready = _gauge("cefmp4_ready", "1 while /readyz says so, else 0")
+server_up = _gauge("cefmp4_server_up", "1 while the server answers, else 0", server=_ANY)
+server_full = _gauge(
     "cefmp4_server_full",
     "1 while the server stores nothing because its disk is full, else 0",
-    ["server"],
-    registry=REGISTRY,
+    server=_ANY,
 )
-retries = _born(
-    Counter("cefmp4_retries_total", "Requests tried again", ["server"], registry=REGISTRY), SERVERS
-)
-disk_free = Gauge(
-    "cefmp4_disk_free_bytes",
-    "Room that is left where a folder is",
-    ["folder"],
-    registry=REGISTRY,
-)
-disk_size = Gauge(
-    "cefmp4_disk_size_bytes", "Size of the disk a folder is on", ["folder"], registry=REGISTRY
-)
+retries = _counter("cefmp4_retries_total", "Requests tried again", server=SERVERS)
+disk_free = _gauge("cefmp4_disk_free_bytes", "Room that is left where a folder is", folder=_ANY)
+disk_size = _gauge("cefmp4_disk_size_bytes", "Size of the disk a folder is on", folder=_ANY)
 
 # Jobs.
 
-http_refused = _born(
-    Counter(
-        "cefmp4_http_refused_total",
-        "Requests and connections over HTTP that were refused or cut off",
-        ["reason"],
-        registry=REGISTRY,
-    ),
-    HTTP_REFUSALS,
+http_refused = _counter(
+    "cefmp4_http_refused_total",
+    "Requests and connections over HTTP that were refused or cut off",
+    reason=HTTP_REFUSALS,
 )
-job_queue_depth = Gauge(
-    "cefmp4_job_queue_depth", "Jobs that wait, back-off included", ["kind"], registry=REGISTRY
-)
-job_queue_age = Gauge(
+job_queue_depth = _gauge("cefmp4_job_queue_depth", "Jobs that wait, back-off included", kind=_ANY)
+job_queue_age = _gauge(
     "cefmp4_job_queue_age_seconds",
     "How long the longest waiting job could have been running",
-    ["kind"],
-    registry=REGISTRY,
+    kind=_ANY,
 )
-job_workers = Gauge("cefmp4_job_workers", "Workers that live", ["kind"], registry=REGISTRY)
-job_duration = _born(
-    Histogram(
-        "cefmp4_job_duration_seconds",
-        "Time one attempt took that completed its job",
-        ["kind"],
-        buckets=_JOB_SECONDS,
-        registry=REGISTRY,
-    ),
-    OFFERED_KINDS,
+job_workers = _gauge("cefmp4_job_workers", "Workers that live", kind=_ANY)
+job_duration = _histogram(
+    "cefmp4_job_duration_seconds",
+    "Time one attempt took that completed its job",
+    _JOB_SECONDS,
+    kind=OFFERED_KINDS,
 )
 JOB_OUTCOMES = (
     *("complete", *FailReason, "retried", "released", "moved"),
     *("no_room", "no_program", "server_away", "fenced"),
 )
-job_results = _born(
-    Counter(
-        "cefmp4_job_results_total",
-        "Attempts that ended, by how",
-        ["kind", "outcome"],
-        registry=REGISTRY,
-    ),
-    OFFERED_KINDS,
-    JOB_OUTCOMES,
+job_results = _counter(
+    "cefmp4_job_results_total",
+    "Attempts that ended, by how",
+    kind=OFFERED_KINDS,
+    outcome=JOB_OUTCOMES,
 )
-job_slots = _born(
-    Gauge("cefmp4_job_slots", "Slots for jobs", ["slot"], registry=REGISTRY), SlotKind
-)
-job_slots_in_use = _born(
-    Gauge("cefmp4_job_slots_in_use", "Slots that jobs hold", ["slot"], registry=REGISTRY), SlotKind
-)
+job_slots = _gauge("cefmp4_job_slots", "Slots for jobs", slot=SlotKind)
+job_slots_in_use = _gauge("cefmp4_job_slots_in_use", "Slots that jobs hold", slot=SlotKind)
 UNREADABLE = ("ticket", "queue", "job", "index", "stream")
-unreadable_records = _born(
-    Counter(
-        "cefmp4_unreadable_records_total",
-        "What lay in Redis, was not ours to read, and was dropped or set aside",
-        ["what"],
-        registry=REGISTRY,
-    ),
-    UNREADABLE,
+unreadable_records = _counter(
+    "cefmp4_unreadable_records_total",
+    "What lay in Redis, was not ours to read, and was dropped or set aside",
+    what=UNREADABLE,
 )
-encode_speed = Gauge(
+encode_speed = _gauge(
     "cefmp4_encode_speed_ratio",
     "Seconds of media per second, as the latest encode reported",
-    ["slot"],
-    registry=REGISTRY,
+    slot=_ANY,
 )
-encode_fps = Gauge(
+encode_fps = _gauge(
     "cefmp4_encode_frames_per_second",
     "Frames per second, as the latest encode reported",
-    ["slot"],
-    registry=REGISTRY,
+    slot=_ANY,
 )
 ENCODERS_PASSED_OVER = ("hevc_nvenc", "h264_nvenc", "nvenc", "ffmpeg")
 FALLBACK_REASONS = (
     "busy", "no_driver", "old_driver", "no_device", "no_encoder", "no_program", "other",
 )  # fmt: skip
-encoder_fallbacks = _born(
-    Counter(
-        "cefmp4_encoder_fallbacks_total",
-        "Times an encoder was passed over, at the start of the worker or for a job with a GPU slot",
-        ["encoder", "reason"],
-        registry=REGISTRY,
-    ),
-    ENCODERS_PASSED_OVER,
-    FALLBACK_REASONS,
+encoder_fallbacks = _counter(
+    "cefmp4_encoder_fallbacks_total",
+    "Times an encoder was passed over, at the start of the worker or for a job with a GPU slot",
+    encoder=ENCODERS_PASSED_OVER,
+    reason=FALLBACK_REASONS,
 )
 
 

@@ -1,5 +1,6 @@
-"""Whether a server answers, as told by every request to it. An outage is one line when it begins
-and one when it is over, however many requests it meets; cefmp4_server_up tells of it at once."""
+"""Whether a server answers, and takes what we ask of it, as told by every request to it. An outage
+is one line when it begins and one when it is over, however many requests it meets;
+cefmp4_server_up tells of it at once."""
 
 import contextvars
 import logging
@@ -10,7 +11,7 @@ from functools import partial
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import ServerUnreachableError, StoreFullError
+from cefmp4.errors import AccessDeniedError, ServerUnreachableError, StoreFullError
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ class Reachability:
         self._clock = clock
         self._began_at: float | None = None
         self._failed_at = 0.0
+        self._refusals: dict[str, str] = {}  # by operation: each is a right of its own
 
     def __repr__(self) -> str:
         return f"<Reachability {self._server} away_since={self._began_at}>"
@@ -62,6 +64,19 @@ class Reachability:
             return
         seconds, self._began_at = self._failed_at - self._began_at, None
         self._tell(f"{self._name} answers again after {seconds:.0f} s")
+
+    def allowed(self, operation: str) -> None:
+        """It answered, and did what was asked."""
+        self.answered()
+        self._refusals.pop(operation, None)
+
+    def refused(self, operation: str, error: AccessDeniedError) -> None:
+        self._refusals[operation] = str(error.args[0])
+
+    @property
+    def refusals(self) -> list[str]:
+        """Until it takes the same request again, nothing goes on: health checks must say so."""
+        return [f"{self._name} refuses us: {reason}" for reason in self._refusals.values()]
 
     def _tell(self, event: str, **fields: object) -> None:
         """Without the ids of the stream or job whose request noticed it: it meets all of them."""

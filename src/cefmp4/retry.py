@@ -7,18 +7,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import uniform
+from time import monotonic
 from typing import TypeVar
 
 import structlog
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    stop_never,
-)
-from tenacity.stop import StopBaseT
 
 from cefmp4 import metrics
 from cefmp4.errors import (
@@ -75,65 +67,43 @@ def no_waiting() -> Iterator[None]:
         _waiting = before
 
 
-async def _wait(seconds: float) -> None:
-    await asyncio.sleep(seconds if _waiting else 0)
-
-
 async def _repeated(
     request: Callable[[], Awaitable[T]],
     *,
     on: Errors,
-    stop: StopBaseT,
     backoff: Backoff,
-    before_wait: Callable[[RetryCallState], None],
+    tell: Callable[[int, BaseException], None],
+    attempts: float = math.inf,
     within_s: float = math.inf,
 ) -> T:
-    """The first try is made outside of the loop, which costs as much as a request to Redis and is
-    nearly never needed."""
-    try:
-        return await request()
-    except on as error:
-        failed = [error]
-
-    async def again() -> T:
-        if failed:
-            raise failed.pop()
-        return await request()
-
-    def wait_s(state: RetryCallState) -> float:
-        left_s = max(0.0, within_s - (state.seconds_since_start or 0.0))
-        return min(left_s, backoff.wait_s(state.attempt_number, _error_of(state)))
-
-    retrying = AsyncRetrying(
-        stop=stop,
-        retry=retry_if_exception_type(on),
-        wait=wait_s,
-        sleep=_wait,
-        before_sleep=before_wait,
-        reraise=True,
-    )
-    return await retrying(again)
-
-
-def _error_of(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+    """`tell` hears of each error that is not the last, and which in a row it is. The time runs from
+    the first one."""
+    failures, first_at = 0, 0.0
+    while True:
+        try:
+            return await request()
+        except on as error:
+            failures += 1
+            first_at = first_at or monotonic()
+            left_s = first_at + within_s - monotonic()
+            if failures >= attempts or left_s <= 0:
+                raise
+            tell(failures, error)
+            wait_s = min(left_s, backoff.wait_s(failures, error))
+        await asyncio.sleep(wait_s if _waiting else 0)
 
 
 async def bounded(
-    request: Callable[[], Awaitable[T]],
-    *,
-    server: str,
-    attempts: int = REQUEST_ATTEMPTS,
-    backoff: Backoff = REQUEST_BACKOFF,
+    request: Callable[[], Awaitable[T]], *, server: str, attempts: int = REQUEST_ATTEMPTS
 ) -> T:
     """Runs one request, which must be safe to repeat, until it works or `attempts` are used up;
     then the last TransientError comes out. Every other error comes out at once."""
     return await _repeated(
         request,
         on=(TransientError,),
-        stop=stop_after_attempt(attempts),
-        backoff=backoff,
-        before_wait=lambda _state: metrics.retries.labels(server).inc(),
+        backoff=REQUEST_BACKOFF,
+        tell=lambda _failures, _error: metrics.retries.labels(server).inc(),
+        attempts=attempts,
     )
 
 
@@ -147,18 +117,11 @@ async def for_a_while(
     """Runs it until it works or the time is over, at whose very end it is tried for the last time;
     then that error comes out. `tell` hears of the first one."""
 
-    def before_wait(state: RetryCallState) -> None:
-        if state.attempt_number == 1 and (error := _error_of(state)):
+    def tell_once(failures: int, error: BaseException) -> None:
+        if failures == 1:
             tell(error)
 
-    return await _repeated(
-        request,
-        on=on,
-        stop=stop_after_delay(seconds),
-        backoff=STREAM_BACKOFF,
-        within_s=seconds,
-        before_wait=before_wait,
-    )
+    return await _repeated(request, on=on, backoff=STREAM_BACKOFF, tell=tell_once, within_s=seconds)
 
 
 # What an operator, or time, can heal while the file waits on the disk.
@@ -170,16 +133,9 @@ async def patiently(request: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Runs a step of a stream until it works, for as long as it takes. Cancelling it is the only
     way out; errors that time cannot heal come out at once."""
 
-    def before_wait(state: RetryCallState) -> None:
-        error = _error_of(state)
-        if error is not None and state.attempt_number % _REPORT_EVERY == 1:
+    def tell(failures: int, error: BaseException) -> None:
+        if failures % _REPORT_EVERY == 1:
             log.log(level_of(error), f"{what} failed, trying again", reason=str(error))
         metrics.count_failure(what.replace(" ", "_"))
 
-    return await _repeated(
-        request,
-        on=HEALABLE,
-        stop=stop_never,
-        backoff=STREAM_BACKOFF,
-        before_wait=before_wait,
-    )
+    return await _repeated(request, on=HEALABLE, backoff=STREAM_BACKOFF, tell=tell)

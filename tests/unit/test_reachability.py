@@ -1,4 +1,5 @@
-"""An outage is two lines, whoever meets it; nobody's ids are in them."""
+"""An outage is two lines, whoever meets it; nobody's ids are in them. What is refused is told until
+the same is allowed."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from cefmp4 import metrics
-from cefmp4.errors import ServerUnreachableError, ThrottledError
+from cefmp4.errors import AccessDeniedError, ServerUnreachableError, ThrottledError
 from cefmp4.reachability import SETTLED_S, Reachability, level_of, tell_of_outages
 
 SILENT = ServerUnreachableError("no answer")
@@ -91,3 +92,14 @@ def test_a_command_says_by_itself_what_went_wrong(monkeypatch: pytest.MonkeyPatc
     assert level_of(SILENT) == logging.WARNING
     tell_of_outages()
     assert level_of(SILENT) == logging.DEBUG
+
+
+def test_each_operation_is_a_right_of_its_own() -> None:
+    server, _ = reachability()
+    server.allowed("PutObject")
+    assert server.refusals == []
+    server.refused("PutObject", AccessDeniedError("status 403", hint="not told"))
+    server.refused("UploadPart", AccessDeniedError("status 401"))
+    assert server.refusals == ["Test refuses us: status 403", "Test refuses us: status 401"]
+    server.allowed("PutObject")
+    assert server.refusals == ["Test refuses us: status 401"]

@@ -6,12 +6,13 @@ from functools import partial
 
 from aiohttp.web import AbstractRouteDef
 
-from cefmp4 import metrics, refusals
+from cefmp4 import metrics
 from cefmp4.app.clients import JobsOnDemand
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.jobs.ledger import RedisLedger
+from cefmp4.reachability import REDIS, S3
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore
 from cefmp4.web.access import Access
 from cefmp4.web.health import Health
@@ -83,4 +84,4 @@ def servers_away() -> list[str]:
     ]
     if metrics.is_server_full("s3"):
         away.append("the disk of the S3 server is full")
-    return [*away, *refusals.REDIS.reasons, *refusals.S3.reasons]
+    return [*away, *REDIS.refusals, *S3.refusals]

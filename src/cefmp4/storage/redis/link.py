@@ -20,7 +20,6 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from cefmp4 import refusals
 from cefmp4.errors import (
     AccessDeniedError,
     CefError,
@@ -58,10 +57,9 @@ class RedisLink:
         except _FOREIGN_ERRORS as error:
             translated = await self.translate(error)
             if isinstance(translated, AccessDeniedError):
-                refusals.REDIS.refused(str(words[0]), translated)
+                REDIS.refused(str(words[0]), translated)
             raise translated from error
-        REDIS.answered()
-        refusals.REDIS.allowed(str(words[0]))
+        REDIS.allowed(str(words[0]))
         return answer
 
     async def run(

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from botocore import xform_name
 
-from cefmp4 import metrics, refusals
+from cefmp4 import metrics
 from cefmp4.errors import AccessDeniedError, CefError, TransientError
 from cefmp4.reachability import S3
 from cefmp4.retry import bounded
@@ -66,10 +66,9 @@ class S3Calls:
         except CefError as error:
             S3.answered()  # a refusal is an answer
             if isinstance(error, AccessDeniedError) and operation in _WRITES:
-                refusals.S3.refused(operation, error)
+                S3.refused(operation, error)
             raise
-        S3.answered()
-        refusals.S3.allowed(operation)
+        S3.allowed(operation)
         if operation in _STORING:
             metrics.note_room("s3")
         return result
