@@ -1,6 +1,7 @@
-"""Builds the ingest side around ports, whatever stands behind them."""
+"""Builds the ingest side around ports: servers stand behind them, or what is in memory."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -42,7 +43,6 @@ from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.stopping import drain_s
-from cefmp4.storage.redis.owner import owner_id
 from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import Limits
@@ -59,8 +59,9 @@ def handover_kinds(settings: Settings) -> tuple[JobKind, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the ingest side reaches the rest of the world through."""
+    """What the ingest side reaches the rest of the world through. `owner`: who holds its leases."""
 
+    owner: str
     checkpoints: CheckpointStore
     store: ObjectStore
     jobs: JobSink
@@ -70,33 +71,85 @@ class Ports:
     hashing: Executor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestParts:
+    """What deals with streams when it is told to; the loops that tell it are the service's."""
+
+    index: FinishedIndex
+    writer_profiles: WriterProfiles
+    bucket_search: BucketSearch
+    startup: Startup
+    router: StreamRouter
+
+
 def build_ingest(
     settings: Settings, ports: Ports, *, finder: FolderFinder, found: Found
 ) -> IngestService:
+    parts = build_parts(settings, ports, found)
+    bucket_search, router = parts.bucket_search, parts.router
+    folder = settings.watch_dir.resolve()
+    limits = Limits(folders=settings.watch_max_folders)
+    watcher = Watcher(
+        folder,
+        router.selection,
+        mode=settings.watch_mode,
+        patience_s=settings.startup_timeout_seconds,
+        limits=limits,
+    )
+    memory_lost = asyncio.Event()
+    return IngestService(
+        checkpoints=ports.checkpoints,
+        index=parts.index,
+        writer_profiles=parts.writer_profiles,
+        startup=parts.startup,
+        router=router,
+        watcher=watcher,
+        scanner=FolderScanner(
+            watcher, interval_s=settings.reconcile_seconds, place=found.place, limits=limits
+        ),
+        active_files=ActiveFiles(
+            root=str(folder),
+            router=router,
+            clocks=ports.clocks,
+            interval_s=settings.poll_seconds,
+        ),
+        ownership=Ownership(
+            checkpoints=ports.checkpoints,
+            records=lambda: router.records,
+            on_lost=router.fence_off,
+            on_memory_lost=memory_lost.set,
+            is_restoring=lambda: memory_lost.is_set() or bucket_search.contents is not None,
+            lease_seconds=settings.lease_seconds,
+            folder=found.folder.id,
+        ),
+        orphans=OrphanSweeper(
+            store=ports.store,
+            checkpoints=ports.checkpoints,
+            prefix=names.static_prefix(settings.s3_key_template),
+            grace_s=settings.orphan_grace_seconds,
+            folder=found.folder,
+        ),
+        memory_lost=memory_lost,
+        finder=finder,
+        found=found,
+        drain_timeout_s=drain_s(settings.shutdown_timeout_seconds),
+    )
+
+
+def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
     """From the inside out, in the order in which a byte meets them backwards."""
     store, checkpoints, hashing = ports.store, ports.checkpoints, ports.hashing
     folder = settings.watch_dir.resolve()
     root = str(folder)
-    prefix = names.static_prefix(settings.s3_key_template)
-    polls = choose_mode(folder, settings.watch_mode) is WatchMode.POLLING
     index, writer_profiles, identity = FinishedIndex(), WriterProfiles(), Identity(hashing=hashing)
     slots = PartSlots(
         max_parts=settings.max_parts_in_flight, max_streams=settings.max_concurrent_streams
     )
     uploader = Uploader(store=store, slots=slots, hashing=hashing)
-    finalizer = Finalizer(store=store, uploader=uploader, hashing=hashing)
     keys = ObjectKeys(store, settings.s3_key_template, settings.s3_key_conflict)
-    describer = Describer(
-        store=store,
-        probe=ports.probe,
-        slots=slots,
-        identity=identity,
-        bucket=settings.s3_bucket_name,
-        watch_dir=root,
-    )
     bucket_search = BucketSearch(
         store=store,
-        prefix=prefix,
+        prefix=names.static_prefix(settings.s3_key_template),
         hashing=hashing,
         plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
         folder=found.folder,
@@ -104,7 +157,7 @@ def build_ingest(
     )
     claims = Claims(
         checkpoints=checkpoints,
-        owner=owner_id(settings.host),
+        owner=ports.owner,
         folder=found.folder.id,
         wall_clock=ports.clocks.wall,
     )
@@ -126,6 +179,68 @@ def build_ingest(
         wall_clock=ports.clocks.wall,
         place=found.place,
     )
+    completion = Completion(
+        describer=Describer(
+            store=store,
+            probe=ports.probe,
+            slots=slots,
+            identity=identity,
+            bucket=settings.s3_bucket_name,
+            watch_dir=root,
+        ),
+        handover=Handover(
+            sink=ports.jobs,
+            kinds=handover_kinds(settings),
+            bucket=settings.s3_bucket_name,
+            watch_dir=root,
+            max_attempts=settings.worker_max_attempts,
+        ),
+        local_file=LocalFilePolicy(settings.after_upload, ports.write_guards.has_writer),
+        index=index,
+        claims=claims,
+        store=store,
+    )
+    router = StreamRouter(
+        admission=admission,
+        selection=Selection(
+            folder, settings.watch_filter_globs, archive_below(settings.after_upload, folder)
+        ),
+        completion=completion,
+        slots=slots,
+        clocks=ports.clocks,
+        make_processor=_maker(settings, ports, uploader, keys, writer_profiles),
+        max_active=_room_for_files(),
+        foreign_pause_s=settings.lease_seconds / 3,
+    )
+    startup = Startup(
+        checkpoints=checkpoints,
+        bucket_search=bucket_search,
+        index=index,
+        claims=claims,
+        admission=admission,
+        uploader=uploader,
+        completion=completion,
+        folder=found.folder.id,
+        adoption=Adoption(root=root, folder=found.folder, checkpoints=checkpoints, claims=claims),
+    )
+    return IngestParts(
+        index=index,
+        writer_profiles=writer_profiles,
+        bucket_search=bucket_search,
+        startup=startup,
+        router=router,
+    )
+
+
+def _maker(
+    settings: Settings,
+    ports: Ports,
+    uploader: Uploader,
+    keys: ObjectKeys,
+    writer_profiles: WriterProfiles,
+) -> Callable[[Admitted], StreamProcessor]:
+    finalizer = Finalizer(store=ports.store, uploader=uploader, hashing=ports.hashing)
+    mode = choose_mode(settings.watch_dir.resolve(), settings.watch_mode)
     waiting_times = WaitingTimes(
         settle=settings.settle_seconds,
         unknown_writer=settings.watch_file_min_age_seconds_for_idle,
@@ -143,95 +258,12 @@ def build_ingest(
             writer_profiles=writer_profiles,
             waiting_times=waiting_times,
             clocks=ports.clocks,
-            trusts_ctime=not polls,
+            trusts_ctime=mode is not WatchMode.POLLING,
             former=admitted.former,
             holes_limit_bytes=settings.holes_limit_bytes,
         )
 
-    completion = Completion(
-        describer=describer,
-        handover=Handover(
-            sink=ports.jobs,
-            kinds=handover_kinds(settings),
-            bucket=settings.s3_bucket_name,
-            watch_dir=root,
-            max_attempts=settings.worker_max_attempts,
-        ),
-        local_file=LocalFilePolicy(settings.after_upload, ports.write_guards.has_writer),
-        index=index,
-        claims=claims,
-        store=store,
-    )
-    archive = archive_below(settings.after_upload, folder)
-    selection = Selection(folder, settings.watch_filter_globs, archive)
-    limits = Limits(folders=settings.watch_max_folders)
-    watcher = Watcher(
-        folder,
-        selection,
-        mode=settings.watch_mode,
-        patience_s=settings.startup_timeout_seconds,
-        limits=limits,
-    )
-    router = StreamRouter(
-        admission=admission,
-        selection=selection,
-        completion=completion,
-        slots=slots,
-        clocks=ports.clocks,
-        make_processor=make_processor,
-        max_active=_room_for_files(),
-        foreign_pause_s=settings.lease_seconds / 3,
-    )
-    memory_lost = asyncio.Event()
-    return IngestService(
-        checkpoints=checkpoints,
-        index=index,
-        writer_profiles=writer_profiles,
-        startup=Startup(
-            checkpoints=checkpoints,
-            bucket_search=bucket_search,
-            index=index,
-            claims=claims,
-            admission=admission,
-            uploader=uploader,
-            completion=completion,
-            folder=found.folder.id,
-            adoption=Adoption(
-                root=root, folder=found.folder, checkpoints=checkpoints, claims=claims
-            ),
-        ),
-        router=router,
-        watcher=watcher,
-        scanner=FolderScanner(
-            watcher, interval_s=settings.reconcile_seconds, place=found.place, limits=limits
-        ),
-        active_files=ActiveFiles(
-            root=root,
-            router=router,
-            clocks=ports.clocks,
-            interval_s=settings.poll_seconds,
-        ),
-        ownership=Ownership(
-            checkpoints=checkpoints,
-            records=lambda: router.records,
-            on_lost=router.fence_off,
-            on_memory_lost=memory_lost.set,
-            is_restoring=lambda: memory_lost.is_set() or bucket_search.contents is not None,
-            lease_seconds=settings.lease_seconds,
-            folder=found.folder.id,
-        ),
-        orphans=OrphanSweeper(
-            store=store,
-            checkpoints=checkpoints,
-            prefix=prefix,
-            grace_s=settings.orphan_grace_seconds,
-            folder=found.folder,
-        ),
-        memory_lost=memory_lost,
-        finder=finder,
-        found=found,
-        drain_timeout_s=drain_s(settings.shutdown_timeout_seconds),
-    )
+    return make_processor
 
 
 def _room_for_files() -> int:

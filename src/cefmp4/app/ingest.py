@@ -27,6 +27,7 @@ from cefmp4.reachability import tell_of_outages
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.stopping import cut_by
+from cefmp4.storage.redis.owner import owner_id
 from cefmp4.web.media import Media
 from cefmp4.web.watch import Watch
 
@@ -66,6 +67,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
         checkpoints=checkpoints,
     )
     ports = Ports(
+        owner=owner_id(settings.host),
         checkpoints=checkpoints,
         store=store,
         jobs=jobs,
