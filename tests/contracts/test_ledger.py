@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import pytest_asyncio
-from tests.support.servers import redis_server, redis_url
 
 from cefmp4.errors import PermanentError, RefusedError, UnknownJobError
 from cefmp4.jobs import presence
@@ -22,8 +21,6 @@ from cefmp4.model.job import (
     JobState,
     Lane,
 )
-
-__all__ = ["redis_server", "redis_url"]
 
 pytestmark = pytest.mark.integration
 

@@ -24,12 +24,11 @@ from tests.support.job_workers import (
     until,
     workers,
 )
-from tests.support.servers import redis_server, redis_url
 
 from cefmp4.jobs.queue import JobQueue
 from cefmp4.model.job import FailReason, JobKind, JobState
 
-__all__ = ["client", "queue", "redis_server", "redis_url", "workers"]
+__all__ = ["client", "queue", "workers"]
 
 pytestmark = pytest.mark.integration
 

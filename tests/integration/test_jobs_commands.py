@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
 from pydantic import SecretStr
-from tests.support.servers import S3Place, redis_server, redis_url, s3_server
+from tests.support.servers import S3Place
 
 from cefmp4.commands import jobs
 from cefmp4.config.settings import Settings
@@ -20,8 +20,6 @@ from cefmp4.model.job import JobProgress, Lane
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.s3.store import open_s3_store
-
-__all__ = ["redis_server", "redis_url", "s3_server"]
 
 pytestmark = pytest.mark.integration
 

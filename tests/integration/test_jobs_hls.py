@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
-from tests.support.servers import RedisPlace, SwiftServer, redis_server, redis_url, s3_server
+from tests.support.servers import RedisPlace, SwiftServer
 
 from cefmp4 import hls_job, metrics
 from cefmp4.hls.encode import EncodeLimits
@@ -40,8 +40,6 @@ from cefmp4.recording.file import SourceFile
 from cefmp4.retry import Backoff
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.worker import JobRunner
-
-__all__ = ["redis_server", "redis_url", "s3_server"]
 
 pytestmark = pytest.mark.integration
 

@@ -19,14 +19,13 @@ from tests.support.job_workers import (
     until,
     workers,
 )
-from tests.support.servers import redis_server, redis_url
 
 from cefmp4.errors import TransientError
 from cefmp4.jobs.queue import JobQueue
 from cefmp4.jobs.reconcile import Reconciler
 from cefmp4.model.job import FailReason, Job, JobKind, Lane
 
-__all__ = ["queue", "redis_server", "redis_url", "workers"]
+__all__ = ["queue", "workers"]
 
 pytestmark = pytest.mark.integration
 

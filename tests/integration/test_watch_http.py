@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
 from tests.support.fake_store import FakeObjectStore
-from tests.support.servers import ValkeyServer, redis_server, redis_url
+from tests.support.servers import ValkeyServer
 
 from cefmp4.errors import ServerUnreachableError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
@@ -21,8 +21,6 @@ from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web.listener import Listener
 from cefmp4.web.watch import Watch
-
-__all__ = ["redis_server", "redis_url"]
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from awscrt.checksums import crc64nvme
 from tests.support.fake_store import FakeObjectStore
 from tests.support.hls_media import NEEDS_FFMPEG, encoder, recording, sink_of
 from tests.support.other_user import needs_two_users, run_as_other, start_as_other
-from tests.support.servers import S3Place, s3_server
+from tests.support.servers import S3Place
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError
@@ -29,8 +29,6 @@ from cefmp4.media.source import MediaSource
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, SlotKind
 from cefmp4.ports.results import JobResult
 from cefmp4.storage.s3.store import open_s3_store
-
-__all__ = ["s3_server"]
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 

@@ -20,7 +20,7 @@ from tests.support.http_port import (
     WIDE_WITHOUT_TOKEN,
     open_port,
 )
-from tests.support.servers import SwiftServer, s3_server
+from tests.support.servers import SwiftServer
 from tests.support.service import open_site
 
 from cefmp4.config.reading import load_settings
@@ -30,8 +30,6 @@ from cefmp4.web.access import Access
 from cefmp4.web.guesses import Guesses
 from cefmp4.web.sessions import Sessions
 from cefmp4.web.tickets import Tickets
-
-__all__ = ["s3_server"]
 
 EVIL = "http://evil.example"
 BEARER = f"Bearer {TOKEN}"

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 from tests.support.http_port import LOOPBACK, open_port
 from tests.support.other_user import needs_two_users, start_as_other
-from tests.support.servers import SwiftServer, s3_server
+from tests.support.servers import SwiftServer
 from tests.support.service import MIB, Service, open_site, reached
-
-__all__ = ["s3_server"]
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(100)]
 

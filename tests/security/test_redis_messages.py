@@ -19,7 +19,6 @@ import pytest
 import pytest_asyncio
 import structlog
 from redis.asyncio import Redis
-from tests.support.servers import redis_server, redis_url
 
 from cefmp4 import metrics
 from cefmp4.jobs import docket_guard
@@ -29,8 +28,6 @@ from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import JobInput, JobKind, JobSpec, JobState, SlotKind
 from cefmp4.worker import JobRunner
-
-__all__ = ["redis_server", "redis_url"]
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from tests.support.checkpoint_records import A, B, claimed, part, stream
-from tests.support.servers import SwiftServer, redis_server, redis_url, s3_server
+from tests.support.servers import SwiftServer
 from tests.support.service import MIB, open_site, reached
 
 from cefmp4 import metrics
@@ -18,8 +18,6 @@ from cefmp4.recording.digests import crc_of
 from cefmp4.recording.stamps import stamp_of
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.redis.records import encode_stream
-
-__all__ = ["redis_server", "redis_url", "s3_server"]
 
 pytestmark = pytest.mark.integration
 
