@@ -7,10 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.ports import free_port
 from tests.support.service import reached
 from tests.support.terminal import environment
-
-from cefmp4.embedded.state import free_port
 
 PATIENCE_S = 60.0
 

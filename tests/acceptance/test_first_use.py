@@ -8,12 +8,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
 from tests.support.service import open_site, reached
 from tests.support.terminal import Answer, Running, cefmp4, store_of, up
 from tests.writers.recording import Recording
 
-from cefmp4.embedded.state import free_port
 from cefmp4.model import names
 from cefmp4.recording.digests import crc_of
 from cefmp4.storage.s3.store import S3Store, open_s3_store

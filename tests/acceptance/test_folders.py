@@ -16,10 +16,10 @@ from tests.support.folders import (
     stored,
     uploaded_two_parts,
 )
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer
 from tests.support.service import Service, Site, open_site, reached, settings_of
 
-from cefmp4.embedded.state import free_port
 from cefmp4.model import names
 from cefmp4.model.stream import StreamState
 

@@ -18,10 +18,10 @@ from awscrt.checksums import crc64nvme
 from tests.faults.s3_proxy import Exchange, Fault, Rule, S3Proxy
 from tests.support.hls_media import AAC, PICTURE, SOUND, ffmpeg
 from tests.support.hls_set import HlsSet
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
 from tests.support.service import Service, reached
 
-from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, input_of_file
 from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store

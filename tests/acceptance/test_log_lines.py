@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer
 from tests.support.service import Site, open_site, reached
 
-from cefmp4.embedded.state import free_port
 from cefmp4.model.part import MIB
 
 pytestmark = [

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer
 from tests.support.service import MIB, Service, Site, open_site, reached
 from tests.support.terminal import cefmp4
 
 from cefmp4.app.clients import proof_memo
-from cefmp4.embedded.state import free_port
 from cefmp4.model import names
 
 pytestmark = [

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from tests.support.hls_media import recording
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer
 from tests.support.service import Service, Site, open_site
 
-from cefmp4.embedded.state import free_port
 from cefmp4.model.part import MIB
 
 pytestmark = [

@@ -10,9 +10,10 @@ import pytest
 from redis.asyncio import Redis
 from tests.support.chromium import NEEDS_CHROMIUM, Page, browsing
 from tests.support.hls_media import NEEDS_FFMPEG, recording
+from tests.support.ports import free_port
 from tests.support.terminal import Running, cefmp4, store_of, up
 
-from cefmp4.embedded.state import free_port, load_connection
+from cefmp4.embedded.state import load_connection
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.web.page import HLS_JS
 

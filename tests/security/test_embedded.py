@@ -20,6 +20,7 @@ from tests.support.other_user import (
     run_as_other,
     start_as_other,
 )
+from tests.support.ports import free_port
 from tests.support.service import reached
 from tests.support.terminal import cefmp4, environment, up
 
@@ -28,7 +29,6 @@ from cefmp4.embedded.sockets import users_listening_on
 from cefmp4.embedded.state import (
     Connection,
     StateFolder,
-    free_port,
     load_connection,
     new_credentials,
 )

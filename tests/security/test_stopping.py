@@ -14,11 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
 from tests.support.service import Service, open_site, reached
 from tests.support.unfinished import FOLDER, leave_unfinished, recordings
-
-from cefmp4.embedded.state import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 

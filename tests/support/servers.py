@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from tests.support.ports import free_port
 
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.servers import swift_process, valkey_process
-from cefmp4.embedded.sockets import listen_on_loopback, port_of
-from cefmp4.embedded.state import CREDENTIALS, free_port, new_credentials, write_private
+from cefmp4.embedded.sockets import listen_on_loopback
+from cefmp4.embedded.state import CREDENTIALS, new_credentials, write_private
 from cefmp4.model.part import MIN_PART_BYTES
 from cefmp4.storage.s3.connect import S3Config
 
@@ -141,8 +142,8 @@ class SwiftServer(_Server, S3Place):
         self.secret_key = keys.s3_secret_access_key
         folder.mkdir(parents=True, exist_ok=True)
         write_private(folder / CREDENTIALS, asdict(keys))
-        listener = listen_on_loopback()
-        self.port = port_of(listener)
+        self.port = free_port()
+        listener = listen_on_loopback(self.port)
         self.endpoint_url = f"http://127.0.0.1:{self.port}"
         super().__init__(
             swift_process(folder, listener, region=region, min_part_bytes=min_part_bytes)

@@ -13,11 +13,11 @@ from typing import Any
 
 from awscrt import checksums
 from tests.faults.instance import Instance
+from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
 from tests.writers.recording import CACHE_VARIABLE
 
 from cefmp4.config.ingest import DEFAULT_GLOBS
-from cefmp4.embedded.state import free_port
 from cefmp4.model import names
 from cefmp4.model.stream import Stream
 from cefmp4.recording.digests import spell_crc64

@@ -265,8 +265,3 @@ def write_private(path: Path, content: dict[str, Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise SettingsError(f"STATE_DIR: {path} cannot be written: {error.strerror}") from None
-
-
-def free_port() -> int:
-    with listen_on_loopback() as probe:
-        return port_of(probe)
