@@ -12,6 +12,8 @@ BIN := .venv/bin
 BENCH_ROWS := $(if $(ROWS),--rows $(ROWS))
 SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
+PYTEST := $(BIN)/python -m pytest -q
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 1
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/security tests/acceptance)
 
 .PHONY: help up setup lint lock audit sbom check test test-servers bench bench-short faults faults-short soak clean
@@ -40,13 +42,17 @@ lint: ## locks, format, lint, types, import rules
 	$(BIN)/lint-imports
 
 check: lint ## the same, and the unit tests
-	$(BIN)/python -m pytest -q tests/unit
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
 test: setup ## unit, contract, integration and acceptance tests, with real servers
-	$(BIN)/python -m pytest -q $(TESTED)
+	@failed=; \
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone" $(TESTED) || failed="$$failed side-by-side"; \
+	$(PYTEST) -m alone $(TESTED) || failed="$$failed alone"; \
+	echo "make test: failed:$${failed:- nothing}"; \
+	test -z "$$failed"
 
 test-servers: setup ## the same contracts on the servers that S3_* and REDIS_URL name; EMPTIES that Redis
-	TEST_GIVEN_SERVERS=yes $(BIN)/python -m pytest -q tests/contracts
+	TEST_GIVEN_SERVERS=yes $(PYTEST) tests/contracts
 
 bench: setup .venv-peers/.installed ## speed and cost, beside other tools; ROWS=backlog,crash runs some
 	$(BIN)/python -m bench $(BENCH_ROWS)
@@ -77,13 +83,13 @@ sbom: .venv-tools/.installed .venv-runtime/.installed ## build/sbom.cdx.json: wh
 faults: setup ## kills, stops and breaks everything, at length, and prints the matrix; SEED=7 replays
 	@started=$$SECONDS; failed=; \
 	$(BIN)/python -m tests.faults --jobs 4 $(if $(SEED),--seed $(SEED)) || failed="$$failed matrix"; \
-	$(BIN)/python -m pytest -q $(FAULT_TESTS) || failed="$$failed tests"; \
-	CEFMP4_KILLS=30 $(BIN)/python -m pytest -q tests/acceptance/test_kill.py || failed="$$failed kills"; \
+	$(PYTEST) $(SIDE_BY_SIDE) $(FAULT_TESTS) || failed="$$failed tests"; \
+	CEFMP4_KILLS=30 $(PYTEST) tests/acceptance/test_kill.py || failed="$$failed kills"; \
 	echo "make faults: $$((SECONDS - started)) seconds, failed:$${failed:- nothing}"; \
 	test -z "$$failed"
 
 faults-short: setup ## the part of it that every change must pass
-	$(BIN)/python -m pytest -q $(FAULT_TESTS)
+	$(PYTEST) $(SIDE_BY_SIDE) $(FAULT_TESTS)
 	$(BIN)/python -m tests.faults --short
 
 soak: setup ## make soak HOURS=8: random faults for hours; prints the seed of each round

@@ -87,6 +87,7 @@ async def test_gone_and_back(server: ValkeyServer, store: RedisCheckpointStore) 
     assert is_up() == 1
 
 
+@pytest.mark.alone
 async def test_a_server_that_hangs_is_given_up_in_time(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +214,7 @@ async def test_records_that_cannot_be_read_are_left_out(
     assert await store.load_stream("s2") == stream("s2", "b.mp4")
 
 
+@pytest.mark.alone
 async def test_a_hundred_thousand_streams_load_fast_and_in_turns(
     server: ValkeyServer, store: RedisCheckpointStore
 ) -> None:

@@ -70,6 +70,7 @@ async def refused_again(times: int) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.alone
 async def test_a_part_waits_with_the_right_words_and_goes_on_soon(
     store: S3Store, part: FileRange, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ REASONS = {
 VERDICT_S = 1.0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("case", PERMANENT)
 async def test_what_the_machine_will_never_do(stubs: Path, case: str) -> None:
     install(stubs, case)

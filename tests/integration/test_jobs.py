@@ -179,6 +179,7 @@ async def test_a_cancel_reaches_a_running_job_and_a_waiting_one(
     assert (await ended(queue, "after-hls")).is_complete
 
 
+@pytest.mark.alone
 async def test_a_stopped_worker_releases_its_job(
     queue: JobQueue, workers: Workers, redis_url: str
 ) -> None:

@@ -138,6 +138,7 @@ async def test_peek_and_metrics_tell_how_the_queue_stands(site: Site) -> None:
     assert 'cefmp4_job_queue_age_seconds{kind="hls"} 0.0\n' not in text
 
 
+@pytest.mark.alone
 async def test_a_scrape_does_not_need_redis() -> None:
     async with (
         open_ledger("redis://127.0.0.1:1/0", lease_seconds=5) as ledger,

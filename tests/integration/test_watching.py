@@ -223,6 +223,7 @@ async def test_polling_alone_finds_everything(tmp_path: Path) -> None:
         await until(lambda: told.has(EventKind.DELETE, "b.mp4"))
 
 
+@pytest.mark.alone
 async def test_watching_costs_next_to_nothing_at_rest(tmp_path: Path) -> None:
     for number in range(2000):
         (tmp_path / f"{number}.mp4").touch()

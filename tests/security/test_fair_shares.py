@@ -65,6 +65,7 @@ async def running(s3: SwiftServer, folder: Path, **settings: str) -> AsyncIterat
         yield site
 
 
+@pytest.mark.alone
 async def test_thousands_of_small_files_hold_up_no_recording(
     s3_server: SwiftServer, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ async def test_thousands_of_small_files_hold_up_no_recording(
         assert done < FILES // 2, "the backlog was over: this shows nothing"
 
 
+@pytest.mark.alone
 async def test_a_file_of_nothing_but_holes_is_never_sent_and_says_why(
     s3_server: SwiftServer, tmp_path: Path
 ) -> None:
@@ -118,6 +120,7 @@ async def test_a_file_of_nothing_but_holes_is_never_sent_and_says_why(
         assert await reached(is_over, 10)
 
 
+@pytest.mark.alone
 async def test_a_store_that_such_a_file_filled_is_free_again_when_it_is_removed(
     tmp_path: Path,
 ) -> None:

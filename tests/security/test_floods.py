@@ -55,6 +55,7 @@ async def records(site: Site) -> int:
         return int(await redis.hlen("cefmp4:streams"))
 
 
+@pytest.mark.alone
 @needs_two_users
 @pytest.mark.timeout(180)
 async def test_renames_without_end(s3_server: SwiftServer) -> None:

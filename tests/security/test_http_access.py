@@ -185,6 +185,7 @@ async def test_sessions_are_bounded_in_time_and_number(monkeypatch: pytest.Monke
         assert await port.status("/stats", Cookie=f"{name}={values[2]}") == 401
 
 
+@pytest.mark.alone
 async def test_a_wrong_token_is_answered_late_and_a_right_one_at_once() -> None:
     async with open_port(WIDE) as port:
         started = time.monotonic()

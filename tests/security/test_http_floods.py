@@ -67,6 +67,7 @@ async def record(path: Path) -> None:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.alone
 @needs_two_users
 async def test_nobody_is_kept_from_uploading_by_connections(
     tmp_path: Path, s3_server: SwiftServer
@@ -102,6 +103,7 @@ async def test_nobody_is_kept_from_uploading_by_connections(
         assert len(said.splitlines()) < 100
 
 
+@pytest.mark.alone
 async def test_without_any_descriptor_left_it_waits_and_goes_on(
     tmp_path: Path, s3_server: SwiftServer
 ) -> None:

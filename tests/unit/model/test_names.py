@@ -153,7 +153,7 @@ def test_names_that_only_look_temporary(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "is_one"),
     [
-        (names.new_stream_id(0), True),
+        pytest.param(names.new_stream_id(0), True, id="a new one"),
         ("20260101T000000Z-0badcafe", True),
         ("20260101T000000Z-12340badcafe", True),
         ("x" + "0" * 20, True),
