@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -13,12 +14,12 @@ import pytest_asyncio
 
 from cefmp4 import metrics
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.jobs.overview import measure_queues
 from cefmp4.model.job import JobInput, JobKind, JobProgress, JobSpec, JobState, Lane
 from cefmp4.web.access import Access
-from cefmp4.web.health import Health
 from cefmp4.web.jobs import JobApi
-from cefmp4.web.listener import Listener
-from cefmp4.web.probes import Probes
+from cefmp4.web.listener import listening
+from cefmp4.web.probes import Health, Probes
 from cefmp4.web.webhook import Webhook, sign
 
 pytestmark = pytest.mark.integration
@@ -53,11 +54,14 @@ class Site:
             submit=self.submit,
             clock=lambda: self.now,
         )
-        api = JobApi(self.ledger, retry=self.retry, webhook=webhook)
-        routes = [*Probes(Health, api.measure).routes(), *api.routes()]
+        routes = [
+            *Probes(Health, partial(measure_queues, self.ledger)).routes(),
+            *JobApi(self.ledger, retry=self.retry).routes(),
+            *webhook.routes(),
+        ]
         async with (
-            Listener(host, 0, routes, access=Access(reached_at=host, token=token)) as listener,
-            aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session,
+            listening(host, 0, routes, access=Access(reached_at=host, token=token)) as port,
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             yield session
 

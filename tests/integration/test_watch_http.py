@@ -19,7 +19,8 @@ from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.model.job import FailReason, JobInput, JobKind, JobProgress, JobSpec, Lane
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
-from cefmp4.web.listener import Listener
+from cefmp4.web.access import Access
+from cefmp4.web.listener import listening
 from cefmp4.web.watch import Watch
 
 pytestmark = pytest.mark.integration
@@ -40,10 +41,13 @@ class Site:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[aiohttp.ClientSession]:
-        watch = Watch(self.store, self.ledger, views=lambda: self.views, find=self.find)
+        access = Access(reached_at="127.0.0.1")
+        watch = Watch(
+            self.store, self.ledger, views=lambda: self.views, find=self.find, access=access
+        )
         async with (
-            Listener("127.0.0.1", 0, watch.routes()) as listener,
-            aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session,
+            listening("127.0.0.1", 0, watch.routes()) as port,
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             yield session
 

@@ -13,11 +13,13 @@ from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.web import page
 from cefmp4.web.access import Access
-from cefmp4.web.health import Health
+from cefmp4.web.feed import ViewFeed
+from cefmp4.web.listener import listening
 from cefmp4.web.media import Media
-from cefmp4.web.page import serve_player
-from cefmp4.web.server import Actions, HttpServer
+from cefmp4.web.probes import Health, Probes
+from cefmp4.web.streams import StreamApi
 
 ID = "20260101T000000Z-0badcafe"
 TOKEN = "sixteen characters"
@@ -87,18 +89,17 @@ async def open_port(access: Access, store: FakeObjectStore | None = None) -> Asy
         metadata={},
         crc64=crc64nvme(playlist),
     )
-    server = HttpServer(
-        "127.0.0.1",
-        0,
-        views=lambda: [VIEW],
-        health=Health,
-        actions=Actions(find=find, retry=change, forget=change),
-        access=access,
-        routes=[*Media(store, find).routes(), web.get("/watch/{id}", serve_player)],
-        feed_interval_s=0.02,
-    )
-    async with server:
-        url = f"http://127.0.0.1:{server.port}"
+    feed = ViewFeed(lambda: [VIEW], interval_s=0.02)
+    routes = [
+        *page.routes(),
+        web.get("/watch/{id}", page.serve_player),
+        *Probes(Health).routes(),
+        *StreamApi(lambda: [VIEW], Health, find=find, retry=change, forget=change).routes(),
+        *feed.routes(),
+        *Media(store, find).routes(),
+    ]
+    async with listening("127.0.0.1", 0, routes, access=access, on_stop=feed.stop) as number:
+        url = f"http://127.0.0.1:{number}"
         # Cookies of an IP address, too.
         async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
-            yield Port(server.port, session, changes)
+            yield Port(number, session, changes)

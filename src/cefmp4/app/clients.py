@@ -39,11 +39,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
     """Waits for Redis as long as STARTUP_TIMEOUT_SECONDS allows."""
-    address = settings.redis_address
-    if address is None:
-        raise SettingsError(
-            "REDIS_URL is not set", hint="set it, or run `cefmp4 up`, which brings its own"
-        )
+    address = settings.needed_redis_address
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
         await _until_reachable(checkpoints.is_fresh, "Redis", "REDIS_URL", settings)
         yield checkpoints
@@ -56,7 +52,7 @@ async def open_store(
     """What the server was seen to prove is remembered, so that only the first start asks. What we
     may do there is tried at each."""
     memo = proof_memo(settings.s3_endpoint_url, settings.s3_bucket_name)
-    config = _s3_config(settings, settings.s3_bucket_name)
+    config = s3_config(settings, settings.s3_bucket_name)
     remembered = _read_proof(await checkpoints.recall(memo))
     async with AsyncExitStack() as stack:
 
@@ -84,7 +80,7 @@ def proof_memo(endpoint_url: str | None, bucket: str) -> str:
 
 async def input_of_object(settings: Settings, bucket: str, key: str) -> JobInput:
     """As the object is now, in whatever bucket of our server. Nothing is tried out on that."""
-    async with connect(_s3_config(settings, bucket)) as (client, _transfer):
+    async with connect(s3_config(settings, bucket)) as (client, _transfer):
         try:
             size, etag = await S3Calls(client, bucket).facts(key)
         except KeyMissingError as error:
@@ -92,7 +88,7 @@ async def input_of_object(settings: Settings, bucket: str, key: str) -> JobInput
     return JobInput(bucket=bucket, key=key, size=size, etag=etag)
 
 
-def _s3_config(settings: Settings, bucket: str) -> S3Config:
+def s3_config(settings: Settings, bucket: str) -> S3Config:
     secret = settings.s3_secret_access_key
     return S3Config(
         endpoint_url=settings.s3_endpoint_url,
@@ -160,7 +156,7 @@ class JobsOnDemand:
         module = await asyncio.to_thread(importlib.import_module, "cefmp4.jobs.queue")
         queue: Jobs = await self._stack.enter_async_context(
             module.open_jobs(
-                self._settings.redis_address or "", lease_seconds=self._settings.lease_seconds
+                self._settings.needed_redis_address, lease_seconds=self._settings.lease_seconds
             )
         )
         return queue

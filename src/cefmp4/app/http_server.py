@@ -1,10 +1,11 @@
-"""The HTTP server of the ingest side: what it shows, and what it says of our health."""
+"""The HTTP port of the ingest side: what it answers, and what it says of our health."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
-from aiohttp.web import AbstractRouteDef
+import structlog
 
 from cefmp4 import metrics
 from cefmp4.app.clients import JobsOnDemand
@@ -12,13 +13,22 @@ from cefmp4.config.settings import Settings
 from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.jobs.ledger import RedisLedger
+from cefmp4.jobs.overview import measure_queues
+from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.store import ObjectStore
 from cefmp4.reachability import REDIS, S3
-from cefmp4.storage.redis.checkpoints import RedisCheckpointStore
+from cefmp4.web import page
 from cefmp4.web.access import Access
-from cefmp4.web.health import Health
+from cefmp4.web.feed import ViewFeed
 from cefmp4.web.jobs import JobApi
-from cefmp4.web.server import Actions, HttpServer
+from cefmp4.web.listener import listening
+from cefmp4.web.media import Media
+from cefmp4.web.probes import Health, Probes
+from cefmp4.web.streams import StreamApi
+from cefmp4.web.watch import Watch
 from cefmp4.web.webhook import Webhook
+
+log = structlog.get_logger()
 
 STALLED_S = 30.0  # a loop that has not turned for so long stands still
 
@@ -31,40 +41,50 @@ def access_of(settings: Settings) -> Access:
     )
 
 
-def job_api_of(settings: Settings, ledger: RedisLedger, jobs: JobsOnDemand) -> JobApi:
-    return JobApi(
-        ledger,
-        retry=jobs.retry,
-        webhook=Webhook(
-            secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
-            bucket=settings.s3_bucket_name,
-            max_attempts=settings.worker_max_attempts,
-            submit=jobs.submit,
-        ),
-    )
-
-
-def http_server(
+@asynccontextmanager
+async def serving(
     settings: Settings,
     sessions: IngestSessions,
-    checkpoints: RedisCheckpointStore,
-    routes: list[AbstractRouteDef],
-    measure: Callable[[], Awaitable[None]],
-) -> HttpServer:
-    return HttpServer(
-        settings.http_host,
-        settings.prom_port,
-        views=sessions.views,
-        health=lambda: _health(sessions),
-        actions=Actions(
-            find=partial(find_view, checkpoints),
-            retry=partial(retry_stream, checkpoints),
-            forget=partial(forget_stream, checkpoints),
-        ),
-        access=access_of(settings),
-        routes=routes,
-        measure=measure,
+    *,
+    checkpoints: CheckpointStore,
+    store: ObjectStore,
+    ledger: RedisLedger,
+    jobs: JobsOnDemand,
+) -> AsyncIterator[None]:
+    views, access = sessions.views, access_of(settings)
+    find, health = partial(find_view, checkpoints), partial(_health, sessions)
+    feed = ViewFeed(views)
+    streams = StreamApi(
+        views,
+        health,
+        find=find,
+        retry=partial(retry_stream, checkpoints),
+        forget=partial(forget_stream, checkpoints),
     )
+    webhook = Webhook(
+        secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
+        bucket=settings.s3_bucket_name,
+        max_attempts=settings.worker_max_attempts,
+        submit=jobs.submit,
+    )
+    routes = [
+        *page.routes(),
+        *Probes(health, partial(measure_queues, ledger)).routes(),
+        *streams.routes(),
+        *feed.routes(),
+        *JobApi(ledger, retry=jobs.retry).routes(),
+        *webhook.routes(),
+        *Watch(store, ledger, views=views, find=find, access=access).routes(),
+        *Media(store, find).routes(),
+    ]
+    async with listening(
+        settings.http_host, settings.prom_port, routes, access=access, on_stop=feed.stop
+    ) as port:
+        if not access.is_usable:
+            log.warning("nobody can use the page: set API_TOKEN", reached_at=access.reached_at)
+        if not settings.prom_port:
+            log.info("page, API and metrics", host=settings.http_host, port=port)
+        yield
 
 
 def _health(sessions: IngestSessions) -> Health:

@@ -6,18 +6,14 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
-
-import structlog
 
 from cefmp4 import metrics
 from cefmp4.app.builder import Ports, build_ingest
 from cefmp4.app.clients import JobsOnDemand, open_redis, open_store
-from cefmp4.app.http_server import access_of, http_server, job_api_of
+from cefmp4.app.http_server import serving
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.after.local_file import check_after_upload
 from cefmp4.ingest.folder import FolderFinder, Found
-from cefmp4.ingest.operator import find_view
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.jobs.ledger import open_ledger
@@ -28,10 +24,6 @@ from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.stopping import cut_by
 from cefmp4.storage.redis.owner import owner_id
-from cefmp4.web.media import Media
-from cefmp4.web.watch import Watch
-
-log = structlog.get_logger()
 
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
@@ -58,7 +50,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
     write_guards = await stack.enter_async_context(WriteGuards())
     jobs = JobsOnDemand(settings, stack)
     ledger = await stack.enter_async_context(
-        open_ledger(settings.redis_address or "", lease_seconds=settings.lease_seconds)
+        open_ledger(settings.needed_redis_address, lease_seconds=settings.lease_seconds)
     )
     finder = FolderFinder(
         root=str(settings.watch_dir.resolve()),
@@ -88,13 +80,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
         return build_ingest(settings, ports, finder=finder, found=found)
 
     sessions = IngestSessions(finder, build)
-    job_api = job_api_of(settings, ledger, jobs)
-    find = partial(find_view, checkpoints)
-    watch = Watch(store, ledger, views=sessions.views, find=find, access=access_of(settings))
-    routes = [*job_api.routes(), *watch.routes(), *Media(store, find).routes()]
-    server = await stack.enter_async_context(
-        http_server(settings, sessions, checkpoints, routes, job_api.measure)
+    await stack.enter_async_context(
+        serving(settings, sessions, checkpoints=checkpoints, store=store, ledger=ledger, jobs=jobs)
     )
-    if not settings.prom_port:
-        log.info("page, API and metrics", host=settings.http_host, port=server.port)
     return sessions

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -28,9 +29,8 @@ from cefmp4.model.job import Job, JobKind, SlotKind
 from cefmp4.reachability import tell_of_outages
 from cefmp4.stopping import cut_by
 from cefmp4.storage.redis.owner import is_dead, owner_id
-from cefmp4.web.health import Health
-from cefmp4.web.listener import Listener
-from cefmp4.web.probes import Probes
+from cefmp4.web.listener import listening
+from cefmp4.web.probes import Health, Probes
 from cefmp4.worker import JobRunner
 
 log = structlog.get_logger()
@@ -55,8 +55,16 @@ async def work(
         async with cut_by(stop):
             runner = await _open_runner(settings, stack, kinds, slots, on_complete)
             if port is not None:
-                listener = await stack.enter_async_context(_listener(settings, port, runner))
-                log.info("metrics and health", host=settings.http_host, port=listener.port)
+                taken = await stack.enter_async_context(
+                    listening(
+                        settings.http_host,
+                        port,
+                        Probes(partial(_health, runner)).routes(),
+                        setting="WORKER_PORT",
+                        access=access_of(settings),
+                    )
+                )
+                log.info("metrics and health", host=settings.http_host, port=taken)
         if not stop.is_set():
             await runner.run(stop)
 
@@ -72,7 +80,7 @@ async def _open_runner(
     store = await stack.enter_async_context(open_store(settings, checkpoints))
     tell_of_outages()
     queue = await stack.enter_async_context(
-        open_jobs(settings.redis_address or "", lease_seconds=settings.lease_seconds)
+        open_jobs(settings.needed_redis_address, lease_seconds=settings.lease_seconds)
     )
     workplace = stack.enter_context(
         open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
@@ -128,16 +136,6 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
             memory_bytes=settings.ffmpeg_memory_bytes or proc.machine_memory_bytes() * 3 // 4
         ),
         chooser=chooser,
-    )
-
-
-def _listener(settings: Settings, port: int, runner: JobRunner) -> Listener:
-    return Listener(
-        settings.http_host,
-        port,
-        Probes(lambda: _health(runner)).routes(),
-        setting="WORKER_PORT",
-        access=access_of(settings),
     )
 
 

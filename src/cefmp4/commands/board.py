@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from cefmp4.config.settings import Settings
-from cefmp4.errors import SettingsError
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
 
@@ -43,12 +41,3 @@ def _newer(live: StreamView, recorded: StreamView | None) -> StreamView:
     if recorded is not None and recorded.is_ended and recorded.updated_at >= live.updated_at:
         return recorded
     return live
-
-
-def redis_address(settings: Settings) -> str:
-    address = settings.redis_address
-    if address is None:
-        raise SettingsError(
-            "REDIS_URL is not set", hint="set it, or start `cefmp4 up`, which brings its own"
-        )
-    return address

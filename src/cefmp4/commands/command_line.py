@@ -90,15 +90,9 @@ def run(words: Sequence[str], *, is_service: bool) -> int:
         if servers is None:
             return asyncio.run(_run(arguments, settings))
         return asyncio.run(_run_beside(servers, arguments, settings.with_servers(servers)))
-    except (SettingsError, AccessDeniedError) as error:  # the password is a setting, too
-        say(logging.ERROR, _spelled(error, settings))
-        return EXIT_USAGE
-    except ServerUnreachableError as error:
-        say(logging.ERROR, _spelled(error, settings))
-        return EXIT_UNREACHABLE
     except CefError as error:
-        say(logging.ERROR, _spelled(error, settings))
-        return EXIT_NOT_SO
+        say(logging.ERROR, settings.as_spelled(str(error)) if settings else str(error))
+        return _exit_code_of(error)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
@@ -140,8 +134,10 @@ def _forget_full_log() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def _spelled(error: CefError, settings: Settings | None) -> str:
-    return settings.as_spelled(str(error)) if settings else str(error)
+def _exit_code_of(error: CefError) -> int:
+    if isinstance(error, SettingsError | AccessDeniedError):  # the password is a setting, too
+        return EXIT_USAGE
+    return EXIT_UNREACHABLE if isinstance(error, ServerUnreachableError) else EXIT_NOT_SO
 
 
 def _write_line(level: int, text: str) -> None:

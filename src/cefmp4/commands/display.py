@@ -1,8 +1,10 @@
 """How commands write numbers, times and names for people."""
 
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -12,6 +14,8 @@ from cefmp4.log import printable
 from cefmp4.model.job import Job, JobState
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView
+
+T = TypeVar("T")
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STATE_COLOURS = {
@@ -43,6 +47,33 @@ def show(*parts: RenderableType) -> None:
     for part in parts:
         for line in _lines(part):
             print(line)
+
+
+def show_list(
+    found: Sequence[T],
+    *,
+    fields: Callable[[T], object],
+    table: Callable[[Sequence[T]], Table],
+    none: str,
+    as_json: bool,
+) -> None:
+    """For a program one JSON object a line. `none`: what is said where there are none."""
+    if as_json:
+        for one in found:
+            print(json.dumps(fields(one)))
+    elif found:
+        show(table(found))
+    else:
+        print(none)
+
+
+def show_facts(facts: Mapping[str, object], width: int) -> None:
+    for name, value in facts.items():
+        if name.endswith("_at") and isinstance(value, float):
+            text = time_text(value)
+        else:
+            text = "-" if value in (None, "") else str(value)
+        print(f"{name:{width}} {printable(text)}")
 
 
 def _lines(part: RenderableType) -> Iterable[str]:

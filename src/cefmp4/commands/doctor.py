@@ -8,6 +8,7 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
+from cefmp4.app.clients import s3_config
 from cefmp4.config.settings import Settings
 from cefmp4.doctor.exposure import examine_exposure
 from cefmp4.doctor.folder import examine_folder
@@ -17,7 +18,6 @@ from cefmp4.doctor.s3 import examine_s3
 from cefmp4.log import printable, redact
 from cefmp4.model import names
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, ok, warn
-from cefmp4.storage.s3.connect import S3Config
 from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
@@ -49,7 +49,10 @@ def _told(diagnosis: Diagnosis, settings: Settings) -> dict[str, str]:
 async def examine(settings: Settings) -> list[Diagnosis]:
     groups = await asyncio.gather(
         _redis(settings),
-        examine_s3(_s3_config(settings), key_prefix=names.static_prefix(settings.s3_key_template)),
+        examine_s3(
+            s3_config(settings, settings.s3_bucket_name),
+            key_prefix=names.static_prefix(settings.s3_key_template),
+        ),
         asyncio.to_thread(examine_folder, settings),
         asyncio.to_thread(examine_exposure, settings),
         examine_media(settings),
@@ -73,17 +76,6 @@ async def _redis(settings: Settings) -> list[Diagnosis]:
     if address is None:
         return [fail("Redis", "REDIS_URL is not set", "set it, or run `cefmp4 up`")]
     return await examine_redis(address)
-
-
-def _s3_config(settings: Settings) -> S3Config:
-    secret = settings.s3_secret_access_key
-    return S3Config(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key_id,
-        secret=secret.get_secret_value() if secret else None,
-        bucket=settings.s3_bucket_name,
-        region=settings.s3_region_name,
-    )
 
 
 def _show(found: list[dict[str, str]]) -> None:

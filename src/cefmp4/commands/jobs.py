@@ -3,20 +3,25 @@
 import argparse
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from cefmp4.app.clients import input_of_object
-from cefmp4.commands.board import redis_address
-from cefmp4.commands.display import job_state_text, plain, progress_text, show, time_text
-from cefmp4.commands.watching import watch_url_of
+from cefmp4.commands.display import (
+    job_state_text,
+    plain,
+    progress_text,
+    show_facts,
+    show_list,
+    time_text,
+)
 from cefmp4.config.settings import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
 from cefmp4.ingest.operator import find_stream
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
-from cefmp4.log import printable
 from cefmp4.model.job import (
     MAX_PRIORITY,
     MOST_TELLING_FIRST,
@@ -32,9 +37,9 @@ from cefmp4.model.job import (
     subject_of,
 )
 from cefmp4.storage.redis.checkpoints import open_checkpoints
+from cefmp4.web.address import watch_url_of
 
 MAX_LIMIT = 100_000
-_TIMES = frozenset({"submitted_at", "due_at", "started_at", "ended_at", "updated_at"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
-    address = redis_address(settings)
+    address = settings.needed_redis_address
     if args.action in {"retry", "submit"}:
         return await _enqueue(address, args, settings)
     async with open_ledger(address, lease_seconds=settings.lease_seconds) as ledger:
@@ -83,16 +88,16 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _list(ledger: RedisLedger, args: argparse.Namespace) -> None:
     jobs = await ledger.latest([args.state] if args.state else MOST_TELLING_FIRST, args.limit)
-    if args.json:
-        for job in jobs:
-            print(json.dumps(job.to_fields()))
-    elif jobs:
-        show(_table_of(jobs))
-    else:
-        print("no such jobs" if args.state else "no jobs yet")
+    show_list(
+        jobs,
+        fields=Job.to_fields,
+        table=_table_of,
+        none="no such jobs" if args.state else "no jobs yet",
+        as_json=args.json,
+    )
 
 
-def _table_of(jobs: list[Job]) -> Table:
+def _table_of(jobs: Sequence[Job]) -> Table:
     table = Table("id", "state", "done", "tries", "changed", box=None)
     table.add_column("input", overflow="fold")
     table.columns[0].no_wrap = True
@@ -114,14 +119,7 @@ async def _show(ledger: RedisLedger, args: argparse.Namespace, settings: Setting
     if args.json:
         print(json.dumps(facts | {"fences": job.fences, "params": job.spec.params}))
         return
-    for name, value in facts.items():
-        print(f"{name:16} {printable(_fact(name, value))}")
-
-
-def _fact(name: str, value: object) -> str:
-    if name in _TIMES and isinstance(value, float):
-        return time_text(value)
-    return "-" if value in (None, "") else str(value)
+    show_facts(facts, width=16)
 
 
 async def _enqueue(address: str, args: argparse.Namespace, settings: Settings) -> int:

@@ -1,6 +1,5 @@
 """`cefmp4 streams ls --orphans`: open uploads that no stream claims. It aborts none."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cefmp4.app.clients import open_redis, open_store
-from cefmp4.commands.display import plain, show, size_text, time_text
+from cefmp4.commands.display import plain, show_list, size_text, time_text
 from cefmp4.config.settings import Settings
 from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.recover.orphans import Orphan, OrphanSweeper
@@ -41,13 +40,13 @@ async def list_orphans(settings: Settings, *, limit: int, as_json: bool) -> None
         oldest = sorted(await sweeper.find(), key=lambda one: one.upload.initiated_at)[:limit]
         now = time.time()
         listed = [_Listed(one, await _size(store, one), sweeper.is_old(one, now)) for one in oldest]
-    if as_json:
-        for one in listed:
-            print(json.dumps(_fields(one, now)))
-    elif listed:
-        show(_table_of(listed))
-    else:
-        print("no orphans")
+    show_list(
+        listed,
+        fields=lambda one: _fields(one, now),
+        table=_table_of,
+        none="no orphans",
+        as_json=as_json,
+    )
 
 
 async def _size(store: ObjectStore, orphan: Orphan) -> int | None:

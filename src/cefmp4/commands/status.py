@@ -4,8 +4,6 @@ import argparse
 import asyncio
 import json
 import time
-from collections import Counter
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cefmp4.commands.board import Board, redis_address
+from cefmp4.commands.board import Board
 from cefmp4.commands.display import (
     behind_text,
     job_state_text,
@@ -30,7 +28,7 @@ from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.log import redact
 from cefmp4.model.job import MOST_TELLING_FIRST, Job, JobState
 from cefmp4.model.stream import StreamState
-from cefmp4.model.view import StreamView, most_telling
+from cefmp4.model.view import StreamView, most_telling, totals_of
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 INTERVAL_S = 1.0
@@ -61,7 +59,7 @@ class Snapshot:
         return {
             "streams": [view.to_fields() for view in most_telling(self.views, limit)],
             "jobs": [job.to_fields() | {"error": redact(job.error)} for job in self.jobs],
-            "totals": _totals(self.views) | {"jobs": self.job_counts},
+            "totals": totals_of(self.views) | {"jobs": self.job_counts},
             "notes": self.notes,
         }
 
@@ -76,13 +74,11 @@ class Snapshot:
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
-    address = redis_address(settings)
-    lease_s = settings.lease_seconds
-    async with AsyncExitStack() as stack:
-        checkpoints = await stack.enter_async_context(
-            open_checkpoints(address, lease_seconds=lease_s)
-        )
-        ledger = await stack.enter_async_context(open_ledger(address, lease_seconds=lease_s))
+    address, lease_s = settings.needed_redis_address, settings.lease_seconds
+    async with (
+        open_checkpoints(address, lease_seconds=lease_s) as checkpoints,
+        open_ledger(address, lease_seconds=lease_s) as ledger,
+    ):
         board = Board(checkpoints, time.monotonic)
         if args.json:
             await _print_json(board, ledger, args.limit, again=args.watch)
@@ -170,22 +166,12 @@ def job_summary_of(counts: dict[JobState, int]) -> Text:
 def summary_of(views: list[StreamView]) -> Text:
     if not views:
         return Text("no streams yet")
-    counts = Counter(view.state for view in views)
+    totals = totals_of(views)
+    counts = totals["streams"]
     states = ", ".join(
-        f"{counts[state]} {state.replace('_', ' ')}" for state in StreamState if counts[state]
+        f"{counts[state]} {state.replace('_', ' ')}" for state in StreamState if state in counts
     )
-    totals = _totals(views)
     return Text(
         f"{states}; {size_text(totals['bytes_behind'])} behind, "
         f"{size_text(totals['bytes_per_second'])}/s"
     )
-
-
-def _totals(views: list[StreamView]) -> dict[str, Any]:
-    return {
-        "streams": dict(Counter(view.state for view in views)),
-        "active_streams": sum(not view.is_ended for view in views),
-        "bytes_behind": sum(view.behind_bytes for view in views),
-        "seconds_behind": max((view.behind_seconds for view in views), default=0.0),
-        "bytes_per_second": sum(view.bytes_per_second for view in views),
-    }

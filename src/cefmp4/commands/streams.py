@@ -3,16 +3,22 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from cefmp4.commands.board import Board, redis_address
-from cefmp4.commands.display import plain, show, size_text, state_text, time_text
+from cefmp4.commands.board import Board
+from cefmp4.commands.display import (
+    plain,
+    show_facts,
+    show_list,
+    size_text,
+    state_text,
+    time_text,
+)
 from cefmp4.commands.orphans import list_orphans
-from cefmp4.commands.watching import watch_url_of
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.operator import find_stream, forget_stream, retry_stream
 from cefmp4.jobs.ledger import open_ledger
@@ -24,8 +30,7 @@ from cefmp4.model.view import StreamView, most_telling
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.redis.owner import host_of
-
-_TIMES = frozenset({"started_at", "closed_at", "completed_at", "updated_at"})
+from cefmp4.web.address import watch_url_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +58,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.action == "ls" and args.orphans:
         await list_orphans(settings, limit=args.limit, as_json=args.json)
         return 0
-    address = redis_address(settings)
+    address = settings.needed_redis_address
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
         if args.action == "ls":
             await _list(checkpoints, args)
@@ -67,17 +72,16 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 async def _list(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
     views = await Board(checkpoints, time.monotonic).views()
     shown = [view for view in views if args.state is None or view.state is args.state]
-    latest = most_telling(shown, args.limit)
-    if args.json:
-        for view in latest:
-            print(json.dumps(view.to_fields()))
-    elif latest:
-        show(_table_of(latest))
-    else:
-        print("no such streams" if args.state else "no streams yet")
+    show_list(
+        most_telling(shown, args.limit),
+        fields=StreamView.to_fields,
+        table=_table_of,
+        none="no such streams" if args.state else "no streams yet",
+        as_json=args.json,
+    )
 
 
-def _table_of(views: list[StreamView]) -> Table:
+def _table_of(views: Sequence[StreamView]) -> Table:
     table = Table("id", "state", "size", "changed", box=None)
     table.add_column("file", overflow="fold")
     table.columns[0].no_wrap = True
@@ -96,36 +100,26 @@ async def _show(checkpoints: CheckpointStore, args: argparse.Namespace, settings
     stream = await find_stream(checkpoints, args.id)
     parts = await checkpoints.load_parts(stream.id)
     owner = await checkpoints.holder(stream.id)
-    held_by = host_of(owner) if owner else None
-    watch_url = await _watch_url(settings, stream)
+    facts = asdict(stream)
+    beside = {
+        "held_by": host_of(owner) if owner else None,
+        "watch_url": await _watch_url(settings, stream),
+    }
     if args.json:
-        known = asdict(stream) | {"held_by": held_by, "watch_url": watch_url}
-        print(json.dumps(known | {"parts": [asdict(part) for part in parts.values()]}))
+        print(json.dumps(facts | beside | {"parts": [asdict(part) for part in parts.values()]}))
         return
-    facts = _facts(stream, held_by) | {"watch_url": watch_url or "-"}
-    for name, value in facts.items():
-        print(f"{name:14} {printable(value)}")
+    stamp = facts.pop("stamp") or {}
+    facts["crc64"] = f"{stream.crc64:016x}"
+    facts["stamp"] = " ".join(f"{name}={value}" for name, value in stamp.items())
+    show_facts(facts | beside, width=14)
     for part in parts.values():
         print(_line_of(part))
 
 
 async def _watch_url(settings: Settings, stream: Stream) -> str | None:
-    lease_s = settings.lease_seconds
-    async with open_ledger(redis_address(settings), lease_seconds=lease_s) as ledger:
+    address = settings.needed_redis_address
+    async with open_ledger(address, lease_seconds=settings.lease_seconds) as ledger:
         return watch_url_of(settings, await ledger.find(job_id_of(stream.id, JobKind.HLS)))
-
-
-def _facts(stream: Stream, held_by: str | None) -> dict[str, str]:
-    facts: dict[str, Any] = asdict(stream)
-    stamp = facts.pop("stamp")
-    shown = {
-        name: time_text(value) if name in _TIMES else "-" if value in (None, "") else str(value)
-        for name, value in facts.items()
-    }
-    shown["crc64"] = f"{stream.crc64:016x}"
-    shown["stamp"] = " ".join(f"{name}={value}" for name, value in (stamp or {}).items()) or "-"
-    shown["held_by"] = held_by or "-"
-    return shown
 
 
 def _line_of(part: Part) -> str:

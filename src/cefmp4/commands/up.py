@@ -13,7 +13,6 @@ import structlog
 from cefmp4.app.ingest import ingest
 from cefmp4.app.lifetime import until_signal
 from cefmp4.app.worker import slots_of, stop_s, work
-from cefmp4.commands.watching import watch_url_of
 from cefmp4.config.general import AppEnv
 from cefmp4.config.settings import Settings
 from cefmp4.embedded.state import CREDENTIALS
@@ -22,7 +21,7 @@ from cefmp4.errors import SettingsError
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
 from cefmp4.stopping import cut_by
-from cefmp4.web.address import page_url
+from cefmp4.web.address import page_url, watch_url_of
 
 log = structlog.get_logger()
 Service = Coroutine[None, None, None]
@@ -114,7 +113,7 @@ def _announce(settings: Settings, *, keys: Path | None = None) -> None:
             "everything on this machine",
             watching=str(settings.watch_dir.resolve()),
             storing=f"s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}",
-            page=page_url(settings.http_host, settings.prom_port),
+            page=page_url(settings),
         )
         return
     print(f"  watching   {settings.watch_dir.resolve()}")
@@ -122,7 +121,7 @@ def _announce(settings: Settings, *, keys: Path | None = None) -> None:
     if keys:
         print(f"  keys       {keys}")
     if settings.prom_port:
-        print(f"  page       {page_url(settings.http_host, settings.prom_port)}")
+        print(f"  page       {page_url(settings)}")
     print(
         "  Drop a recording into the folder. Ctrl-C stops everything; start again to go on.",
         flush=True,  # also where it is no terminal: a log must not wait for the end

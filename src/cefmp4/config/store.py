@@ -6,6 +6,7 @@ from pydantic import AfterValidator, SecretStr, model_validator
 
 from cefmp4.config import values
 from cefmp4.config.section import Section, hidden, setting
+from cefmp4.errors import SettingsError
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
 
 
@@ -58,6 +59,14 @@ class StoreSettings(Section):
         is_bare_v6 = ":" in self.redis_host and not self.redis_host.startswith("[")
         host = f"[{self.redis_host}]" if is_bare_v6 else self.redis_host
         return f"redis://{host}:{self.redis_port}/0"
+
+    @property
+    def needed_redis_address(self) -> str:
+        if self.redis_address is None:
+            raise SettingsError(
+                "REDIS_URL is not set", hint="set it, or start `cefmp4 up`, which brings its own"
+            )
+        return self.redis_address
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,6 +1,7 @@
 """What people and programs are shown of a stream: the record plus how far it has come."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -64,3 +65,13 @@ def most_telling(views: Iterable[StreamView], limit: int) -> list[StreamView]:
     return sorted(views, key=lambda view: (not view.is_ended, view.updated_at), reverse=True)[
         :limit
     ]
+
+
+def totals_of(views: Sequence[StreamView]) -> dict[str, Any]:
+    return {
+        "streams": dict(Counter(view.state for view in views)),
+        "active_streams": sum(not view.is_ended for view in views),
+        "bytes_behind": sum(view.behind_bytes for view in views),
+        "seconds_behind": max((view.behind_seconds for view in views), default=0.0),
+        "bytes_per_second": sum(view.bytes_per_second for view in views),
+    }

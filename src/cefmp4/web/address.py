@@ -1,10 +1,14 @@
-"""The address under which people reach the page, from the settings that say where it listens."""
+"""The addresses under which people reach the page, from the settings that say where it listens."""
 
 import ipaddress
 
+from cefmp4.config.page import PageSettings
+from cefmp4.model.job import Job, JobKind
 
-def page_url(host: str, port: int) -> str:
+
+def page_url(settings: PageSettings) -> str:
     """Bound to every address, it is named by the one that works on this machine."""
+    host, port = settings.http_host, settings.prom_port
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -14,6 +18,9 @@ def page_url(host: str, port: int) -> str:
     return f"http://[{address}]:{port}/" if address.version == 6 else f"http://{address}:{port}/"
 
 
-def watch_url(host: str, port: int, subject: str) -> str | None:
-    """None: with PROM_PORT=0 only the running service knows its port."""
-    return f"{page_url(host, port)}watch/{subject}" if port else None
+def watch_url_of(settings: PageSettings, job: Job | None) -> str | None:
+    """None while there is nothing to watch; and with PROM_PORT=0 only the running service knows its
+    port."""
+    if job is None or job.kind is not JobKind.HLS or not job.is_complete or not settings.prom_port:
+        return None
+    return f"{page_url(settings)}watch/{job.spec.subject}"

@@ -6,8 +6,6 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
 
 import structlog
 from aiohttp import web
@@ -39,17 +37,12 @@ class Door:
     def __repr__(self) -> str:
         return f"<Door {len(self._inside)} of {self._limit}>"
 
-    async def __aenter__(self) -> Self:
+    def open(self) -> None:
         loops = [self._accept(listening) for listening in self._sockets]
         self._tasks = [asyncio.create_task(loop, name="http") for loop in [*loops, self._sweep()]]
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
+        """To who comes now; who is inside may still get an answer."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -31,10 +31,13 @@ class ViewFeed:
         self._listeners = 0
         self._stopping = asyncio.Event()
 
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.get("/events", self._serve)]
+
     def stop(self) -> None:
         self._stopping.set()
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         if self._listeners >= MAX_LISTENERS:
             raise web.HTTPServiceUnavailable(text="too many listeners")
         self._listeners += 1

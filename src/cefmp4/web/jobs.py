@@ -6,11 +6,10 @@ from typing import Any
 from aiohttp import web
 
 from cefmp4.jobs.ledger import RedisLedger
-from cefmp4.jobs.overview import measure_queues, overview
+from cefmp4.jobs.overview import overview
 from cefmp4.log import redact
 from cefmp4.model.job import MOST_TELLING_FIRST, Job, JobState
 from cefmp4.web.questions import asked_limit, asked_state
-from cefmp4.web.webhook import Webhook
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000  # each is read from Redis by itself
@@ -19,16 +18,9 @@ MAX_LIMIT = 1000  # each is read from Redis by itself
 class JobApi:
     """Reads the ledger. `retry` goes through the queue, which tells a worker at once."""
 
-    def __init__(
-        self,
-        ledger: RedisLedger,
-        *,
-        retry: Callable[[str], Awaitable[None]],
-        webhook: Webhook,
-    ) -> None:
+    def __init__(self, ledger: RedisLedger, *, retry: Callable[[str], Awaitable[None]]) -> None:
         self._ledger = ledger
         self._retry_job = retry
-        self._webhook = webhook
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -37,11 +29,7 @@ class JobApi:
             web.post("/api/jobs/{id}/retry", self._retry),
             web.post("/api/jobs/{id}/cancel", self._cancel),
             web.get("/jobs/peek", self._peek),
-            web.post("/jobs", self._webhook.serve),
         ]
-
-    async def measure(self) -> None:
-        await measure_queues(self._ledger)
 
     async def _list(self, request: web.Request) -> web.Response:
         state = asked_state(request, JobState)

@@ -1,9 +1,8 @@
-"""Listens on one port from entering to leaving, guarded, and explains errors to whoever asked."""
+"""Listens on one port, guarded, and explains errors to whoever asked."""
 
 import errno
-from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
@@ -25,80 +24,53 @@ def max_connections() -> int:
     return min(MAX_CONNECTIONS, descriptors.raise_limit() // 4)
 
 
-class Listener:
-    """`setting` is the name of the one that gives the port; `on_stop` ends what would keep
+@asynccontextmanager
+async def listening(
+    host: str,
+    port: int,
+    routes: Iterable[web.AbstractRouteDef],
+    *,
+    setting: str = "PROM_PORT",
+    access: Access | None = None,
+    on_stop: Callable[[], None] = lambda: None,
+) -> AsyncIterator[int]:
+    """On which port. `setting` is the name of the one that gives it; `on_stop` ends what would keep
     connections open."""
+    try:
+        sockets = listen(host, port)
+    except OSError as error:
+        raise _explained(error, host, f"{setting}={port}") from error
+    complaints = Complaints()
+    guard = Guard(access or Access(reached_at=host), complaints)
+    app = web.Application(middlewares=[_explain, guard.check], client_max_size=MAX_BODY_BYTES)
+    app.add_routes([*routes, *guard.routes()])
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        routes: Iterable[web.AbstractRouteDef],
-        *,
-        setting: str = "PROM_PORT",
-        access: Access | None = None,
-        on_stop: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._host = host
-        self._given_port = port
-        self._routes = routes
-        self._setting = setting
-        self._complaints = Complaints()
-        self.guard = Guard(access or Access(reached_at=host), self._complaints)
-        self._on_stop = on_stop
-        self._runner: web.AppRunner | None = None
-        self._door: Door | None = None
-        self.port = 0
+    async def stop(_app: web.Application) -> None:
+        on_stop()
 
-    def __repr__(self) -> str:
-        return f"<Listener {self._host}:{self.port or 'closed'}>"
+    app.on_shutdown.append(stop)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    assert runner.server is not None
+    door = Door(runner.server, sockets, limit=max_connections(), complaints=complaints)
+    door.open()
+    try:
+        yield sockets[0].getsockname()[1]
+    finally:
+        await door.close()
+        await runner.cleanup()
+        door.abandon()
 
-    async def __aenter__(self) -> Self:
-        try:
-            sockets = listen(self._host, self._given_port)
-        except OSError as error:
-            raise self._explained(error) from error
-        self.port = sockets[0].getsockname()[1]
-        app = web.Application(
-            middlewares=[_explain, self.guard.check], client_max_size=MAX_BODY_BYTES
-        )
-        app.add_routes([*self._routes, *self.guard.routes()])
 
-        async def stop(_app: web.Application) -> None:
-            self._on_stop()
-
-        app.on_shutdown.append(stop)
-        self._runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
-        await self._runner.setup()
-        assert self._runner.server is not None
-        self._door = Door(
-            self._runner.server, sockets, limit=max_connections(), complaints=self._complaints
-        )
-        await self._door.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._door and self._runner:
-            await self._door.__aexit__(kind, error, traceback)
-            await self._runner.cleanup()
-            self._door.abandon()
-        self.port = 0
-
-    def _explained(self, error: OSError) -> SettingsError:
-        name, value = self._setting, str(self._given_port)
-        if error.errno == errno.EADDRINUSE:
-            reason = "another program listens there; choose a free port, or 0 for any"
-        elif error.errno == errno.EACCES:
-            reason = "we may not listen there; ports from 1024 on are free to all"
-        else:
-            name, value = "HTTP_HOST", self._host
-            reason = f"cannot listen at this address: {error.strerror or error}"
-        return SettingsError(f"{name}={value}: {reason}")
+def _explained(error: OSError, host: str, place: str) -> SettingsError:
+    if error.errno == errno.EADDRINUSE:
+        reason = "another program listens there; choose a free port, or 0 for any"
+    elif error.errno == errno.EACCES:
+        reason = "we may not listen there; ports from 1024 on are free to all"
+    else:
+        place = f"HTTP_HOST={host}"
+        reason = f"cannot listen at this address: {error.strerror or error}"
+    return SettingsError(f"{place}: {reason}")
 
 
 @web.middleware

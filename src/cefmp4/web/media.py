@@ -21,7 +21,7 @@ from cefmp4.model.stream import PROVEN_STATES
 from cefmp4.model.view import StreamView
 from cefmp4.outputs.names import MASTER, hls_prefix
 from cefmp4.web.answers import SECURITY_HEADERS
-from cefmp4.web.ranges import NoSuchRangeError, Span, asked_span, is_known
+from cefmp4.web.ranges import asked_range, is_known
 
 log = structlog.get_logger()
 
@@ -96,9 +96,8 @@ class Media:
         if stored is None:
             raise web.HTTPNotFound(text="the recording is not stored yet, or not any more")
         kind = stored.content_type
-        is_media = kind.startswith(
-            ("video/", "audio/")
-        )  # a page of somebody's must not run as ours
+        # A page of somebody's must not run as ours.
+        is_media = kind.startswith(("video/", "audio/"))
         name = quote(PurePosixPath(view.relpath).name, errors="replace", safe="")
         how = "inline" if is_media else "attachment"
         headers = {
@@ -109,11 +108,11 @@ class Media:
         }
         return await self._answer(request, stored, headers)
 
-    async def _read(self, key: str, span: Span) -> bytes:
+    async def _read(self, key: str, piece: range) -> bytes:
         async with self._reads, _soon():
-            data = await self._store.read(key, span.start, span.end)
-        if len(data) != span.size:
-            raise ServerUnreachableError(f"S3 gave {len(data)} of {span.size} bytes of {key}")
+            data = await self._store.read(key, piece.start, piece.stop)
+        if len(data) != len(piece):
+            raise ServerUnreachableError(f"S3 gave {len(data)} of {len(piece)} bytes of {key}")
         return data
 
     async def _answer(
@@ -124,38 +123,35 @@ class Media:
         if is_known(request.headers, etag):
             return web.Response(status=304, headers=headers)
         is_head = request.method == "HEAD"  # which knows no ranges
-        try:
-            span = None if is_head else asked_span(request.headers, stored.size, etag)
-        except NoSuchRangeError:
+        asked = None if is_head else asked_range(request.headers, stored.size, etag)
+        if asked is None:
+            status, sent = 200, range(stored.size)
+        elif asked:
+            status, sent = 206, asked
+            headers["Content-Range"] = f"bytes {sent.start}-{sent.stop - 1}/{stored.size}"
+        else:
             headers["Content-Range"] = f"bytes */{stored.size}"
             return web.Response(status=416, headers=headers)
-        response = web.StreamResponse(status=206 if span else 200, headers=headers)
-        if span:
-            last = span.end - 1
-            response.headers["Content-Range"] = f"bytes {span.start}-{last}/{stored.size}"
-        span = span or Span(0, stored.size)
-        response.content_length = span.size
-        if is_head or not span.size:
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = len(sent)
+        if is_head or not sent:
             await response.prepare(request)
             return response
         if self._responses >= MAX_RESPONSES:
             raise web.HTTPServiceUnavailable(text="too many viewers at this moment: try again")
         self._responses += 1
         try:
-            await self._send(request, response, stored.key, span)
+            await self._send(request, response, stored.key, sent)
         finally:
             self._responses -= 1
         return response
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, key: str, span: Span
+        self, request: web.Request, response: web.StreamResponse, key: str, sent: range
     ) -> None:
         """The first piece is read before anything is promised: after that, what goes wrong can only
         be told by cutting the connection, so that no player takes a part for the whole."""
-        pieces = [
-            Span(start, min(start + PIECE_BYTES, span.end))
-            for start in range(span.start, span.end, PIECE_BYTES)
-        ]
+        pieces = [sent[start : start + PIECE_BYTES] for start in range(0, len(sent), PIECE_BYTES)]
         data = await self._read(key, pieces[0])
         try:
             await response.prepare(request)

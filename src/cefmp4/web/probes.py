@@ -4,16 +4,40 @@ alike."""
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError
-from cefmp4.web.health import Health
 
 MEASURE_S = 1.0  # then a scrape goes on with what was measured last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """`stalled` names the loops that have stopped turning: only a restart helps. `waiting_for` says
+    why work cannot go on now, such as a server that is out of reach or a recovery that runs."""
+
+    stalled: tuple[str, ...] = ()
+    waiting_for: tuple[str, ...] = ()
+
+    @property
+    def is_live(self) -> bool:
+        return not self.stalled
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.reasons
+
+    @property
+    def dead_reasons(self) -> list[str]:
+        return [f"{name} has stopped" for name in self.stalled]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [*self.dead_reasons, *self.waiting_for]
 
 
 async def nothing_to_measure() -> None:
@@ -26,7 +50,7 @@ class Probes:
     def __init__(
         self,
         health: Callable[[], Health],
-        measure: Callable[[], Awaitable[None]] = nothing_to_measure,
+        measure: Callable[[], Awaitable[object]] = nothing_to_measure,
     ) -> None:
         self._health = health
         self._measure = measure
@@ -64,7 +88,7 @@ class Probes:
 
     async def _livez(self, _request: web.Request) -> web.Response:
         health = self._health()
-        return _verdict(health.is_live, [f"{name} has stopped" for name in health.stalled])
+        return _verdict(health.is_live, health.dead_reasons)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         health = self._health()
@@ -72,9 +96,5 @@ class Probes:
 
 
 def _verdict(is_well: bool, reasons: list[str]) -> web.Response:
-    body: dict[str, Any] = {"status": "ok" if is_well else "unavailable", "reasons": reasons}
-    return web.Response(
-        text=json.dumps(body) + "\n",
-        status=200 if is_well else 503,
-        content_type="application/json",
-    )
+    body = {"status": "ok" if is_well else "unavailable", "reasons": reasons}
+    return web.json_response(text=json.dumps(body) + "\n", status=200 if is_well else 503)

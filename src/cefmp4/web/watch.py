@@ -32,7 +32,7 @@ class Watch:
         *,
         views: Callable[[], list[StreamView]],
         find: Callable[[str], Awaitable[StreamView | None]],
-        access: Access | None = None,
+        access: Access,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -76,7 +76,7 @@ class Watch:
     def _elsewhere(self, request: web.Request, stream_id: str) -> str:
         """For players that know neither token nor cookie."""
         access, host = self._access, host_of(request.headers.get("Host", ""))
-        if access is None or access.token is None or access.is_free_for(host):
+        if access.token is None or access.is_free_for(host):
             return f"/media/{stream_id}/{MASTER}"
         return f"/player/{Tickets(access.token).issue(stream_id)}/{stream_id}/{MASTER}"
 

@@ -44,6 +44,9 @@ class Webhook:
         self._submit = submit
         self._clock = clock
 
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.post("/jobs", self.serve)]
+
     async def serve(self, request: web.Request) -> web.Response:
         if not self._secret:
             raise web.HTTPServiceUnavailable(text="set WEBHOOK_SECRET to take jobs here")

@@ -16,7 +16,7 @@ from cefmp4.errors import AccessDeniedError, ServerUnreachableError
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web import media
-from cefmp4.web.listener import Listener
+from cefmp4.web.listener import listening
 from cefmp4.web.media import PIECE_BYTES, Media
 
 ID = "20260101T000000Z-0badcafe"
@@ -34,8 +34,8 @@ async def serving(
         return view if view and view.id == stream_id else None
 
     async with (
-        Listener("127.0.0.1", 0, Media(store, find).routes()) as listener,
-        aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}", **options) as session,
+        listening("127.0.0.1", 0, Media(store, find).routes()) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}", **options) as session,
     ):
         yield session
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from cefmp4.web import page
-from cefmp4.web.listener import Listener
+from cefmp4.web.listener import listening
 
 ASSETS = Path(page.__file__).parent / "assets"
 ID = "20260101T000000Z-0badcafe"
@@ -20,8 +20,8 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
     routes = [*page.routes(), web.get("/watch/{id}", page.serve_player)]
     async with (
-        Listener("127.0.0.1", 0, routes) as listener,
-        aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as opened,
+        listening("127.0.0.1", 0, routes) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as opened,
     ):
         yield opened
 

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,12 @@ import pytest
 from cefmp4.errors import RefusedError, SettingsError, UnknownStreamError
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
+from cefmp4.web import page
 from cefmp4.web.access import Access
-from cefmp4.web.health import Health
-from cefmp4.web.server import Actions, HttpServer
+from cefmp4.web.feed import ViewFeed
+from cefmp4.web.listener import listening
+from cefmp4.web.probes import Health, Probes
+from cefmp4.web.streams import StreamApi
 
 TOKEN = "correct horse"
 HOSTILE = os.fsdecode(b"<script>alert(1)</script>\n\xff.mp4")
@@ -48,24 +52,31 @@ class Service:
     async def forget(self, stream_id: str) -> None:
         self.done.append(("forget", stream_id))
 
+    def listening(
+        self, host: str = "127.0.0.1", token: str | None = None, port: int = 0
+    ) -> AbstractAsyncContextManager[int]:
+        feed = ViewFeed(lambda: list(self.views), interval_s=0.02)
+        streams = StreamApi(
+            lambda: list(self.views),
+            lambda: self.health,
+            find=self.find,
+            retry=self.retry,
+            forget=self.forget,
+        )
+        probes = Probes(lambda: self.health)
+        routes = [*page.routes(), *probes.routes(), *streams.routes(), *feed.routes()]
+        access = Access(reached_at=host, token=token)
+        return listening(host, port, routes, access=access, on_stop=feed.stop)
+
     @asynccontextmanager
     async def serving(
         self, host: str = "127.0.0.1", token: str | None = None
-    ) -> AsyncIterator[tuple[aiohttp.ClientSession, HttpServer]]:
-        server = HttpServer(
-            host,
-            0,
-            views=lambda: list(self.views),
-            health=lambda: self.health,
-            actions=Actions(find=self.find, retry=self.retry, forget=self.forget),
-            access=Access(reached_at=host, token=token),
-            feed_interval_s=0.02,
-        )
+    ) -> AsyncIterator[tuple[aiohttp.ClientSession, int]]:
         async with (
-            server,
-            aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session,
+            self.listening(host, token) as port,
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
-            yield session, server
+            yield session, port
 
 
 @pytest.fixture
@@ -152,9 +163,9 @@ async def test_one_stream(service: Service) -> None:
 
 
 async def test_changes_on_loopback(service: Service) -> None:
-    async with service.serving() as (session, server):
+    async with service.serving() as (session, port):
         assert await status_of(session, "POST", "/api/streams/s1/retry") == 200
-        own = f"http://127.0.0.1:{server.port}"
+        own = f"http://127.0.0.1:{port}"
         assert await status_of(session, "POST", "/api/streams/s1/forget", Origin=own) == 200
         assert await status_of(session, "POST", "/api/streams/busy/retry") == 409
         assert await status_of(session, "POST", "/api/streams/none/retry") == 404
@@ -257,23 +268,19 @@ async def test_listeners_are_bounded_and_leave_room(
 
 
 async def test_closing_does_not_wait_for_listeners(service: Service) -> None:
-    async with service.serving() as (session, server), session.get("/events") as response:
-        await next_event(response)
-        async with asyncio.timeout(1):
-            await server.__aexit__(None, None, None)
+    async with aiohttp.ClientSession() as session:
+        async with service.listening() as port:
+            response = await session.get(f"http://127.0.0.1:{port}/events")
+            await next_event(response)
+            closing_at = time.monotonic()
+        assert time.monotonic() - closing_at < 1
+        response.close()
 
 
 async def test_a_busy_port_is_named(service: Service) -> None:
-    async with service.serving() as (_, first):
-        second = HttpServer(
-            "127.0.0.1",
-            first.port,
-            views=list,
-            health=Health,
-            actions=Actions(find=service.find, retry=service.retry, forget=service.forget),
-        )
-        with pytest.raises(SettingsError, match=f"PROM_PORT={first.port}: "):
-            async with second:
+    async with service.listening() as taken:
+        with pytest.raises(SettingsError, match=f"PROM_PORT={taken}: "):
+            async with service.listening(port=taken):
                 pass
 
 
