@@ -148,7 +148,7 @@ class Life:
             index=index,
             claims=claims,
             store=store,
-            recovery=Recovery(store=store, hashing=hashing),
+            recovery=Recovery(store=store, hashing=hashing, plan=PartPlan(PART)),
             bucket_search=bucket_search,
             identity=identity,
             wall_clock=ground.time,

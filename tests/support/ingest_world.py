@@ -89,7 +89,7 @@ class World:
             index=self.index,
             claims=self.claims(owner),
             store=self.store,
-            recovery=Recovery(store=self.store, hashing=self.hashing),
+            recovery=Recovery(store=self.store, hashing=self.hashing, plan=PartPlan(PART)),
             bucket_search=BucketSearch(
                 store=self.store, prefix="streams/", hashing=self.hashing, plan=PartPlan(PART)
             ),

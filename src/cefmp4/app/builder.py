@@ -22,7 +22,6 @@ from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
-from cefmp4.ingest.recover.adoption import Adoption
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.recovery import Recovery
@@ -147,11 +146,12 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
     )
     uploader = Uploader(store=store, slots=slots, hashing=hashing)
     keys = ObjectKeys(store, settings.s3_key_template, settings.s3_key_conflict)
+    plan = PartPlan(settings.chunk_size_bytes, settings.part_sizing)
     bucket_search = BucketSearch(
         store=store,
         prefix=names.static_prefix(settings.s3_key_template),
         hashing=hashing,
-        plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
+        plan=plan,
         folder=found.folder,
         host=settings.host,
     )
@@ -173,7 +173,7 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
         index=index,
         claims=claims,
         store=store,
-        recovery=Recovery(store=store, hashing=hashing),
+        recovery=Recovery(store=store, hashing=hashing, plan=plan),
         bucket_search=bucket_search,
         identity=identity,
         wall_clock=ports.clocks.wall,
@@ -220,8 +220,7 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
         admission=admission,
         uploader=uploader,
         completion=completion,
-        folder=found.folder.id,
-        adoption=Adoption(root=root, folder=found.folder, checkpoints=checkpoints, claims=claims),
+        folder=found.folder,
     )
     return IngestParts(
         index=index,

@@ -12,13 +12,12 @@ from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.recover.bucket_contents import BucketContents
-from cefmp4.ingest.recover.bucket_search import BucketSearch, Found
+from cefmp4.ingest.recover.bucket_search import BucketContents, BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
 from cefmp4.model.part import PartPlan, PartSizing, plan_for
-from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.model.stream import FileStamp, StoredStream, Stream, StreamState
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
@@ -270,7 +269,7 @@ class Admission:
         stored = await self._bucket_search.find_stored(contents, source, stamp)
         if stored is not None:
             return await self._take_up(stored, source)
-        found = await self._bucket_search.take_upload(contents, source)
+        found = await self._recovery.take_upload(contents, source)
         if found is None:
             return await self._begin(source, stamp)
         upload, plan = found
@@ -297,10 +296,7 @@ class Admission:
         log.info("adopted an open upload", file_path=source.relpath, parts=len(record.parts))
         return Admitted(record=record, source=source)
 
-    async def _take_up(self, found: Found, source: SourceFile) -> Admitted:
-        """Where the document is missing, what it tells of the bytes is read once more."""
-        if found.stream.state is StreamState.STORED:
-            found = await self._bucket_search.read_content(found.stream, source)
+    async def _take_up(self, found: StoredStream, source: SourceFile) -> Admitted:
         record = await self._claims.new(found.stream, found.parts)
         await record.restore()
         log.info("recognised a stored file", file_path=source.relpath, key=found.stream.key)

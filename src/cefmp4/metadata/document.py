@@ -4,15 +4,17 @@ by us when Redis was emptied. JSON cannot carry a path that is no valid UTF-8: i
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
-from cefmp4.model.part import Part
-from cefmp4.model.stream import Stream
+from cefmp4.model.part import Part, PartPlan, infer_plan
+from cefmp4.model.stream import StoredStream, Stream, StreamState
+from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import read_crc64, spell_crc64
+from cefmp4.retry import patiently
 
 SCHEMA_VERSION = 1
 
@@ -65,63 +67,57 @@ def path_text(path: str) -> str:
     return path if is_utf8 else names.key_safe(path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentFacts:
-    """What a stored document tells of its object."""
-
-    stream_id: str
-    generation: int
-    previous_stream_id: str | None
-    path: str  # relative to the watched folder, as `path_text` spells it
-    folder: str  # empty in documents of older versions
-    key: str
-    etag: str
-    size: int
-    crc64: int
-    sha256: str
-    playable: bool | None
-    started_at: float
-    completed_at: float
-    parts: tuple[Part, ...]
+async def read_document(store: ObjectStore, key: str, today: PartPlan) -> StoredStream | None:
+    """The one beside the object of that key."""
+    document_key = names.metadata_key(key)
+    return parse_document(
+        await patiently(lambda: store.read(document_key), what="metadata reading"), today
+    )
 
 
-def parse_document(data: bytes) -> DocumentFacts | None:
-    """None for whatever is no document of ours: anybody may have written to the bucket."""
+def parse_document(data: bytes, today: PartPlan) -> StoredStream | None:
+    """The stream as it was described; its path is spelled as `path_text` does. None for whatever is
+    no document of ours: anybody may have written to the bucket. `today`: how files are cut now,
+    where the parts do not tell how this one was."""
     try:
         found = json.loads(data)
         if found["schema_version"] != SCHEMA_VERSION:
             return None
-        return _facts(found)
+        return _stored_stream(found, today)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 
-def _facts(found: dict[str, Any]) -> DocumentFacts:
+def _stored_stream(found: dict[str, Any], today: PartPlan) -> StoredStream:
     size, playable = _natural(found["total_size_bytes"]), found["playable"]
-    parts = tuple(_parse_part(entry) for entry in found["chunks"])
-    if {part.number for part in parts} != set(range(1, len(parts) + 1)):
+    parts = {part.number: part for part in map(_parse_part, found["chunks"])}
+    if parts.keys() != set(range(1, len(found["chunks"]) + 1)):
         raise ValueError("the numbers of the parts have holes")
-    if parts and sum(part.size for part in parts) != size:
+    if parts and sum(part.size for part in parts.values()) != size:
         raise ValueError("the parts are not the object")
-    if not (playable is None or isinstance(playable, bool)):
-        raise ValueError("not a verdict")
+    if not found["stream_id"] or not (playable is None or isinstance(playable, bool)):
+        raise ValueError("no stream, or not a verdict")
     previous = found["previous_stream_id"]
-    return DocumentFacts(
-        stream_id=_text(found["stream_id"]),
+    plan = infer_plan(parts.values(), today) or today
+    stream = Stream(
+        id=_text(found["stream_id"]),
+        relpath=_text(found["relative_path"]),
+        folder=_text(found.get("watch_folder_id") or ""),  # older versions wrote none
         generation=_natural(found["generation"]),
-        previous_stream_id=None if previous is None else _text(previous),
-        path=_text(found["relative_path"]),
-        folder=_text(found.get("watch_folder_id") or ""),
+        previous_id=None if previous is None else _text(previous),
+        state=StreamState.DESCRIBED,
         key=_text(found["s3_key"]),
-        etag=_text(found["etag"]),
+        part_base=plan.base,
+        part_sizing=plan.sizing,
         size=size,
         crc64=_parse_crc64(found["crc64nvme"]),
         sha256=_text(found["sha256"] or ""),
+        etag=_text(found["etag"]),
         playable=playable,
         started_at=_parse_utc(found["stream_started_at_utc"]),
         completed_at=_parse_utc(found["stream_completed_at_utc"]),
-        parts=parts,
     )
+    return StoredStream(stream, parts)
 
 
 def _part_entry(part: Part) -> dict[str, Any]:

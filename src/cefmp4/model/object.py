@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cefmp4.model.names import stream_id_in
+
 
 class PartProof(StrEnum):
     """How the store is seen to reject a part that arrives with other bytes than we hashed."""
@@ -37,6 +39,11 @@ class OpenUpload:
     key: str
     upload_id: str
     initiated_at: float
+
+    @property
+    def is_ours(self) -> bool:
+        """Surely: others may share the bucket and prefix, but no stream id."""
+        return stream_id_in(self.key) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

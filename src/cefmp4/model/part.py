@@ -1,9 +1,12 @@
 """Parts of a stream, and which bytes belong to which part number."""
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+
+from cefmp4.model.object import ListedPart
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -107,3 +110,21 @@ def plan_for(size: int, base: int, sizing: PartSizing, *, is_backlog: bool = Fal
         while PartPlan(base, sizing).capacity < 2 * size and base < MAX_PART_BYTES:
             base = min(base * 2, MAX_PART_BYTES)
     return PartPlan(base, sizing)
+
+
+def infer_plan(found: Iterable[ListedPart | Part], today: PartPlan) -> PartPlan | None:
+    """The plan by which these parts were cut: that of today, or one with another first size. None
+    for an empty file, too, which has no parts."""
+    parts = sorted(found, key=lambda part: part.number)
+    if not parts:
+        return None
+    first, last = parts[0].size, parts[-1]
+    candidates = [today]
+    if MIN_PART_BYTES <= first <= MAX_PART_BYTES:
+        other = PartSizing.EQUAL if today.sizing is PartSizing.GROW else PartSizing.GROW
+        candidates += [PartPlan(first, today.sizing), PartPlan(first, other)]
+    for plan in candidates:
+        full = all(plan.range_of(part.number).size == part.size for part in parts[:-1])
+        if full and last.size <= plan.range_of(last.number).size:
+            return plan
+    return None

@@ -1,10 +1,10 @@
 """A stream: one recording, from first sight to its end."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from cefmp4.errors import InvariantError
-from cefmp4.model.part import PartPlan, PartSizing
+from cefmp4.model.part import Part, PartPlan, PartSizing
 
 
 class StreamState(StrEnum):
@@ -154,3 +154,11 @@ class Stream:
     @property
     def has_failed(self) -> bool:
         return self.state is StreamState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """A stream whose object is there, as the store tells it; `parts` where they are known."""
+
+    stream: Stream
+    parts: dict[int, Part] = field(default_factory=dict)

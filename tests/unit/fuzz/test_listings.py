@@ -15,11 +15,18 @@ from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.recover.bucket_contents import infer_plan
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.model.object import FileRange, ListedPart
-from cefmp4.model.part import MAX_PART_BYTES, MIB, MIN_PART_BYTES, Part, PartPlan, PartSizing
+from cefmp4.model.part import (
+    MAX_PART_BYTES,
+    MIB,
+    MIN_PART_BYTES,
+    Part,
+    PartPlan,
+    PartSizing,
+    infer_plan,
+)
 from cefmp4.model.stream import Stream
 from cefmp4.recording.digests import crc_of, multipart_etag
 from cefmp4.recording.file import SourceFile
@@ -74,7 +81,7 @@ async def _resumed(
     )
     await record.restore()
     with ThreadPoolExecutor(max_workers=1) as hashing:
-        await Recovery(store=store, hashing=hashing).resume(record, source)
+        await Recovery(store=store, hashing=hashing, plan=PartPlan(BASE)).resume(record, source)
     assert await checkpoints.load_parts("x") == record.parts
     return dict(record.parts)
 
@@ -145,8 +152,10 @@ async def test_an_empty_upload_to_a_key_without_stream_id_may_be_anybody_s() -> 
     store = FakeObjectStore(min_part_bytes=0)
     await store.begin_upload("r.mp4", content_type="", metadata={})
     with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
-        bucket_search = BucketSearch(store=store, prefix="", hashing=hashing, plan=PartPlan(BASE))
-        assert await bucket_search.take_upload(await bucket_search.take(), source) is None
+        plan = PartPlan(BASE)
+        contents = await BucketSearch(store=store, prefix="", hashing=hashing, plan=plan).take()
+        recovery = Recovery(store=store, hashing=hashing, plan=plan)
+        assert await recovery.take_upload(contents, source) is None
 
 
 async def test_two_files_of_one_name_never_take_the_same_upload() -> None:
@@ -154,13 +163,10 @@ async def test_two_files_of_one_name_never_take_the_same_upload() -> None:
     for folder in ("20260101T000000Z-0000000a", "20260101T000000Z-0000000b"):
         await store.begin_upload(f"streams/{folder}/r.mp4", content_type="", metadata={})
     with ThreadPoolExecutor(max_workers=2) as hashing, _recording() as source:
-        bucket_search = BucketSearch(
-            store=store, prefix="streams/", hashing=hashing, plan=PartPlan(BASE)
-        )
-        contents = await bucket_search.take()
-        found = await asyncio.gather(
-            *(bucket_search.take_upload(contents, source) for _ in range(3))
-        )
+        plan = PartPlan(BASE)
+        contents = await BucketSearch(store=store, prefix="", hashing=hashing, plan=plan).take()
+        recovery = Recovery(store=store, hashing=hashing, plan=plan)
+        found = await asyncio.gather(*(recovery.take_upload(contents, source) for _ in range(3)))
     taken = {upload.upload_id for upload, _ in filter(None, found)}
     assert len(taken) == 2
     assert found.count(None) == 1

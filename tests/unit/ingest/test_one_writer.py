@@ -13,6 +13,7 @@ CHANGES = {"model/stream.py", "ingest/record.py"}
 BUILDS = {  # streams that have no record yet, or none in this process
     "ingest/admission.py",
     "ingest/recover/bucket_search.py",
+    "metadata/document.py",
     "storage/redis/records.py",
 }
 REPLACES_OTHERS = {"ingest/folder.py"}  # what is remembered of the watched folder

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cefmp4.metadata.document import DocumentFacts, build_document, parse_document, to_json
+from cefmp4.metadata.document import build_document, parse_document, to_json
 from cefmp4.model.media import MediaInfo, Track
-from cefmp4.model.part import MIB, Part
-from cefmp4.model.stream import Stream, StreamState
+from cefmp4.model.part import MIB, Part, PartPlan
+from cefmp4.model.stream import StoredStream, Stream, StreamState
 
+PLAN = PartPlan(10 * MIB)
 STARTED = datetime(2026, 11, 21, 10, 0, 0, tzinfo=UTC).timestamp()
 MEDIA = MediaInfo(
     container="mov,mp4,m4a,3gp,3g2,mj2",
@@ -128,23 +129,9 @@ def test_a_key_without_a_folder_has_an_empty_prefix() -> None:
 
 
 def test_what_was_written_is_read_back() -> None:
-    facts = parse_document(document())
-    assert facts == DocumentFacts(
-        stream_id="20261121T100000Z-0a1b2c3d",
-        generation=2,
-        previous_stream_id="20261121T090000Z-0a1b2c3d",
-        path="cam1/a.mp4",
-        folder="",
-        key="streams/20261121T100000Z-0a1b2c3d/a.mp4",
-        etag="whole-2",
-        size=10 * MIB + 3,
-        crc64=0x0102030405060708,
-        sha256="ab" * 32,
-        playable=True,
-        started_at=STARTED,
-        completed_at=STARTED + 3.5,
-        parts=(PARTS[1], PARTS[0]),
-    )
+    described = replace(stream(), state=StreamState.DESCRIBED, playable=True)
+    parts = {part.number: part for part in PARTS}
+    assert parse_document(document(), PartPlan(5 * MIB)) == StoredStream(described, parts)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +139,7 @@ def test_what_was_written_is_read_back() -> None:
     [
         ("schema_version", 99),
         ("stream_id", None),
+        ("stream_id", ""),
         ("total_size_bytes", -1),
         ("total_size_bytes", True),
         ("total_size_bytes", 1),  # not what the parts add up to
@@ -168,26 +156,26 @@ def test_what_was_written_is_read_back() -> None:
 def test_a_wrong_field_makes_it_no_document(field: str, value: object) -> None:
     found = json.loads(document())
     found[field] = value
-    assert parse_document(json.dumps(found).encode()) is None
+    assert parse_document(json.dumps(found).encode(), PLAN) is None
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"null", b"[]", b"{}", b'"x"', b"\xff\xfe", b"[" * 100_000, b"1" * 10_000]
 )
 def test_foreign_bytes_are_no_document(data: bytes) -> None:
-    assert parse_document(data) is None
+    assert parse_document(data, PLAN) is None
 
 
 @given(st.binary(max_size=200))
 def test_noise_is_no_document(data: bytes) -> None:
-    assert parse_document(data) is None
+    assert parse_document(data, PLAN) is None
 
 
 @given(st.integers(0, 5000), st.integers(0, 255))
 def test_a_damaged_document_never_raises(at: int, byte: int) -> None:
     data = bytearray(document())
     data[at % len(data)] = byte
-    parse_document(bytes(data))
+    parse_document(bytes(data), PLAN)
 
 
 def test_not_a_number_is_refused_not_written() -> None:

@@ -13,7 +13,7 @@ from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.object_keys import make_own
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.metadata.document import build_document, parse_document, to_json
+from cefmp4.metadata.document import build_document, read_document, to_json
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
@@ -108,16 +108,14 @@ class Describer:
 
     async def _was_described(self, stream: Stream) -> bool:
         """A document that was made from the local file is better than what can be made now."""
-        if not await patiently(
-            lambda: self._store.head(names.metadata_key(stream.key)), what="object check"
-        ):
+        key = names.metadata_key(stream.key)
+        if not await patiently(lambda: self._store.head(key), what="object check"):
             return False
-        facts = parse_document(
-            await patiently(
-                lambda: self._store.read(names.metadata_key(stream.key)), what="metadata reading"
-            )
+        found = await read_document(self._store, stream.key, stream.plan)
+        return found is not None and (found.stream.id, found.stream.etag) == (
+            stream.id,
+            stream.etag,
         )
-        return facts is not None and (facts.stream_id, facts.etag) == (stream.id, stream.etag)
 
     async def _sha256(self, stream: Stream, source: SourceFile | None) -> str:
         """Of the proven bytes: from the local file if it still has them, else from the object."""

@@ -16,44 +16,32 @@ from cefmp4.retry import patiently
 log = structlog.get_logger()
 
 
-class Adoption:
-    def __init__(
-        self,
-        *,
-        root: str,
-        folder: WatchedFolder,
-        checkpoints: CheckpointStore,
-        claims: Claims,
-    ) -> None:
-        self._root = root
-        self._folder = folder
-        self._checkpoints = checkpoints
-        self._claims = claims
-
-    async def take_over(self) -> list[Stream]:
-        taken: list[Stream] = []
-        left = 0
-        for former in ("", *sorted(self._folder.others)):
-            load = partial(self._checkpoints.load_streams, former)
-            streams = await patiently(load, what="loading of checkpoints")
-            here = await asyncio.to_thread(_those_here, self._root, streams)
-            final = [stream for stream in here if stream.is_final]
-            adopt = partial(self._checkpoints.adopt, self._folder.id, final)
-            taken += await patiently(adopt, what="checkpoint")
-            for stream in here:
-                if not stream.is_final:  # perhaps leased by the dead, which claiming sees through
-                    ours = stream.in_folder(self._folder.id)
-                    if written := await self._claims.write(ours):
-                        taken.append(written)
-            left += len(streams)
-        if left:
-            log.info(
-                "records of other names",
-                folder_id=self._folder.id,
-                taken_over=len(taken),
-                left_alone=left - len(taken),
-            )
-        return taken
+async def take_over(
+    root: str, folder: WatchedFolder, checkpoints: CheckpointStore, claims: Claims
+) -> list[Stream]:
+    taken: list[Stream] = []
+    left = 0
+    for former in sorted({"", *folder.others} - {folder.id}):
+        load = partial(checkpoints.load_streams, former)
+        streams = await patiently(load, what="loading of checkpoints")
+        here = await asyncio.to_thread(_those_here, root, streams)
+        final = [stream for stream in here if stream.is_final]
+        adopt = partial(checkpoints.adopt, folder.id, final)
+        taken += await patiently(adopt, what="checkpoint")
+        for stream in here:
+            if stream.is_final:
+                continue  # else perhaps leased by the dead, which claiming sees through
+            if written := await claims.write(stream.in_folder(folder.id)):
+                taken.append(written)
+        left += len(streams)
+    if left:
+        log.info(
+            "records of other names",
+            folder_id=folder.id,
+            taken_over=len(taken),
+            left_alone=left - len(taken),
+        )
+    return taken
 
 
 def _those_here(root: str, streams: list[Stream]) -> list[Stream]:

@@ -1,7 +1,8 @@
-"""Finds again in S3 what an emptied Redis no longer knows: stored files and open uploads."""
+"""Finds again in S3 the stored files that an emptied Redis no longer knows."""
 
 import asyncio
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,14 +11,12 @@ from typing import TypeVar
 
 import structlog
 
-from cefmp4.ingest.recover.bucket_contents import BucketContents, infer_plan
-from cefmp4.ingest.recover.upload_search import UploadSearch
-from cefmp4.metadata.document import DocumentFacts, parse_document, path_text
+from cefmp4.metadata.document import path_text, read_document
 from cefmp4.model import names
 from cefmp4.model.folder import NAMELESS, WatchedFolder
-from cefmp4.model.object import OpenUpload, StoredObject
+from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
 from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartRange, PartSizing
-from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.model.stream import FileStamp, StoredStream, Stream, StreamState
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.beneath import look_up
 from cefmp4.recording.digests import (
@@ -33,13 +32,41 @@ from cefmp4.retry import patiently
 log = structlog.get_logger()
 T = TypeVar("T")
 
+MAX_CANDIDATES = 32  # objects of the same size that are compared with one file
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A stream whose object is there; `parts` are known where its document tells them."""
 
-    stream: Stream
-    parts: dict[int, Part] = field(default_factory=dict)
+@dataclass(slots=True)
+class BucketContents:
+    """What lies under our prefix, as a survey found it."""
+
+    objects: dict[int, list[StoredObject]] = field(default_factory=lambda: defaultdict(list))
+    uploads: list[OpenUpload] = field(default_factory=list)
+    parts: dict[str, list[ListedPart]] = field(default_factory=dict)  # of uploads, once asked for
+    keys: set[str] = field(default_factory=set)
+    _taken: dict[str, str] = field(default_factory=dict)  # object key -> path of its file
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.objects and not self.uploads
+
+    def leave_to(self, streams: Sequence[Stream]) -> None:
+        """What has a record is nobody else's: a survey that a crash cut off begins again beside
+        the records that it had written."""
+        claimed = {stream.key: stream.relpath for stream in streams if stream.key}
+        self.uploads = [upload for upload in self.uploads if upload.key not in claimed]
+        self._taken |= claimed
+
+    def objects_like(self, filename: str, size: int) -> list[StoredObject]:
+        """Those of the same size, best guess first."""
+        same_size = sorted(
+            self.objects.get(size, ()),
+            key=lambda stored: (not names.bears_name(stored.key, filename), -stored.modified_at),
+        )
+        return same_size[:MAX_CANDIDATES]
+
+    def take_object(self, key: str, relpath: str) -> bool:
+        """Whether the object is this file's: files of the same bytes have one each."""
+        return self._taken.setdefault(key, relpath) == relpath
 
 
 class BucketSearch:
@@ -60,22 +87,9 @@ class BucketSearch:
         self._prefix = prefix
         self._hashing = hashing
         self._plan = plan
-        self._uploads = UploadSearch(store=store, hashing=hashing, plan=plan)
         self._folder = folder
         self._host = host
-        self._contents: BucketContents | None = None
-
-    @property
-    def contents(self) -> BucketContents | None:
-        """While Redis has forgotten what S3 knows."""
-        return self._contents
-
-    def begin(self, contents: BucketContents) -> None:
-        """From now on, files are looked for in these."""
-        self._contents = contents
-
-    def end(self) -> None:
-        self._contents = None
+        self.contents: BucketContents | None = None  # while Redis has forgotten what S3 knows
 
     async def take(self) -> BucketContents:
         contents = BucketContents()
@@ -96,51 +110,78 @@ class BucketSearch:
 
     async def find_stored(
         self, contents: BucketContents, source: SourceFile, stamp: FileStamp
-    ) -> Found | None:
-        """The stream whose object holds exactly these bytes, and is no other file's, or None."""
-        filename = PurePosixPath(source.relpath).name
-        local_crc: int | None = None
-        for stored in contents.objects_like(filename, stamp.size):
-            if local_crc is None:
-                try:
-                    local_crc = await self._in_thread(hash_range, source.fd, 0, stamp.size)
-                except ShortFileError:
-                    return None
-            stream = await self._compare(contents, stored, source, stamp, local_crc)
-            if stream is not None and contents.take_object(stored, source.relpath):
-                return stream
+    ) -> StoredStream | None:
+        """The stream whose object holds exactly these bytes, and is no other file's, or None. Where
+        its document is missing, what that tells of the bytes is read once more."""
+        alike = contents.objects_like(PurePosixPath(source.relpath).name, stamp.size)
+        if not alike:
+            return None
+        try:
+            crc64 = await self._in_thread(hash_range, source.fd, 0, stamp.size)
+        except ShortFileError:
+            return None
+        for stored in alike:
+            has_document = names.metadata_key(stored.key) in contents.keys
+            found = await self._compare(stored, has_document, source, stamp, crc64)
+            if found is not None and contents.take_object(stored.key, source.relpath):
+                is_described = found.stream.state is StreamState.DESCRIBED
+                return found if is_described else await self._read_content(found.stream, source)
         return None
 
     async def _compare(
         self,
-        contents: BucketContents,
         stored: StoredObject,
+        has_document: bool,
         source: SourceFile,
         stamp: FileStamp,
-        local_crc: int,
-    ) -> Found | None:
-        document_key = names.metadata_key(stored.key)
-        facts = None
-        if document_key in contents.keys:
-            facts = parse_document(await self._read(document_key))
-        if facts is not None and facts.etag == stored.etag:
-            if facts.crc64 != local_crc or not self._folder.is_called(facts.folder):
+        crc64: int,
+    ) -> StoredStream | None:
+        """A listing does not tell the user metadata, but the document tells the parts."""
+        found = await read_document(self._store, stored.key, self._plan) if has_document else None
+        if found is not None and found.stream.etag == stored.etag:
+            if found.stream.crc64 != crc64 or not self._folder.is_called(found.stream.folder):
                 return None
-            if await asyncio.to_thread(_is_of_another_file, facts, source):
+            if await asyncio.to_thread(_is_of_another_file, found.stream, source):
                 return None
-            return self._described(stored, source.relpath, stamp, facts)
+            return self._placed(found, stored.key, source.relpath, stamp)
         head = await patiently(lambda: self._store.head(stored.key), what="object check")
         if head is None or not self._folder.is_called(head.metadata.get(names.META_FOLDER, "")):
             return None
-        if not await self._is_same(head, source, stamp, local_crc):
+        if not await self._is_same(head, source, stamp, crc64):
             return None
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
         if not stream_id and self._store.proof.keeps_metadata:
             return None  # somebody else put it there: nothing of ours belongs beside it
         plan = _plan_in(head.metadata) or self._plan
-        return Found(self._stream_of(head, plan, source.relpath, stamp, stream_id, local_crc))
+        stream = Stream(
+            id=stream_id or names.stream_id_in(head.key) or names.new_stream_id(head.modified_at),
+            relpath=source.relpath,
+            state=StreamState.STORED,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            crc64=crc64,
+            etag=head.etag,
+            started_at=head.modified_at,
+            completed_at=head.modified_at,
+        )
+        return self._placed(StoredStream(stream), head.key, source.relpath, stamp)
 
-    async def read_content(self, stream: Stream, source: SourceFile) -> Found:
+    def _placed(
+        self, found: StoredStream, key: str, relpath: str, stamp: FileStamp
+    ) -> StoredStream:
+        """Under this key, of this file."""
+        stream = replace(
+            found.stream,
+            relpath=relpath,
+            folder=self._folder.id,
+            key=key,
+            size=stamp.size,
+            stamp=stamp,
+            host=self._host,
+        )
+        return replace(found, stream=stream)
+
+    async def _read_content(self, stream: Stream, source: SourceFile) -> StoredStream:
         """Reads a stored file again for what its lost record knew: the SHA-256 and the parts, which
         stay unknown where they do not make up the ETag of the object."""
         whole = new_sha256()
@@ -152,7 +193,7 @@ class BucketSearch:
                 partial(crc_and_md5, source.fd, cut.start, cut.end, also=(whole,))
             )
             if found is None:
-                return Found(stream)
+                return StoredStream(stream)
             parts[cut.number] = Part(
                 number=cut.number,
                 size=cut.size,
@@ -163,69 +204,24 @@ class BucketSearch:
         known = replace(stream, sha256=whole.hexdigest())
         etags = [part.etag for part in parts.values()]
         etag = etags[0] if is_single and etags else multipart_etag(etags)
-        return Found(known, parts if etag == stream.etag else {})
+        return StoredStream(known, parts if etag == stream.etag else {})
 
-    async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> Found | None:
+    async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> StoredStream | None:
         """A finished stream as its document in S3 tells it. Nobody looks at the file here: `stamp`
         is what was remembered of the proven bytes, and is only worth as much as that."""
         stored = await patiently(lambda: self._store.head(key), what="object check")
         if stored is None or stored.size != stamp.size:
             return None
-        facts = parse_document(await self._read(names.metadata_key(key)))
-        if facts is None or (facts.etag, facts.size) != (stored.etag, stamp.size):
+        found = await read_document(self._store, key, self._plan)
+        if found is None or (found.stream.etag, found.stream.size) != (stored.etag, stamp.size):
             return None  # another object lies under this key by now
-        return self._described(stored, relpath, stamp, facts)
-
-    def _described(
-        self, stored: StoredObject, relpath: str, stamp: FileStamp, facts: DocumentFacts
-    ) -> Found:
-        """A listing does not tell the user metadata, but the document tells the parts."""
-        plan = infer_plan(facts.parts, self._plan) or self._plan
-        stream = replace(
-            self._stream_of(stored, plan, relpath, stamp, facts.stream_id, facts.crc64),
-            state=StreamState.DESCRIBED,
-            generation=facts.generation,
-            previous_id=facts.previous_stream_id,
-            sha256=facts.sha256,
-            playable=facts.playable,
-            started_at=facts.started_at,
-            completed_at=facts.completed_at,
-        )
-        return Found(stream, {part.number: part for part in facts.parts})
-
-    def _stream_of(
-        self,
-        stored: StoredObject,
-        plan: PartPlan,
-        relpath: str,
-        stamp: FileStamp,
-        stream_id: str,
-        crc64: int,
-    ) -> Stream:
-        return Stream(
-            id=stream_id
-            or names.stream_id_in(stored.key)
-            or names.new_stream_id(stored.modified_at),
-            relpath=relpath,
-            folder=self._folder.id,
-            state=StreamState.STORED,
-            key=stored.key,
-            part_base=plan.base,
-            part_sizing=plan.sizing,
-            size=stamp.size,
-            stamp=stamp,
-            crc64=crc64,
-            etag=stored.etag,
-            started_at=stored.modified_at,
-            completed_at=stored.modified_at,
-            host=self._host,
-        )
+        return self._placed(found, key, relpath, stamp)
 
     async def _is_same(
-        self, head: StoredObject, source: SourceFile, stamp: FileStamp, local_crc: int
+        self, head: StoredObject, source: SourceFile, stamp: FileStamp, crc64: int
     ) -> bool:
         if head.crc64 is not None:
-            return head.crc64 == local_crc
+            return head.crc64 == crc64
         plan = _plan_in(head.metadata)
         if plan is None or not self._store.proof.etag_is_md5 or stamp.size == 0:
             return False
@@ -237,26 +233,17 @@ class BucketSearch:
             etags.append(found[1])
         return multipart_etag(etags) == head.etag
 
-    async def take_upload(
-        self, contents: BucketContents, source: SourceFile
-    ) -> tuple[OpenUpload, PartPlan] | None:
-        """An open upload whose parts hold this file's bytes, taken out of the contents."""
-        return await self._uploads.take(contents, source)
-
     async def _in_thread(self, read: Callable[..., T], *words: int) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._hashing, read, *words)
 
-    async def _read(self, key: str) -> bytes:
-        return await patiently(lambda: self._store.read(key), what="metadata reading")
 
-
-def _is_of_another_file(facts: DocumentFacts, source: SourceFile) -> bool:
+def _is_of_another_file(stream: Stream, source: SourceFile) -> bool:
     """Whether the file that the object was made of is there still, under another name than this
     one. Blocking."""
-    if facts.path == path_text(source.relpath):
+    if stream.relpath == path_text(source.relpath):
         return False
     try:
-        return look_up(source.root, facts.path).st_size == facts.size
+        return look_up(source.root, stream.relpath).st_size == stream.size
     except (OSError, ValueError):
         return False
 

@@ -1,7 +1,5 @@
 """Open uploads of our folder that no stream claims: counted, and aborted after a grace."""
 
-from dataclasses import dataclass
-
 import structlog
 
 from cefmp4 import metrics
@@ -13,12 +11,6 @@ from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.store import ObjectStore
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    upload: OpenUpload
-    is_ours: bool  # surely: others may share the bucket and prefix, but no stream id
 
 
 class OrphanSweeper:
@@ -37,7 +29,7 @@ class OrphanSweeper:
         self._grace_s = grace_s
         self._folder = folder
 
-    async def find(self) -> list[Orphan]:
+    async def find(self) -> list[OpenUpload]:
         """Costs as much as there are open uploads, however many streams are known."""
         uploads = [
             upload
@@ -49,7 +41,7 @@ class OrphanSweeper:
         known = await self._checkpoints.load_streams_of_keys(keys) if keys else []
         claimed = {stream.upload_id for stream in known}
         return [
-            Orphan(upload, names.stream_id_in(upload.key) is not None)
+            upload
             for upload in uploads
             if upload.upload_id not in claimed and not await self._is_claimed_by_id(upload)
         ]
@@ -60,20 +52,20 @@ class OrphanSweeper:
         stream = await self._checkpoints.load_stream(stream_id) if stream_id else None
         return stream is not None and stream.upload_id == upload.upload_id
 
-    async def step(self, now: float) -> list[Orphan]:
+    async def step(self, now: float) -> list[OpenUpload]:
         """Returns the orphans that stay for now."""
         orphans = await self.find()
         old = [one for one in orphans if one.is_ours and self.is_old(one, now)]
         if old and await self._checkpoints.is_fresh(self._folder.id if self._folder else ""):
             old = []  # Redis was emptied: until it knows again what S3 knows, every upload is one
         for orphan in old:
-            await self._abort(orphan.upload)
+            await self._abort(orphan)
         left = [orphan for orphan in orphans if orphan not in old]
         metrics.orphan_uploads.set(len(left))
         return left
 
-    def is_old(self, orphan: Orphan, now: float) -> bool:
-        return now - orphan.upload.initiated_at >= self._grace_s
+    def is_old(self, orphan: OpenUpload, now: float) -> bool:
+        return now - orphan.initiated_at >= self._grace_s
 
     async def _abort(self, upload: OpenUpload) -> None:
         try:

@@ -1,36 +1,105 @@
-"""After a restart: which parts of an open upload can be relied on. S3 and the disk decide."""
+"""After a restart: which open upload is a file's, and which of its parts can be relied on. S3 and
+the disk decide."""
 
 import asyncio
 from concurrent.futures import Executor
+from pathlib import PurePosixPath
 from time import time
 
 import structlog
 
 from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.recover.bucket_search import BucketContents
 from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload
-from cefmp4.model.part import Part
+from cefmp4.model.part import Part, PartPlan, PartRange, infer_plan
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import crc_and_md5, multipart_etag
 from cefmp4.recording.file import SourceFile
+from cefmp4.recording.identity import sample
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
 
+MAX_NAMELESS = 64  # uploads of other names that are compared with one file
+
 
 class Recovery:
-    def __init__(self, *, store: ObjectStore, hashing: Executor) -> None:
+    """`plan`: how files are cut today; they may have been cut otherwise before."""
+
+    def __init__(self, *, store: ObjectStore, hashing: Executor, plan: PartPlan) -> None:
         self._store = store
         self._hashing = hashing
+        self._plan = plan
+
+    # For a Redis that was emptied.
+
+    async def take_upload(
+        self, contents: BucketContents, source: SourceFile
+    ) -> tuple[OpenUpload, PartPlan] | None:
+        """Finds one that has parts of this file, whatever it is called now, and takes it out of the
+        contents. Files are looked up side by side: another may have taken it while we compared."""
+        while (found := await self._find_upload(contents, source)) is not None:
+            if found[0] in contents.uploads:
+                contents.uploads.remove(found[0])
+                break
+        return found
+
+    async def _find_upload(
+        self, contents: BucketContents, source: SourceFile
+    ) -> tuple[OpenUpload, PartPlan] | None:
+        """One without parts is as good as none, and may be anybody's of that name."""
+        filename = PurePosixPath(source.relpath).name
+        digests: dict[PartRange, str] = {}  # most uploads are cut alike: each is read once
+        empty: tuple[OpenUpload, PartPlan] | None = None
+        for upload in _candidates(contents, filename):
+            if upload.upload_id not in contents.parts:
+                contents.parts[upload.upload_id] = await self._parts_of(upload) or []
+            listed = contents.parts[upload.upload_id]
+            if not listed:
+                is_named = names.bears_name(upload.key, filename)
+                empty = (upload, self._plan) if is_named and upload.is_ours else empty
+                continue
+            plan = infer_plan(listed, self._plan)
+            if plan is not None and await self._holds(source, listed, plan, digests):
+                return upload, plan
+        return empty
+
+    async def _holds(
+        self,
+        source: SourceFile,
+        listed: list[ListedPart],
+        plan: PartPlan,
+        digests: dict[PartRange, str],
+    ) -> bool:
+        """A writer patches one part or another, so one that is the same tells the file. All of
+        them are compared once it is taken up."""
+        parts = {part.number: part for part in listed}
+        for number in sample(sorted(parts)):
+            place = _place_of(parts[number], plan)
+            if place not in digests:
+                _, digests[place] = await self._read(source, place) or (0, "")
+            if digests[place] == parts[number].etag:
+                return True
+        return False
+
+    # For a stream that has a record.
 
     async def resume(self, record: StreamRecord, source: SourceFile) -> None:
         """Makes the record say what the store really holds of this stream."""
         stream = record.stream
-        uploads = await self._uploads_of(stream.key)
+        uploads = await patiently(
+            lambda: self._store.list_uploads(stream.key), what="upload listing"
+        )
+        uploads = [upload for upload in uploads if upload.key == stream.key]
         if names.stream_id_in(stream.key) != stream.id:  # others may upload to such a key, too
             uploads = [upload for upload in uploads if upload.upload_id == stream.upload_id]
-        upload = self._choose(uploads, stream.upload_id)
+        upload = max(
+            uploads,
+            key=lambda upload: (upload.upload_id == stream.upload_id, upload.initiated_at),
+            default=None,
+        )
         for other in uploads:
             if other is not upload:  # begun just before a crash, and never written down
                 await self._abort(other)
@@ -40,24 +109,9 @@ class Recovery:
             return
         if upload.upload_id != stream.upload_id:
             await record.opened(upload.upload_id)
-        try:
-            listed = await patiently(
-                lambda: self._store.list_parts(upload.key, upload.upload_id), what="part listing"
-            )
-        except UploadGoneError:
-            return  # the first use of it will tell, and start over
-        await self._reconcile(record, source, {part.number: part for part in listed})
-
-    async def _uploads_of(self, key: str) -> list[OpenUpload]:
-        uploads = await patiently(lambda: self._store.list_uploads(key), what="upload listing")
-        return [upload for upload in uploads if upload.key == key]
-
-    @staticmethod
-    def _choose(uploads: list[OpenUpload], known_id: str) -> OpenUpload | None:
-        known = [upload for upload in uploads if upload.upload_id == known_id]
-        if known:
-            return known[0]
-        return max(uploads, key=lambda upload: upload.initiated_at, default=None)
+        listed = await self._parts_of(upload)
+        if listed is not None:  # else the first use of it will tell, and start over
+            await self._reconcile(record, source, {part.number: part for part in listed})
 
     async def _abort(self, upload: OpenUpload) -> None:
         log.info("aborting a second upload of the same stream", key=upload.key)
@@ -105,12 +159,10 @@ class Recovery:
     async def _adopt(self, record: StreamRecord, source: SourceFile, part: ListedPart) -> bool:
         if not self._store.proof.etag_is_md5:
             return False
-        cut = record.stream.plan.range_of(part.number)
-        if part.size > cut.size:
+        place = _place_of(part, record.stream.plan)
+        if part.size > place.size:
             return False
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._hashing, crc_and_md5, source.fd, cut.start, cut.start + part.size
-        )
+        found = await self._read(source, place)
         if found is None or found[1] != part.etag:
             return False
         await record.part_stored(
@@ -123,3 +175,37 @@ class Recovery:
             )
         )
         return True
+
+    async def _parts_of(self, upload: OpenUpload) -> list[ListedPart] | None:
+        """None: it is gone."""
+        try:
+            return await patiently(
+                lambda: self._store.list_parts(upload.key, upload.upload_id), what="part listing"
+            )
+        except UploadGoneError:
+            return None
+
+    async def _read(self, source: SourceFile, place: PartRange) -> tuple[int, str] | None:
+        """See crc_and_md5."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._hashing, crc_and_md5, source.fd, place.start, place.end
+        )
+
+
+def _place_of(part: ListedPart, plan: PartPlan) -> PartRange:
+    cut = plan.range_of(part.number)
+    return cut.within(cut.start + part.size)
+
+
+def _candidates(contents: BucketContents, filename: str) -> list[OpenUpload]:
+    """Those of this name first. A file that was renamed in mid-upload has one of another name; of
+    those only the ones whose key shows that they are ours, and so many that a look at each file
+    stays short."""
+    named, others = [], []
+    for upload in contents.uploads:
+        if names.bears_name(upload.key, filename):
+            named.append(upload)
+        elif upload.is_ours:
+            others.append(upload)
+    others.sort(key=lambda upload: -upload.initiated_at)
+    return named + others[:MAX_NAMELESS]

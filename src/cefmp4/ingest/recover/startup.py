@@ -12,9 +12,10 @@ from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.recover.adoption import Adoption
+from cefmp4.ingest.recover.adoption import take_over
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.uploader import Uploader
+from cefmp4.model.folder import NAMELESS, WatchedFolder
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.retry import patiently
@@ -36,8 +37,7 @@ class Startup:
         admission: Admission,
         uploader: Uploader,
         completion: Completion,
-        folder: str = "",
-        adoption: Adoption | None = None,
+        folder: WatchedFolder = NAMELESS,
     ) -> None:
         self._checkpoints = checkpoints
         self._bucket_search = bucket_search
@@ -47,23 +47,22 @@ class Startup:
         self._uploader = uploader
         self._completion = completion
         self._folder = folder
-        self._adoption = adoption
         self._first_restored: Stream | None = None
         self._hidden: list[Stream] = []  # unfinished, and their files cannot be seen now
 
     async def load(self) -> list[Stream]:
         """Fills the index; returns the streams that were not at their end."""
         streams = await patiently(
-            lambda: self._checkpoints.load_streams(self._folder), what="loading of checkpoints"
+            lambda: self._checkpoints.load_streams(self._folder.id), what="loading of checkpoints"
         )
-        if self._adoption is not None:
-            streams += await self._adoption.take_over()
+        root = self._admission.root
+        streams += await take_over(root, self._folder, self._checkpoints, self._claims)
         unfinished = []
         for stream in sorted(streams, key=lambda stream: stream.updated_at):
             if stream.is_final:
                 self._index.add(stream)
             else:
-                await self._completion.bring_back(self._admission.root, stream)
+                await self._completion.bring_back(root, stream)
                 unfinished.append(stream)
         if await self._claims.is_fresh():
             await self._survey_store()
@@ -78,19 +77,19 @@ class Startup:
         if contents.is_empty:
             await self._mark_used()
         else:
-            self._bucket_search.begin(contents)
+            self._bucket_search.contents = contents
 
     async def _mark_used(self) -> None:
         """Unless it was emptied once more: then it must count as that, so that it is told again."""
         first = self._first_restored
         if first is not None and await self._claims.load(first.id) is None:
             return
-        await patiently(lambda: self._checkpoints.mark_used(self._folder), what="checkpoint")
+        await patiently(lambda: self._checkpoints.mark_used(self._folder.id), what="checkpoint")
 
     async def finish_survey(self) -> None:
         """Once every file of the folder was looked up, Redis knows as much as S3."""
         if self._bucket_search.contents is not None:
-            self._bucket_search.end()
+            self._bucket_search.contents = None
             await self._mark_used()
 
     async def place(
@@ -144,10 +143,10 @@ class Startup:
         that nobody brought to its end since: no path leads there. `at_work`: the ids of those that
         are dealt with. Returns the paths to go on with."""
         paths = []
+        by_inode = _by_inode(found)
         for stream in await self._claims.load_displaced():
             if stream.id in at_work:
                 continue
-            by_inode = _by_inode(found)
             new_path = await self._new_path_of(stream, by_inode)
             if new_path is not None:
                 paths.append(new_path)

@@ -10,6 +10,7 @@ import pytest
 from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.metadata.document import build_document, to_json
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
@@ -179,7 +180,9 @@ async def test_an_upload_is_found_by_bytes_of_its_file(
         replace_with_rear(path)
     bucket_search = BucketSearch(store=store, prefix="", hashing=hashing, plan=PLAN)
     with SourceFile.open(str(tmp_path), "r.mp4") as source:
-        found = await bucket_search.take_upload(await bucket_search.take(), source)
+        contents = await bucket_search.take()
+        recovery = Recovery(store=store, hashing=hashing, plan=PLAN)
+        found = await recovery.take_upload(contents, source)
     assert (found is not None) is is_same
 
 
@@ -224,8 +227,9 @@ async def test_the_upload_of_a_renamed_file_is_found_by_its_bytes(
     bucket_search = BucketSearch(store=store, prefix="", hashing=hashing, plan=PartPlan(part))
     contents = await bucket_search.take()
     with SourceFile.open(str(tmp_path), "new.mp4") as source:
-        found = await bucket_search.take_upload(contents, source)
-        again = await bucket_search.take_upload(contents, source)
+        recovery = Recovery(store=store, hashing=hashing, plan=PartPlan(part))
+        found = await recovery.take_upload(contents, source)
+        again = await recovery.take_upload(contents, source)
     assert (found[0].upload_id if found else None) == (mine if "/" in key else None)
     assert again is None
 

@@ -29,7 +29,7 @@ class World:
         await self.checkpoints.save(one, await claimed(self.checkpoints, one))
 
     async def keys(self) -> list[str]:
-        return sorted(orphan.upload.key for orphan in await self.sweeper.find())
+        return sorted(upload.key for upload in await self.sweeper.find())
 
 
 async def test_what_a_stream_claims_is_none() -> None:
@@ -65,7 +65,7 @@ async def test_only_old_ones_that_are_surely_ours_are_aborted() -> None:
     world.now += GRACE_S
     await world.upload(f"streams/{ID}/new.mp4")
     left = await world.sweeper.step(world.now)
-    assert sorted((one.upload.key, one.is_ours) for one in left) == [
+    assert sorted((one.key, one.is_ours) for one in left) == [
         ("somebody/else.mp4", False),
         (f"streams/{ID}/new.mp4", True),
     ]
