@@ -8,7 +8,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
 _WALK = getattr(os, "O_PATH", os.O_RDONLY) | _FOLDER | os.O_NOFOLLOW
@@ -23,7 +22,6 @@ class _OpenHow(ctypes.Structure):
 
 
 _RESOLVE_NO_SYMLINKS = 0x04
-_HOW_BYTES = ctypes.sizeof(_OpenHow)
 _HOW = ctypes.byref(_OpenHow(_READ, 0, _RESOLVE_NO_SYMLINKS))
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)  # Python has none, and a C library may lack it
@@ -63,7 +61,9 @@ def _enter(parent: int, name: str, makes: bool) -> int:
 def open_folder_to_read(root_fd: int, relpath: str) -> int:
     """A folder. None on the way may be a symbolic link, which it can become while we walk. Raises
     OSError, NotADirectoryError for a link."""
-    fd = _openat2(root_fd, os.fsencode(relpath or "."), _HOW, ctypes.c_size_t(_HOW_BYTES))
+    # One call instead of one for each level: a third less CPU time for a look at many folders.
+    path, size = os.fsencode(relpath or "."), ctypes.c_size_t(ctypes.sizeof(_OpenHow))
+    fd = int(_libc.syscall(_SYS_OPENAT2, ctypes.c_int(root_fd), path, _HOW, size))
     if fd >= 0:
         return fd
     number = ctypes.get_errno()
@@ -78,11 +78,6 @@ def _open_name_by_name(root_fd: int, relpath: str) -> int:
         return os.open(".", _READ, dir_fd=path_fd)
     finally:
         os.close(path_fd)
-
-
-def _openat2(root_fd: int, path: bytes, how: Any, size: ctypes.c_size_t) -> int:
-    """One call instead of one for each level: a third less CPU time for a look at many folders."""
-    return int(_libc.syscall(_SYS_OPENAT2, ctypes.c_int(root_fd), path, how, size))
 
 
 @contextmanager
@@ -118,9 +113,12 @@ def device_near(root: str, folder: str) -> int:
 
 def rename_to_free(folder: int, name: str, to_folder: int, to_name: str) -> None:
     """Raises FileExistsError instead of overwriting anything."""
-    number = _rename_no_replace(folder, name, to_folder, to_name)
-    if number == 0:
-        return
+    number = errno.ENOSYS
+    if _renameat2 is not None:
+        words = os.fsencode(name), to_folder, os.fsencode(to_name)
+        if _renameat2(folder, *words, _RENAME_NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
     if number not in _NOT_SUPPORTED:
         raise OSError(number, os.strerror(number), name)
     try:  # NFS, and most of FUSE
@@ -142,11 +140,3 @@ def _rename_after_look(folder: int, name: str, to_folder: int, to_name: str) -> 
         os.rename(name, to_name, src_dir_fd=folder, dst_dir_fd=to_folder)
         return
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to_name)
-
-
-def _rename_no_replace(folder: int, name: str, to_folder: int, to_name: str) -> int:
-    if _renameat2 is None:
-        return errno.ENOSYS
-    words = os.fsencode(name), to_folder, os.fsencode(to_name)
-    done = _renameat2(folder, *words, _RENAME_NOREPLACE)
-    return 0 if done == 0 else ctypes.get_errno()

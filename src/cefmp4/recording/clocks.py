@@ -1,22 +1,18 @@
 """The two clocks, and what the change time of a file says by them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from cefmp4.model.stream import FileStamp
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
     """Durations are measured on the monotonic clock. The wall clock may be set at any time, and is
     asked for moments that are written down, and for the age of a file that is seen first."""
 
-    monotonic: Callable[[], float]
-    wall: Callable[[], float]
-    _apart: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_apart", self.wall() - self.monotonic())
+    def __init__(self, *, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self.wall = wall
+        self._apart = wall() - monotonic()
 
     def age_of(self, stamp: FileStamp) -> float:
         """Seconds since the file changed, at least: what the wall clock was set forward since we

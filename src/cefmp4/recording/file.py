@@ -109,24 +109,36 @@ class SourceFile:
         return stamp_of(self._ask(), self.birth_ns)
 
     def look(self) -> FileSample:
-        look = self._look()
-        self.is_gone = not look.in_place
-        return look
-
-    def _look(self) -> FileSample:
+        """Goes on with a file whose descriptor is lost if its name still leads to it."""
         try:
-            mine = self._ask()
+            self._ask()
+            is_here = self._is_at_name()
         except DescriptorLostError:
-            return self._look_by_name()
+            is_here = self._open_again()
+        if not is_here:
+            self._require_home()
+        self.is_gone = not is_here
+        return FileSample(
+            stamp_of(self._facts, self.birth_ns),
+            in_place=is_here is True,
+            is_replaced=is_here is False,
+        )
+
+    def _is_at_name(self) -> bool | None:
+        """None: nothing is."""
         try:
-            named = look_up(self.root, self.relpath)
+            return os.path.samestat(look_up(self.root, self.relpath), self._facts)
         except (FileNotFoundError, NotADirectoryError):
-            self._require_home()
-            return FileSample(stamp_of(mine, self.birth_ns), in_place=False)
-        in_place = os.path.samestat(named, mine)
-        if not in_place:
-            self._require_home()
-        return FileSample(stamp_of(mine, self.birth_ns), in_place, is_replaced=not in_place)
+            return None
+
+    def _open_again(self) -> bool | None:
+        """False where the name leads to another file, None where to nothing."""
+        try:
+            there = SourceFile.open(self.root, self.relpath)
+        except FileNotFoundError:
+            return None
+        with there:
+            return there.is_same_inode(self) and self.take_over(there)
 
     def _require_home(self) -> None:
         """A file that is not at its name is only gone where its file system is still there."""
@@ -152,21 +164,6 @@ class SourceFile:
         self._facts, self.is_lost = facts, False
         return facts
 
-    def _look_by_name(self) -> FileSample:
-        """Goes on with the file if its name still leads to it."""
-        try:
-            there = SourceFile.open(self.root, self.relpath)
-        except FileNotFoundError:
-            self._require_home()
-            return FileSample(stamp_of(self._facts, self.birth_ns), in_place=False)
-        with there:
-            is_same = there.is_same_inode(self) and self.take_over(there)
-            if not is_same:
-                self._require_home()
-        return FileSample(
-            stamp_of(self._facts, self.birth_ns), in_place=is_same, is_replaced=not is_same
-        )
-
     def is_same_inode(self, other: "SourceFile") -> bool:
         return os.path.samestat(self._facts, other._facts) and self.birth_ns == other.birth_ns
 
@@ -190,15 +187,9 @@ class SourceFile:
         """Opens it again, which is what makes a kernel forget the pages that it remembers of a file
         elsewhere: below a FUSE mount, or on a server, they may have been written over since. Raises
         DescriptorLostError where the name no longer leads to it."""
-        try:
-            there = SourceFile.open(self.root, self.relpath)
-        except FileNotFoundError:
+        if not self._open_again():
             self.is_lost = True
-            raise DescriptorLostError from None
-        with there:
-            if not (there.is_same_inode(self) and self.take_over(there)):
-                self.is_lost = True
-                raise DescriptorLostError
+            raise DescriptorLostError
 
     def is_found_at(self, relpath: str) -> bool:
         """Whether this file left its name and has that one now. While it is open, no other file can

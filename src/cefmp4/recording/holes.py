@@ -50,10 +50,8 @@ def missing_bytes(fd: int, size: int) -> int:
     holes = at = 0
     try:
         for _ in range(MAX_SEEKS):
-            hole = os.lseek(fd, at, os.SEEK_HOLE)
-            if hole >= size:
-                return min(holes, without_room)
-            at = _next_data(fd, hole, size)
+            hole = min(os.lseek(fd, at, os.SEEK_HOLE), size)  # it may have grown meanwhile
+            at = min(_next_data(fd, hole, size), size)
             holes += at - hole
             if at >= size:
                 return min(holes, without_room)

@@ -1,4 +1,4 @@
-"""The service's end of the process that holds its leases; see keeper_main for why it is one."""
+"""The service's end of the process that holds its leases; lease_keeper_main tells why it is one."""
 
 import asyncio
 import select
@@ -15,10 +15,10 @@ from cefmp4.proc import start_lasting
 from cefmp4.recording import lease_keeper_main
 from cefmp4.recording.lease_keeper_main import (
     BROKEN,
+    FREE,
     HOLD,
     PROBE,
     READY,
-    REFUSED,
     RELEASE,
     TOKEN_BYTES,
 )
@@ -75,14 +75,6 @@ class Keeper:
             self._process = None
         self._is_ready = False
 
-    def hold(self, fd: int) -> tuple[bytes, bytes]:
-        """The state, and the token of a lease that is held now. Raises KeeperAwayError."""
-        return self._ask(HOLD, fd)
-
-    def probe(self, fd: int) -> bytes:
-        state, _ = self._ask(PROBE, fd)
-        return state
-
     def release(self, token: bytes) -> None:
         """The lease is given up already; this closes the other descriptor."""
         if self._socket is None:
@@ -109,21 +101,22 @@ class Keeper:
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._read)
 
-    def _ask(self, what: bytes, fd: int) -> tuple[bytes, bytes]:
+    def take(self, fd: int, *, holds: bool) -> tuple[bytes, str, bytes | None]:
+        """The state, why there is no lease, and the token of one that is held now. Raises
+        KeeperAwayError."""
         if self._process is None and time.monotonic() >= self._start_again_at:
             self._start()
         if self._socket is None or not self._is_ready:
             raise KeeperAwayError
         token = next(self._tokens).to_bytes(TOKEN_BYTES, "big")
         try:
-            _send(self._socket, what + token, [fd])
+            _send(self._socket, (HOLD if holds else PROBE) + token, [fd])
             answer = self._answer_to(token)
         except OSError as error:
             self._lose(str(error))
             raise KeeperAwayError from error
-        if answer[:1] == REFUSED:
-            log.debug("no write guard", fd=fd, reason=answer[1 + TOKEN_BYTES :].decode())
-        return answer[:1], token
+        state, reason = answer[:1], answer[1 + TOKEN_BYTES :].decode()
+        return state, reason, token if holds and state == FREE else None
 
     def _answer_to(self, token: bytes) -> bytes:
         """Blocks for as long as a system call takes."""

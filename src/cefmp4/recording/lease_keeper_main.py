@@ -28,10 +28,10 @@ class LeaseKeeper:
         self._held: dict[bytes, int] = {}
 
     def run(self) -> None:
-        signal.signal(signal.SIGIO, self._on_signal)
+        signal.signal(signal.SIGIO, lambda *_: self._let_waiting_in())  # it may stand for many
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # they are meant for the service
-        self._answer(READY)
+        self._tell(READY)
         woken = _wake_on_signals()
         waiting = select.poll()
         waiting.register(self._service, select.POLLIN)
@@ -64,17 +64,13 @@ class LeaseKeeper:
         state, reason = take(fd)
         if what == HOLD and state == FREE:
             self._held[token] = fd
-            self._answer(state + token)
+            self._tell(state + token)
             self._let_in_if_waiting(token, fd)  # a signal before it was noted found nothing
             return
         if state == FREE:
             let_go(fd)
         os.close(fd)
-        self._answer(state + token + reason.encode())
-
-    def _on_signal(self, *_: object) -> None:
-        """One signal may stand for many files."""
-        self._let_waiting_in()
+        self._tell(state + token + reason.encode())
 
     def _let_waiting_in(self) -> None:
         for token, fd in list(self._held.items()):
@@ -83,32 +79,21 @@ class LeaseKeeper:
     def _let_in_if_waiting(self, token: bytes, fd: int) -> None:
         """The signal handler may come in between: who takes a token out of the dictionary is the
         one who closes its descriptor."""
-        try:
-            if fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
-                return
-        except OSError:
-            return  # closed by the handler just now
-        if token in self._held:
+        if has_waiting_writer(fd) and token in self._held:
             let_go(fd)
             self._drop(token)
-            self._tell_broken(token)
+            self._tell(BROKEN + token, socket.MSG_DONTWAIT)
 
     def _drop(self, token: bytes) -> None:
         fd = self._held.pop(token, None)
         if fd is not None:
             os.close(fd)
 
-    def _answer(self, message: bytes) -> None:
-        """Whoever asked is reading; should the queue be full, signals are handled meanwhile."""
+    def _tell(self, message: bytes, flags: int = 0) -> None:
+        """Whoever asked is reading; should the queue be full, signals are handled meanwhile. What
+        comes unasked never waits for a service that is frozen: what it misses, the kernel tells."""
         try:
-            self._service.send(message)
-        except OSError:
-            return
-
-    def _tell_broken(self, token: bytes) -> None:
-        """Never waits for a service that is frozen; what it misses, the kernel tells it."""
-        try:
-            self._service.send(BROKEN + token, socket.MSG_DONTWAIT)
+            self._service.send(message, flags)
         except OSError:
             return
 
@@ -137,6 +122,15 @@ def let_go(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError:
         return  # the service did it, or the kernel
+
+
+def has_waiting_writer(fd: int) -> bool:
+    """While a writer waits, F_GETLEASE tells what the lease must become. A descriptor that was
+    closed under us guards nothing any more, which counts as broken."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+    except OSError:
+        return True
 
 
 if __name__ == "__main__":

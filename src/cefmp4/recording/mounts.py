@@ -33,47 +33,43 @@ def fs_type_of_path(path: Path) -> str:
 
 
 def fs_type_of_fd(fd: int) -> str:
-    """By mount id rather than by the longest matching path: that is right for mounts on top of
-    mounts, and for files that were renamed or deleted since they were opened."""
-    return _fs_type(_mount_id(fd), os.fstat(fd).st_dev)
-
-
-@lru_cache(maxsize=256)
-def _fs_type(mount_id: int, _device: int) -> str:
-    """The device is part of the key because mount ids are used again after an unmount."""
-    try:
-        return parse_mounts(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")).get(
-            mount_id, UNKNOWN
-        )
-    except OSError:
-        return UNKNOWN
-
-
-def parse_mounts(mountinfo: str) -> dict[int, str]:
-    """Mount id to file system type. Optional fields end with a lone '-'."""
-    types = {}
-    for line in mountinfo.splitlines():
-        mount, found, file_system = line.partition(" - ")
-        if found:
-            types[int(mount.split()[0])] = file_system.split()[0]
-    return types
+    return _mount_of_fd(fd)[0]
 
 
 def mount_source_of_fd(fd: int) -> str:
     """What is mounted, and which folder of it: "server:/export /"; empty where nobody tells."""
-    mount_id = _mount_id(fd)
+    return _mount_of_fd(fd)[1]
+
+
+def _mount_of_fd(fd: int) -> tuple[str, str]:
+    """By mount id rather than by the longest matching path: that is right for mounts on top of
+    mounts, and for files that were renamed or deleted since they were opened."""
+    return _mount(mount_id_of_fd(fd), os.fstat(fd).st_dev)
+
+
+@lru_cache(maxsize=256)
+def _mount(mount_id: int, _device: int) -> tuple[str, str]:
+    """The device is part of the key because mount ids are used again after an unmount."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+        mountinfo = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
     except OSError:
-        return UNKNOWN
-    for line in lines:
+        return UNKNOWN, UNKNOWN
+    return parse_mounts(mountinfo).get(mount_id, (UNKNOWN, UNKNOWN))
+
+
+def parse_mounts(mountinfo: str) -> dict[int, tuple[str, str]]:
+    """Of each mount id the file system type and the source. Optional fields end with a lone '-'."""
+    mounts = {}
+    for line in mountinfo.splitlines():
         mount, found, file_system = line.partition(" - ")
-        if found and int(mount.split()[0]) == mount_id:
-            return f"{file_system.split()[1]} {mount.split()[3]}"
-    return UNKNOWN
+        if found:
+            number, _, _, folder, *_ = mount.split()
+            fs_type, source, *_ = file_system.split()
+            mounts[int(number)] = fs_type, f"{source} {folder}"
+    return mounts
 
 
-def _mount_id(fd: int) -> int:
+def mount_id_of_fd(fd: int) -> int:
     try:
         info = Path(f"/proc/self/fdinfo/{fd}").read_text("ascii")
     except OSError:

@@ -3,10 +3,9 @@ leases (fcntl F_SETLEASE). A writer that opens the file waits until the lease is
 process of its own does that at once, even while this one is frozen; without it, we do."""
 
 import asyncio
-import fcntl
 import signal
 from collections.abc import Callable
-from enum import StrEnum
+from enum import Enum
 from typing import Self
 
 import structlog
@@ -14,18 +13,19 @@ import structlog
 from cefmp4.errors import InvariantError
 from cefmp4.recording import lease_keeper_main
 from cefmp4.recording.lease_keeper import Keeper, KeeperAwayError
+from cefmp4.recording.lease_keeper_main import has_waiting_writer, let_go
 from cefmp4.recording.mounts import fs_type_of_fd, has_hidden_writers, is_remote
 
 log = structlog.get_logger()
 
 ANSWER_S = 10.0  # of a loop that is busy
-_IS_SUPPORTED = hasattr(fcntl, "F_SETLEASE") and hasattr(signal, "SIGIO")
 
 
-class WriteGuardState(StrEnum):
-    FREE = "free"  # nobody has the file open for writing, nor mapped writable
-    WRITER = "writer"  # somebody has
-    BLIND = "blind"  # nobody can tell: another owner's file, or a file system that does not know
+class WriteGuardState(Enum):
+    FREE = lease_keeper_main.FREE  # nobody has the file open for writing, nor mapped writable
+    WRITER = lease_keeper_main.WRITER  # somebody has
+    # Nobody can tell: another owner's file, or a file system that does not know.
+    BLIND = lease_keeper_main.REFUSED
 
 
 class WriteGuard:
@@ -48,9 +48,8 @@ class WriteGuard:
         self._was_broken = False
 
     def __repr__(self) -> str:
-        return (
-            f"<WriteGuard fd={self.fd} {self.state} held={self._is_held} broken={self.is_broken}>"
-        )
+        state = self.state.name
+        return f"<WriteGuard fd={self.fd} {state} held={self._is_held} broken={self.is_broken}>"
 
     def __enter__(self) -> Self:
         return self
@@ -62,19 +61,15 @@ class WriteGuard:
     def is_broken(self) -> bool:
         """Whether a writer tried to open it since it is held. It asks the kernel, so it is right
         in any thread and before the signal was handled."""
-        return self._was_broken or (self._is_held and _has_waiting_writer(self.fd))
+        return self._was_broken or (self._is_held and has_waiting_writer(self.fd))
 
     def release(self) -> None:
         if not self._is_held:
             return
-        self._was_broken = self._was_broken or _has_waiting_writer(self.fd)
+        self._was_broken = self.is_broken
         self._is_held = False
         self._owner.forget(self)
-        lease_keeper_main.let_go(self.fd)
-
-    def let_in_if_waiting(self) -> None:
-        if self._is_held and _has_waiting_writer(self.fd):
-            self.let_writer_in()
+        let_go(self.fd)
 
     def let_writer_in(self) -> None:
         self._was_broken = True
@@ -90,23 +85,19 @@ class WriteGuards:
 
     def __init__(self) -> None:
         self._held: dict[int, WriteGuard] = {}
-        self._is_listening = False
         self._keeper: Keeper | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
-        if _IS_SUPPORTED:
-            self._loop = asyncio.get_running_loop()
-            self._loop.add_signal_handler(signal.SIGIO, self._on_signal)
-            self._is_listening = True
-            self._keeper = Keeper(on_broken=self._on_token, on_lost=self._on_lost)
-            await self._keeper.open()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_signal_handler(signal.SIGIO, self._on_signal)
+        self._keeper = Keeper(on_broken=self._on_token, on_lost=self._on_lost)
+        await self._keeper.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         """The handler stays until the loop closes: a signal may still be on its way, and the
         default action is to end the process."""
-        self._is_listening = False
         for guard in list(self._held.values()):
             guard.release()
         if self._keeper is not None:
@@ -153,7 +144,8 @@ class WriteGuards:
     def _on_signal(self) -> None:
         """One signal may stand for many files, so all are asked."""
         for guard in list(self._held.values()):
-            guard.let_in_if_waiting()
+            if guard.is_broken:
+                guard.let_writer_in()
 
     def _on_token(self, token: bytes) -> None:
         for guard in list(self._held.values()):
@@ -168,7 +160,7 @@ class WriteGuards:
 
     def _take(self, fd: int, *, holds: bool = True) -> tuple[WriteGuardState, bytes | None]:
         """With `holds` a lease that was got is kept; the token tells who keeps it."""
-        if not self._is_listening:
+        if self._keeper is None:
             return WriteGuardState.BLIND, None
         try:
             fs_type = fs_type_of_fd(fd)
@@ -178,39 +170,20 @@ class WriteGuards:
         has_hidden = has_hidden_writers(fs_type)
         if is_remote(fs_type) and not has_hidden:
             return WriteGuardState.BLIND, None  # NFS says "busy" whenever it has no delegation
-        state, token = self._take_lease(fd, holds=holds and not has_hidden)
+        state, token = _take_lease(self._keeper, fd, holds=holds and not has_hidden)
         if has_hidden and state is WriteGuardState.FREE:
             return WriteGuardState.BLIND, None
         return state, token
 
-    def _take_lease(self, fd: int, *, holds: bool) -> tuple[WriteGuardState, bytes | None]:
-        if self._keeper is not None:
-            try:
-                if not holds:
-                    return _STATES[self._keeper.probe(fd)], None
-                answer, token = self._keeper.hold(fd)
-                return _STATES[answer], token if answer == lease_keeper_main.FREE else None
-            except KeeperAwayError:
-                lease_keeper_main.let_go(fd)  # it may have got as far as taking it
-        answer, reason = lease_keeper_main.take(fd)
-        if answer == lease_keeper_main.REFUSED:
-            log.debug("no write guard", fd=fd, reason=reason)
-        elif answer == lease_keeper_main.FREE and not holds:
-            lease_keeper_main.let_go(fd)
-        return _STATES[answer], None
 
-
-_STATES = {
-    lease_keeper_main.FREE: WriteGuardState.FREE,
-    lease_keeper_main.WRITER: WriteGuardState.WRITER,
-    lease_keeper_main.REFUSED: WriteGuardState.BLIND,
-}
-
-
-def _has_waiting_writer(fd: int) -> bool:
-    """While a writer waits, F_GETLEASE tells what the lease must become. A descriptor that was
-    closed under us guards nothing any more, which counts as broken."""
+def _take_lease(keeper: Keeper, fd: int, *, holds: bool) -> tuple[WriteGuardState, bytes | None]:
     try:
-        return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
-    except OSError:
-        return True
+        answer, reason, token = keeper.take(fd, holds=holds)
+    except KeeperAwayError:
+        let_go(fd)  # it may have got as far as taking it
+        (answer, reason), token = lease_keeper_main.take(fd), None
+        if answer == lease_keeper_main.FREE and not holds:
+            let_go(fd)
+    if reason:
+        log.debug("no write guard", fd=fd, reason=reason)
+    return WriteGuardState(answer), token

@@ -26,7 +26,7 @@ async def main():
         fd = os.open(sys.argv[1], os.O_RDONLY)
         broken = asyncio.Event()
         guard = guards.hold(fd, on_broken=broken.set)
-        print(guard.state, guards.keeper_pid, flush=True)
+        print(guard.state.name, guards.keeper_pid, flush=True)
         await broken.wait()
         print("broken" if guard.is_broken else "not broken", file=sys.stderr, flush=True)
 
@@ -66,7 +66,7 @@ async def service(path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
     try:
         async with asyncio.timeout(20):
             state, keeper_pid = (await process.stdout.readline()).split()
-        assert state == b"free"
+        assert state == b"FREE"
         yield process, int(keeper_pid)
     finally:
         if process.returncode is None:

@@ -22,7 +22,11 @@ broken line
 
 
 def test_mount_ids_are_read_with_any_number_of_optional_fields() -> None:
-    assert parse_mounts(MOUNTINFO) == {22: "ext4", 30: "nfs4", 31: "fuse.sshfs"}
+    assert parse_mounts(MOUNTINFO) == {
+        22: ("ext4", "/dev/vda /"),
+        30: ("nfs4", "server:/x /"),
+        31: ("fuse.sshfs", "me@there:/ /"),
+    }
 
 
 @pytest.mark.parametrize("fs_type", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "virtiofs"])
