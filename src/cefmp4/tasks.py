@@ -2,9 +2,11 @@
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
+
+from cefmp4.errors import first_error
 
 T = TypeVar("T")
 
@@ -29,6 +31,22 @@ async def cancel_all(
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=again_s)
+
+
+async def each(
+    items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_once: int, name: str
+) -> None:
+    """So many side by side; the first error ends the others."""
+    left = iter(items)
+
+    async def take() -> None:
+        for item in left:
+            await work(item)
+
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            for number in range(at_once):
+                group.create_task(take(), name=f"{name} {number}")
 
 
 async def comes(event: asyncio.Event, *, within_s: float) -> bool:

@@ -206,7 +206,7 @@ async def run_two_hosts(site: Site, hosts: list[Host], s3: S3Proxy) -> None:
     assert {one.id for one in streams} >= first
     assert {one.generation for one in streams} == {1}
     keys = [stored.key async for stored in site.store.list_objects("streams/")]
-    assert len([key for key in keys if not names.is_metadata_key(key)]) == 6
+    assert len([key for key in keys if not key.endswith(names.METADATA_SUFFIX)]) == 6
     assert s3.calls["AbortMultipartUpload"] == 0
     assert await site.store.list_uploads("") == []
     needed = 2 * (2 * PART + SIZE) + 2 * PART + 1

@@ -133,7 +133,7 @@ async def check_stored_once(site: Site) -> None:
         assert held.faults(site.watched / relpath) == []
         assert held.stream.generation == 1
     keys = [stored.key async for stored in site.store.list_objects("streams/")]
-    objects = sorted(key for key in keys if not names.is_metadata_key(key))
+    objects = sorted(key for key in keys if not key.endswith(names.METADATA_SUFFIX))
     assert objects == sorted(stream.key for stream in (await site.streams()).values())
     assert await site.store.list_uploads("") == []
 

@@ -27,8 +27,9 @@ def build_document(
     bucket: str,
     watch_dir: str,
     processed_at: float,
-) -> dict[str, Any]:
-    return {
+) -> bytes:
+    """Refuses what other programs could not read: NaN, infinity, halves of surrogate pairs."""
+    document = {
         "schema_version": SCHEMA_VERSION,
         "stream_id": stream.id,
         "generation": stream.generation,
@@ -54,10 +55,6 @@ def build_document(
         "tracks": [asdict(track) for track in media.tracks],
         "chunks": [_part_entry(part) for part in sorted(parts, key=lambda part: part.number)],
     }
-
-
-def to_json(document: dict[str, Any]) -> bytes:
-    """Refuses what other programs could not read: NaN, infinity, halves of surrogate pairs."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8") + b"\n"
 

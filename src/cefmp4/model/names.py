@@ -223,14 +223,10 @@ def metadata_key(key: str) -> str:
     return key + METADATA_SUFFIX
 
 
-def is_metadata_key(key: str) -> bool:
-    return key.endswith(METADATA_SUFFIX)
-
-
 def is_own_key(key: str) -> bool:
     """Whether it is of something that we made of a recording, or for a look at the server. Versions
     before this one stored recordings below `hls/`, too, but not below the id of a stream."""
-    return is_metadata_key(key) or bool(_OWN_OUTPUT.match(key)) or is_probe_key(key)
+    return bool(key.endswith(METADATA_SUFFIX) or _OWN_OUTPUT.match(key)) or is_probe_key(key)
 
 
 def is_probe_key(key: str) -> bool:

@@ -82,17 +82,20 @@ class PartPlan:
         offsets = _boundaries(self.base, self.sizing)
         return PartRange(number, offsets[number - 1], offsets[number])
 
-    def count_for(self, size: int) -> int:
-        """How many parts a file of `size` bytes has; an empty file has none."""
-        if size > self.capacity:
-            raise ValueError(f"{size} bytes do not fit into {MAX_PARTS} parts")
-        return self.number_at(size - 1) if size else 0
+    def place_of(self, part: ListedPart | Part) -> PartRange:
+        """What it holds: a part that was the end of the file once is shorter than others."""
+        cut = self.range_of(part.number)
+        return cut.within(cut.start + part.size)
 
     def number_at(self, offset: int) -> int:
         return bisect_right(_boundaries(self.base, self.sizing), offset)
 
     def ranges_for(self, size: int) -> list[PartRange]:
-        return [self.range_of(n).within(size) for n in range(1, self.count_for(size) + 1)]
+        """The parts of a file of `size` bytes; an empty file has none."""
+        if size > self.capacity:
+            raise ValueError(f"{size} bytes do not fit into {MAX_PARTS} parts")
+        count = self.number_at(size - 1) if size else 0
+        return [self.range_of(number).within(size) for number in range(1, count + 1)]
 
 
 # A file that is finished already waits for nobody, so its parts need not be small: every part costs

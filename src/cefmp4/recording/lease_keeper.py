@@ -37,12 +37,11 @@ class KeeperAwayError(Exception):
 
 
 class Keeper:
-    """`on_broken` is told the token of a lease that was given up for a writer; `on_lost`, that the
-    process is gone, and nobody looks after the leases that it held. Both in the event loop."""
+    """`on_broken` is told the token of a lease that was given up for a writer; None: the process is
+    gone, and nobody looks after the leases that it held. In the event loop."""
 
-    def __init__(self, *, on_broken: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_broken: Callable[[bytes | None], None]) -> None:
         self._on_broken = on_broken
-        self._on_lost = on_lost
         self._tokens = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -163,7 +162,7 @@ class Keeper:
         if was_ready:
             log.warning("the process that holds leases is lost, another follows", reason=reason)
         self._start_again_at = time.monotonic() + RESTART_PAUSE_S
-        self._on_lost()
+        self._on_broken(None)
 
 
 def _send(to: socket.socket, request: bytes, fds: Sequence[int] = ()) -> None:

@@ -4,8 +4,6 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-UNKNOWN = ""
-
 # Other hosts, or the host of a virtual machine, change these without our kernel seeing it.
 _REMOTE = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "virtiofs", "ceph", "afs", "lustre",
@@ -33,6 +31,7 @@ def fs_type_of_path(path: Path) -> str:
 
 
 def fs_type_of_fd(fd: int) -> str:
+    """Empty where nobody tells."""
     return _mount_of_fd(fd)[0]
 
 
@@ -53,8 +52,8 @@ def _mount(mount_id: int, _device: int) -> tuple[str, str]:
     try:
         mountinfo = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
     except OSError:
-        return UNKNOWN, UNKNOWN
-    return parse_mounts(mountinfo).get(mount_id, (UNKNOWN, UNKNOWN))
+        return "", ""
+    return parse_mounts(mountinfo).get(mount_id, ("", ""))
 
 
 def parse_mounts(mountinfo: str) -> dict[int, tuple[str, str]]:

@@ -91,7 +91,7 @@ class WriteGuards:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._loop.add_signal_handler(signal.SIGIO, self._on_signal)
-        self._keeper = Keeper(on_broken=self._on_token, on_lost=self._on_lost)
+        self._keeper = Keeper(self._on_broken)
         await self._keeper.open()
         return self
 
@@ -147,15 +147,11 @@ class WriteGuards:
             if guard.is_broken:
                 guard.let_writer_in()
 
-    def _on_token(self, token: bytes) -> None:
+    def _on_broken(self, token: bytes | None) -> None:
+        """None: nobody would let a writer in, so all that was held is given up, as if one had
+        come."""
         for guard in list(self._held.values()):
-            if guard.token == token:
-                guard.let_writer_in()
-
-    def _on_lost(self) -> None:
-        """Nobody would let a writer in: what was held is given up, as if one had come."""
-        for guard in list(self._held.values()):
-            if guard.token is not None:
+            if guard.token is not None and token in (None, guard.token):
                 guard.let_writer_in()
 
     def _take(self, fd: int, *, holds: bool = True) -> tuple[WriteGuardState, bytes | None]:

@@ -17,7 +17,7 @@ from cefmp4.media.ffprobe import document_of
 from cefmp4.media.probe import parse_header, parse_tail
 from cefmp4.media.source import UnusableSourceError
 from cefmp4.media.structure import find_problem
-from cefmp4.metadata.document import build_document, parse_document, to_json
+from cefmp4.metadata.document import build_document, parse_document
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB, PartPlan
 from cefmp4.model.stream import Stream
@@ -95,15 +95,13 @@ def test_any_answer_of_ffprobe(answer: bytes) -> None:
     assert seconds is None or seconds > 0
     # what was understood can be written down
     stream = Stream(id="x", relpath="r.mp4", part_base=1)
-    to_json(build_document(stream, [], media, bucket="b", watch_dir="/w", processed_at=1.0))
+    build_document(stream, [], media, bucket="b", watch_dir="/w", processed_at=1.0)
 
 
 def _true_document() -> dict[str, Any]:
     stream = Stream(id="x", relpath="r.mp4", part_base=1, size=3)
     found: dict[str, Any] = json.loads(
-        to_json(
-            build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/w", processed_at=1.0)
-        )
+        build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/w", processed_at=1.0)
     )
     return found
 

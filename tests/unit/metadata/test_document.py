@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cefmp4.metadata.document import build_document, parse_document, to_json
+from cefmp4.metadata.document import build_document, parse_document
 from cefmp4.model.media import MediaInfo, Track
 from cefmp4.model.part import MIB, Part, PartPlan
 from cefmp4.model.stream import StoredStream, Stream, StreamState
@@ -46,15 +46,13 @@ def stream(relpath: str = "cam1/a.mp4") -> Stream:
 
 
 def document(relpath: str = "cam1/a.mp4", watch_dir: str = "/watch") -> bytes:
-    return to_json(
-        build_document(
-            stream(relpath),
-            PARTS,
-            MEDIA,
-            bucket="recordings",
-            watch_dir=watch_dir,
-            processed_at=STARTED + 4,
-        )
+    return build_document(
+        stream(relpath),
+        PARTS,
+        MEDIA,
+        bucket="recordings",
+        watch_dir=watch_dir,
+        processed_at=STARTED + 4,
     )
 
 
@@ -122,7 +120,9 @@ def test_the_root_folder_gets_no_second_slash() -> None:
 
 def test_a_key_without_a_folder_has_an_empty_prefix() -> None:
     flat = replace(stream(), key="a.mp4")
-    built = build_document(flat, [], MediaInfo(), bucket="b", watch_dir="/w", processed_at=1)
+    built = json.loads(
+        build_document(flat, [], MediaInfo(), bucket="b", watch_dir="/w", processed_at=1)
+    )
     assert built["s3_key_prefix"] == ""
     assert built["chunks"] == []
     assert built["playable"] is None
@@ -180,4 +180,11 @@ def test_a_damaged_document_never_raises(at: int, byte: int) -> None:
 
 def test_not_a_number_is_refused_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json({"duration_seconds": float("nan")})
+        build_document(
+            stream(),
+            [],
+            MediaInfo(duration_seconds=float("nan")),
+            bucket="b",
+            watch_dir="/w",
+            processed_at=1,
+        )

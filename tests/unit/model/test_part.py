@@ -76,11 +76,11 @@ def test_equal_parts_are_chosen_big_enough_for_twice_the_size() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     plan = PartPlan(MIN_PART_BYTES, PartSizing.EQUAL)
     with pytest.raises(ValueError, match="do not fit"):
-        plan.count_for(plan.capacity + 1)
+        plan.ranges_for(plan.capacity + 1)
 
 
 @given(st.integers(0, 3 * GIB), bases)
 def test_the_parts_of_a_backlog_are_fewer_but_bounded(size: int, base: int) -> None:
     plan = plan_for(size, base, PartSizing.GROW, is_backlog=True)
     assert base <= plan.base <= max(base, 64 * MIB)
-    assert plan.count_for(size) <= PartPlan(base).count_for(size)
+    assert len(plan.ranges_for(size)) <= len(PartPlan(base).ranges_for(size))

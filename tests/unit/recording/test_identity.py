@@ -14,7 +14,7 @@ from tests.support.ingest_world import PART, World, bytes_of
 from cefmp4.errors import SourceError
 from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.ending import End
-from cefmp4.metadata.document import build_document, to_json
+from cefmp4.metadata.document import build_document
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import metadata_key
 from cefmp4.model.part import Part
@@ -169,8 +169,8 @@ async def test_a_record_that_is_restored_tells_of_the_bytes_that_were_proven(
     first = await world.stored()
     stream = replace(first.record.stream)
     parts = list(first.record.parts.values())
-    document = to_json(
-        build_document(stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    document = build_document(
+        stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0
     )
     await world.store.put_object(
         metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
@@ -203,9 +203,7 @@ async def test_what_lies_under_its_key_by_now_restores_no_record(world: World) -
         stream.key, other, content_type="", metadata={}, crc64=crc_of(other)
     )
     theirs = replace(stream, id="theirs", etag=etag, crc64=crc_of(other))
-    document = to_json(
-        build_document(theirs, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
-    )
+    document = build_document(theirs, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
     await world.store.put_object(
         metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
     )

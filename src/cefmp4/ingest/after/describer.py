@@ -13,7 +13,7 @@ from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.object_keys import make_own
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.metadata.document import build_document, read_document, to_json
+from cefmp4.metadata.document import build_document, read_document
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.part import MIB
@@ -64,15 +64,13 @@ class Describer:
         media = await self._look_into(stream, source)
         record.examined(sha256=sha256, playable=media.playable)
         stream = record.stream
-        document = to_json(
-            build_document(
-                stream,
-                list(record.parts.values()),
-                media,
-                bucket=self._bucket,
-                watch_dir=self._watch_dir,
-                processed_at=time.time(),
-            )
+        document = build_document(
+            stream,
+            list(record.parts.values()),
+            media,
+            bucket=self._bucket,
+            watch_dir=self._watch_dir,
+            processed_at=time.time(),
         )
         await self._put(stream, document)
         metrics.stream_described(stream, time.time())

@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 
 from cefmp4.errors import SourceError
 from cefmp4.model.stream import FileStamp
-from cefmp4.recording.beneath import folder_of, rename_to_free
+from cefmp4.recording.beneath import folder_of, open_folder_to_read, rename_to_free
 from cefmp4.recording.file import SourceFile
+from cefmp4.recording.mounts import mount_id_of_fd
 
 COPY_BYTES = 8 * 1024 * 1024  # between two looks at whether we are to stop
 
@@ -60,7 +61,7 @@ class LeavingFile:
         folder, and is compared under that. Whatever had its name by then gets it back. Compared
         under its own name, another file that is renamed over it before the removal were lost; and
         whoever opens that name from now on has another file. A crash in between leaves it under
-        that name, see `bring_back`."""
+        that name, see `LocalFilePolicy.bring_back`."""
         aside = aside_name(self.stream_id)
         os.rename(self.name, aside, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         there = os.stat(aside, dir_fd=self.folder, follow_symlinks=False)
@@ -83,7 +84,8 @@ class LeavingFile:
 
     def _move(self, goal_folder: int, goals: tuple[str, ...]) -> str:
         """Empty where it must be copied."""
-        if _mount_of(self.folder) != _mount_of(goal_folder):
+        # A rename works within one mount: of two bind mounts of one disk, the devices are equal.
+        if mount_id_of_fd(self.folder) != mount_id_of_fd(goal_folder):
             return ""
         aside = self._set_aside()
         try:
@@ -144,16 +146,6 @@ def leaving_file(
         os.close(fd)
 
 
-def bring_back(root: str, relpath: str, stream_id: str) -> bool:
-    """Gives a file that a crash left set aside its name again, unless another has it now."""
-    try:
-        with folder_of(root, relpath) as (folder, name):
-            rename_to_free(folder, aside_name(stream_id), folder, name)
-    except OSError:  # there is none, nearly always
-        return False
-    return True
-
-
 def _rename_to_one(folder: int, name: str, to_folder: int, goals: tuple[str, ...]) -> str:
     for goal in goals:
         try:
@@ -186,15 +178,9 @@ def _copy_facts(source: int, copy: int) -> None:
     os.utime(copy, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
-def _mount_of(fd: int) -> str:
-    """A rename works within one mount: of two bind mounts of one disk, the devices are equal."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-        return next((line for line in lines if line.startswith("mnt_id:")), "")
-
-
 def _sync(folder: int) -> None:
     """What was opened for looking up names cannot be synced itself."""
-    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    fd = open_folder_to_read(folder, "")
     try:
         os.fsync(fd)
     finally:

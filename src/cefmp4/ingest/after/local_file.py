@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from cefmp4.errors import SettingsError
-from cefmp4.ingest.after.leaving import bring_back, leaving_file, require_unchanged
+from cefmp4.ingest.after.leaving import aside_name, leaving_file, require_unchanged
 from cefmp4.model.stream import FileStamp, Stream
+from cefmp4.recording.beneath import folder_of, rename_to_free
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import holds
 
@@ -87,6 +89,10 @@ class LocalFilePolicy:
                 log.info("local file moved after upload", file_path=stream.relpath, target=goal)
 
     def bring_back(self, root: str, stream: Stream) -> None:
-        """After a crash between the two steps of a removal."""
-        if not self.keeps and bring_back(root, stream.relpath, stream.id):
+        """Its name again, unless another has it now, for a file that a crash between the two steps
+        of a removal left set aside. There is none, nearly always."""
+        if self.keeps:
+            return
+        with suppress(OSError), folder_of(root, stream.relpath) as (folder, name):
+            rename_to_free(folder, aside_name(stream.id), folder, name)
             log.info("a file that was being removed is back", file_path=stream.relpath)

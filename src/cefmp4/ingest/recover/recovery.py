@@ -77,7 +77,7 @@ class Recovery:
         them are compared once it is taken up."""
         parts = {part.number: part for part in listed}
         for number in sample(sorted(parts)):
-            place = _place_of(parts[number], plan)
+            place = plan.place_of(parts[number])
             if place not in digests:
                 _, digests[place] = await self._read(source, place) or (0, "")
             if digests[place] == parts[number].etag:
@@ -159,7 +159,7 @@ class Recovery:
     async def _adopt(self, record: StreamRecord, source: SourceFile, part: ListedPart) -> bool:
         if not self._store.proof.etag_is_md5:
             return False
-        place = _place_of(part, record.stream.plan)
+        place = record.stream.plan.place_of(part)
         if part.size > place.size:
             return False
         found = await self._read(source, place)
@@ -190,11 +190,6 @@ class Recovery:
         return await asyncio.get_running_loop().run_in_executor(
             self._hashing, crc_and_md5, source.fd, place.start, place.end
         )
-
-
-def _place_of(part: ListedPart, plan: PartPlan) -> PartRange:
-    cut = plan.range_of(part.number)
-    return cut.within(cut.start + part.size)
 
 
 def _candidates(contents: BucketContents, filename: str) -> list[OpenUpload]:

@@ -1,12 +1,11 @@
 """Picks up where the last run stopped: what Redis remembers, compared with the folder."""
 
-import asyncio
 from collections.abc import Callable, Container, Iterable, Mapping
 
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError, PermanentError, first_error
+from cefmp4.errors import CefError, PermanentError
 from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import Claims, ForeignStreamError
@@ -19,11 +18,12 @@ from cefmp4.model.folder import NAMELESS, WatchedFolder
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.retry import patiently
+from cefmp4.tasks import each
 
 log = structlog.get_logger()
 
 RESTORES_AT_ONCE = 8
-ENDS_AT_ONCE = 8
+ENDS_AT_ONCE = 8  # each waits for several answers, and the start waits for all of them
 
 
 class Startup:
@@ -126,7 +126,7 @@ class Startup:
                 missing.append(stream)
             else:
                 hidden.append(stream)
-        await self._end_all(missing)
+        await each(missing, self._end_missing, at_once=ENDS_AT_ONCE, name="end")
         if len(hidden) > len(self._hidden):
             log.warning(
                 "files of unfinished streams cannot be seen now: they wait",
@@ -157,37 +157,19 @@ class Startup:
     async def _new_path_of(self, stream: Stream, by_inode: Mapping[int, list[str]]) -> str | None:
         """Inodes are used again: only a file that is proven to be its own goes on as a stream."""
         for new_path in by_inode.get(stream.stamp.inode, ()) if stream.stamp else ():
-            if await self._lead_to(new_path, stream):
+            if new_path == stream.relpath or self._index.get(new_path) is not None:
+                continue
+            stamp = await self._admission.stamp_of_file_of(stream, new_path)
+            if stamp is not None:
+                log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
+                await self._claims.write(stream.found_at(new_path, stamp))
                 return new_path
         return None
-
-    async def _lead_to(self, new_path: str, stream: Stream) -> bool:
-        if new_path == stream.relpath or self._index.get(new_path) is not None:
-            return False
-        stamp = await self._admission.stamp_of_file_of(stream, new_path)
-        if stamp is None:
-            return False
-        log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
-        await self._claims.write(stream.found_at(new_path, stamp))
-        return True
 
     async def place_hidden(
         self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
     ) -> list[str]:
         return await self._place(self._hidden, found, is_gone) if self._hidden else []
-
-    async def _end_all(self, missing: list[Stream]) -> None:
-        """Side by side: each waits for several answers, and the start waits for all of them."""
-        gate = asyncio.Semaphore(ENDS_AT_ONCE)
-
-        async def end(stream: Stream) -> None:
-            async with gate:
-                await self._end_missing(stream)
-
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                for stream in missing:
-                    group.create_task(end(stream), name=f"end of {stream.id}")
 
     async def _end_missing(self, stream: Stream) -> None:
         try:
@@ -220,20 +202,17 @@ class Startup:
         """Redis lost its memory while we were running. What we know to be finished is written
         again, from the documents in S3. What other instances knew is found by a survey: until it
         is over, Redis counts as emptied, so that whoever starts now makes one, too."""
-        gate = asyncio.Semaphore(RESTORES_AT_ONCE)
 
         async def restore_one(relpath: str) -> None:
-            async with gate:
-                try:
-                    written = await self._admission.restore_finished(relpath)
-                    self._first_restored = self._first_restored or written
-                except CefError as error:
-                    log.warning("could not restore a record", file_path=relpath, reason=str(error))
+            try:
+                written = await self._admission.restore_finished(relpath)
+                self._first_restored = self._first_restored or written
+            except CefError as error:
+                log.warning("could not restore a record", file_path=relpath, reason=str(error))
 
         self._first_restored = None
-        entries = self._index.entries()
-        for start in range(0, len(entries), 1000):
-            await asyncio.gather(*(restore_one(path) for path, _ in entries[start : start + 1000]))
+        entries = [path for path, _ in self._index.entries()]
+        await each(entries, restore_one, at_once=RESTORES_AT_ONCE, name="restoring")
         await self._survey_store(at_work)
         log.info("Redis knows again what we know", streams=len(entries))
 

@@ -11,7 +11,7 @@ from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery
-from cefmp4.metadata.document import build_document, to_json
+from cefmp4.metadata.document import build_document
 from cefmp4.model import names
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.object import FileRange
@@ -74,8 +74,8 @@ async def test_parts_of_another_size_than_today_s_are_told_by_the_document(
     stream = Stream(
         id="a", relpath="r.mp4", key=key, part_base=1, size=len(content), crc64=crc, etag=etag
     )
-    document = to_json(
-        build_document(stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
+    document = build_document(
+        stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0
     )
     await store.put_object(
         names.metadata_key(key), document, content_type="", metadata={}, crc64=crc_of(document)
@@ -132,9 +132,7 @@ async def store_in_parts(store: FakeObjectStore, path: Path, metadata: dict[str,
 
 
 async def put_document(store: FakeObjectStore, stream: Stream) -> None:
-    document = to_json(
-        build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
-    )
+    document = build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
     await store.put_object(
         names.metadata_key(KEY), document, content_type="", metadata={}, crc64=crc_of(document)
     )

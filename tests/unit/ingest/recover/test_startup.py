@@ -10,7 +10,7 @@ from tests.support.ingest_world import PART, World, bytes_of, open_growing
 from cefmp4.ingest.ending import End
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.startup import Startup
-from cefmp4.metadata.document import build_document, to_json
+from cefmp4.metadata.document import build_document
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import metadata_key
 from cefmp4.model.part import PartPlan
@@ -116,9 +116,7 @@ async def test_what_was_told_again_counts_only_while_it_is_known(
     world = site.world
     world.write(bytes_of(2 * PART))
     stream = (await world.stored()).record.stream
-    document = to_json(
-        build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
-    )
+    document = build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
     key = metadata_key(stream.key)
     await world.store.put_object(
         key, document, content_type="", metadata={}, crc64=crc_of(document)
