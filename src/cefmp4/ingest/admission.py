@@ -174,7 +174,8 @@ class Admission:
         stream = await self._claims.load(former.stream_id)
         if stream is None or not stream.is_proven:
             return False
-        if not await self._identity.is_file_of(source, stamp, stream):
+        load_parts = partial(self._claims.load_parts, stream.id)
+        if not await self._identity.is_file_of(source, stamp, stream, load_parts):
             self._index.remove(former_path)  # its file is gone, and another has its inode
             return False
         written = await self._claims.write(stream.found_at(source.relpath, stamp))
@@ -194,11 +195,8 @@ class Admission:
             return None
         with source:
             stamp = source.stamp()
-            if stream.is_proven:
-                is_same = await self._identity.is_file_of(source, stamp, stream)
-            else:
-                load_parts = partial(self._claims.load_parts, stream.id)
-                is_same = await self._identity.is_growing_file_of(source, stream, load_parts)
+            load_parts = partial(self._claims.load_parts, stream.id)
+            is_same = await self._identity.is_file_of(source, stamp, stream, load_parts)
         return stamp if is_same else None
 
     async def restore_finished(self, relpath: str) -> Stream | None:

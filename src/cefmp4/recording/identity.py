@@ -18,27 +18,25 @@ class Identity:
     def __init__(self, *, hashing: Executor) -> None:
         self._hashing = hashing
 
-    async def is_file_of(self, source: SourceFile, stamp: FileStamp, stream: Stream) -> bool:
-        """Of a proven stream, whose file may have got another name since."""
-        if stream.stamp is None or not stamp.has_size_and_date_of(stream.stamp):
-            return False
-        is_same = stamp.is_same_file(stream.stamp)
-        return await self.holds(source, stream) if is_same is None else is_same
-
-    async def is_growing_file_of(
+    async def is_file_of(
         self,
         source: SourceFile,
+        stamp: FileStamp,
         stream: Stream,
         load_parts: Callable[[], Awaitable[dict[int, Part]]],
     ) -> bool:
-        """Of a stream that is not proven yet: the file may have changed in any way. What was sent
-        of it is compared with the file, because a writer patches one place or another; that one
-        part is the same tells the file. All of them are compared before the stream is stored."""
+        """Whatever its name is now. The file of a stream that is not proven yet may have changed in
+        any way: there, what was sent of it tells the file. All of it is compared before the stream
+        is stored."""
         if stream.stamp is None:
             return False
-        is_same = source.stamp().is_same_file(stream.stamp)
+        if stream.is_proven and not stamp.has_size_and_date_of(stream.stamp):
+            return False
+        is_same = stamp.is_same_file(stream.stamp)
         if is_same is not None:
             return is_same
+        if stream.is_proven:
+            return await self.holds(source, stream)
         parts = await load_parts()
         return await self._in_thread(partial(_holds_some, source, stream.plan, parts))
 

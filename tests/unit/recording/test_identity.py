@@ -247,7 +247,8 @@ async def test_a_growing_file_is_told_by_what_was_sent_of_it(
         async def load_parts() -> dict[int, Part]:
             return {number: _part(number, data) for number in sent}
 
-        found = await Identity(hashing=hashing).is_growing_file_of(source, stream, load_parts)
+        identity = Identity(hashing=hashing)
+        found = await identity.is_file_of(source, source.stamp(), stream, load_parts)
     assert found is (is_its_file and bool(sent))
 
 
