@@ -198,13 +198,13 @@ def servers_in(folder: Path) -> list[str]:
 
 STUCK = """\
 import asyncio, sys, time
-from cefmp4.app.lifetime import until_signal
+from cefmp4.app.lifetime import stop_of_signals
 async def main():
-    async with until_signal(float(sys.argv[1])) as stop:
-        print("begun", flush=True)
-        await stop.wait()
-        print("stopping", flush=True)
-        await asyncio.to_thread(time.sleep, 60)
+    stop = stop_of_signals(float(sys.argv[1]))
+    print("begun", flush=True)
+    await stop.wait()
+    print("stopping", flush=True)
+    await asyncio.to_thread(time.sleep, 60)
 asyncio.run(main())
 """
 

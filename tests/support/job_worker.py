@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from cefmp4.app.lifetime import until_signal
+from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.errors import (
     PermanentError,
     ProgramMissingError,
@@ -77,8 +77,8 @@ class Pretence:
 
 async def work(folder: Path, options: dict[str, str]) -> None:
     url = os.environ["REDIS_URL"]
+    stop = stop_of_signals()
     async with (
-        until_signal() as stop,
         Redis.from_url(url, retry=Retry(NoBackoff(), 3)) as redis,
         open_jobs(
             url,

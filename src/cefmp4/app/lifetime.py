@@ -3,8 +3,6 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import structlog
 
@@ -16,9 +14,8 @@ MIN_STOP_S = 2.0
 LAST_WORDS_S = 1.0
 
 
-@asynccontextmanager
-async def until_signal(within_s: float | None = None) -> AsyncIterator[asyncio.Event]:
-    """SIGTERM, SIGINT or SIGHUP set the event; a second one ends the process at once. After
+def stop_of_signals(within_s: float | None = None) -> asyncio.Event:
+    """What SIGTERM, SIGINT or SIGHUP set; a second one ends the process at once. After
     `within_s` seconds it ends in any case: a thread that a disk holds up cannot be told to.
     That is as safe as a kill, and no server that we started outlives us."""
     stop = asyncio.Event()
@@ -32,7 +29,7 @@ async def until_signal(within_s: float | None = None) -> AsyncIterator[asyncio.E
         loop.call_soon_threadsafe(stop.set)
 
     signals.hear(answer)
-    yield stop
+    return stop
 
 
 def _end_now() -> None:

@@ -1,6 +1,6 @@
 """All streams as the commands show them: the records, and over them what living instances say."""
 
-from collections.abc import Callable
+import time
 
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
@@ -10,9 +10,8 @@ FEW_RECORDS = 1000
 
 
 class Board:
-    def __init__(self, checkpoints: CheckpointStore, clock: Callable[[], float]) -> None:
+    def __init__(self, checkpoints: CheckpointStore) -> None:
         self._checkpoints = checkpoints
-        self._clock = clock
         self._records: dict[str, StreamView] = {}
         self._read_at: float | None = None
 
@@ -20,7 +19,7 @@ class Board:
         if self._are_records_due():
             streams = await self._checkpoints.load_streams()
             self._records = {stream.id: view_of_record(stream) for stream in streams}
-            self._read_at = self._clock()
+            self._read_at = time.monotonic()
         views = dict(self._records)
         for view in await self._checkpoints.load_views():
             views[view.id] = _newer(view, views.get(view.id))
@@ -33,7 +32,7 @@ class Board:
     def _are_records_due(self) -> bool:
         if self._read_at is None or len(self._records) <= FEW_RECORDS:
             return True
-        return self._clock() - self._read_at >= RECORDS_FRESH_S
+        return time.monotonic() - self._read_at >= RECORDS_FRESH_S
 
 
 def _newer(live: StreamView, recorded: StreamView | None) -> StreamView:

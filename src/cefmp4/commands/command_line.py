@@ -89,7 +89,7 @@ def run(words: Sequence[str], *, is_service: bool) -> int:
             say(logging.WARNING, warning)
         if servers is None:
             return asyncio.run(_run(arguments, settings))
-        return asyncio.run(_run_beside(servers, arguments, settings.with_servers(servers)))
+        return asyncio.run(_run_beside(servers, arguments, servers.completing(settings)))
     except CefError as error:
         say(logging.ERROR, settings.as_spelled(str(error)) if settings else str(error))
         return _exit_code_of(error)

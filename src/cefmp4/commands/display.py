@@ -79,23 +79,17 @@ def show_facts(facts: Mapping[str, object], width: int) -> None:
 def _lines(part: RenderableType) -> Iterable[str]:
     if not isinstance(part, Table):
         return [str(part)]
-    names = [str(column.header) for column in part.columns]
-    columns = [list(column.cells) for column in part.columns]
-    cells = [[name, *map(_cell, column)] for name, column in zip(names, columns, strict=True)]
-    return _aligned(list(zip(*cells, strict=True)))
+    columns = [[str(column.header), *map(_cell, column.cells)] for column in part.columns]
+    widths = [max(map(len, cells)) for cells in columns]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def _cell(cell: RenderableType) -> str:
     """Two lines of a cell, a name and why it failed, become one."""
     return str(cell).replace("\n", ": ") if isinstance(cell, Text | str) else "-"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -125,11 +119,8 @@ def size_text(count: float) -> str:
     while count >= 1024 and unit < len(_UNITS) - 1:
         count /= 1024
         unit += 1
-    return (
-        f"{count:.0f} {_UNITS[unit]}"
-        if unit == 0 or count >= 100
-        else f"{count:.1f} {_UNITS[unit]}"
-    )
+    digits = 0 if unit == 0 or count >= 100 else 1
+    return f"{count:.{digits}f} {_UNITS[unit]}"
 
 
 def seconds_text(seconds: float) -> str:

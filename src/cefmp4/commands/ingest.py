@@ -3,7 +3,7 @@
 import argparse
 
 from cefmp4.app.ingest import ingest
-from cefmp4.app.lifetime import until_signal
+from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.config.settings import Settings
 
 
@@ -12,6 +12,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
-    async with until_signal(settings.shutdown_timeout_seconds) as stop:
-        await ingest(settings, stop=stop)
+    await ingest(settings, stop=stop_of_signals(settings.shutdown_timeout_seconds))
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +78,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         open_checkpoints(address, lease_seconds=lease_s) as checkpoints,
         open_ledger(address, lease_seconds=lease_s) as ledger,
     ):
-        board = Board(checkpoints, time.monotonic)
+        board = Board(checkpoints)
         if args.json:
             await _print_json(board, ledger, args.limit, again=args.watch)
         elif args.watch:

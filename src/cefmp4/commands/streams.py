@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -70,7 +69,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _list(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
-    views = await Board(checkpoints, time.monotonic).views()
+    views = await Board(checkpoints).views()
     shown = [view for view in views if args.state is None or view.state is args.state]
     show_list(
         most_telling(shown, args.limit),

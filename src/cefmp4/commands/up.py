@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import structlog
 
 from cefmp4.app.ingest import ingest
-from cefmp4.app.lifetime import until_signal
+from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.app.worker import slots_of, stop_s, work
 from cefmp4.config.general import AppEnv
 from cefmp4.config.settings import Settings
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     want_redis, want_s3 = settings.redis_address is None, settings.s3_endpoint_url is None
     _make_watch_dir(settings.watch_dir)
-    async with until_signal(stop_s(settings)) as stop, AsyncExitStack() as stack:
+    stop = stop_of_signals(stop_s(settings))
+    async with AsyncExitStack() as stack:
         running: dict[str, Service] = {}
         keys = None
         if want_redis or want_s3:
@@ -51,7 +52,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
                 )
             if stop.is_set():
                 return 0
-            settings = settings.with_servers(servers.connection)
+            settings = servers.connection.completing(settings)
             keys = settings.state_dir.absolute() / CREDENTIALS
             running["servers"] = servers.watch()
         _announce(settings, keys=keys)
@@ -105,7 +106,7 @@ def _tell_where(settings: Settings, job: Job) -> None:
             print(f"  watch      {url}  {printable(name)}", flush=True)
 
 
-def _announce(settings: Settings, *, keys: Path | None = None) -> None:
+def _announce(settings: Settings, *, keys: Path | None) -> None:
     """For people who start it in a terminal: where things go, and where to look. `keys` is the file
     that holds those of the embedded servers."""
     if settings.app_env is AppEnv.PRODUCTION:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cefmp4.app.lifetime import until_signal
+from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.app.worker import slots_of, stop_s, work
 from cefmp4.config.settings import Settings
 from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
@@ -38,8 +38,8 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         slots[SlotKind.GPU] = args.gpu_slots
     if args.cpu_slots is not None:
         slots[SlotKind.CPU] = args.cpu_slots
-    async with until_signal(stop_s(settings)) as stop:
-        await work(settings, kinds=args.kinds, slots=slots, stop=stop, port=settings.worker_port)
+    stop = stop_of_signals(stop_s(settings))
+    await work(settings, kinds=args.kinds, slots=slots, stop=stop, port=settings.worker_port)
     return 0
 
 

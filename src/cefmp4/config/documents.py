@@ -3,14 +3,12 @@ example.env and docs/configuration.md into the current folder."""
 
 import sys
 import textwrap
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from cefmp4.config.section import Section
 from cefmp4.config.settings import SECTIONS
 
 _WIDTH = 100
@@ -27,9 +25,10 @@ _PAGE_INTRO = (
 
 
 def example_env() -> str:
-    blocks = [_comment(_INTRO)]
-    blocks += [_block(name, field) for section in SECTIONS for name, field in _fields(section)]
-    return "\n\n".join(blocks) + "\n"
+    blocks = [
+        _block(name, field) for section in SECTIONS for name, field in section.model_fields.items()
+    ]
+    return "\n\n".join([_comment(_INTRO), *blocks]) + "\n"
 
 
 def configuration_page() -> str:
@@ -37,15 +36,11 @@ def configuration_page() -> str:
     parts = ["# Configuration", _PAGE_INTRO]
     for section in SECTIONS:
         title = section.__name__.removesuffix("Settings")
-        rows = [_row(name, field) for name, field in _fields(section)]
+        rows = [_row(name, field) for name, field in section.model_fields.items()]
         table = ["| setting | default | meaning |", "|---|---|---|", *rows]
         about = sys.modules[section.__module__].__doc__ or ""
         parts += [f"## {title}", about, "\n".join(table)]
     return "\n\n".join(parts) + "\n"
-
-
-def _fields(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
-    yield from section.model_fields.items()
 
 
 def _row(name: str, field: FieldInfo) -> str:

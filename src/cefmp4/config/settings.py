@@ -2,9 +2,9 @@
 says so. They are read by `config.reading`."""
 
 import re
-from typing import Any, Protocol, Self
+from typing import Self
 
-from pydantic import PrivateAttr, SecretStr
+from pydantic import PrivateAttr
 
 from cefmp4.config.general import GeneralSettings
 from cefmp4.config.ingest import IngestSettings
@@ -29,17 +29,6 @@ class Settings(
 ):
     _spelled: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    def with_servers(self, places: "ServerPlaces") -> Self:
-        """These settings, with embedded servers where they name none."""
-        changes: dict[str, Any] = {}
-        if self.redis_address is None and places.redis_url:
-            changes["redis_url"] = SecretStr(places.redis_url)
-        if self.s3_endpoint_url is None and places.s3_endpoint_url:
-            changes["s3_endpoint_url"] = places.s3_endpoint_url
-            changes["s3_access_key_id"] = places.s3_access_key_id
-            changes["s3_secret_access_key"] = SecretStr(places.s3_secret_access_key or "")
-        return self.model_copy(update=changes)
-
     def spelled(self, names: dict[str, str]) -> Self:
         """Remembers which older names were written instead of ours."""
         self._spelled.update(names)
@@ -50,16 +39,3 @@ class Settings(
         for ours, written in self._spelled.items():
             text = re.sub(rf"\b{ours}\b", written, text)
         return text
-
-
-class ServerPlaces(Protocol):
-    """Where embedded servers are; None where the settings name a server themselves."""
-
-    @property
-    def redis_url(self) -> str | None: ...
-    @property
-    def s3_endpoint_url(self) -> str | None: ...
-    @property
-    def s3_access_key_id(self) -> str | None: ...
-    @property
-    def s3_secret_access_key(self) -> str | None: ...

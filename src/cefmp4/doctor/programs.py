@@ -23,20 +23,15 @@ _HDR = Picture(width=1280, height=720, frame_rate=Fraction(30), bit_depth=10, hd
 
 async def examine_media(settings: Settings) -> list[Diagnosis]:
     versions = await asyncio.gather(
-        _program(
-            "ffprobe",
-            settings.ffprobe_path,
-            "set FFPROBE_PATH or install ffmpeg",
-            settings.ffprobe_memory_bytes,
-        ),
-        _program("ffmpeg", settings.ffmpeg_path, "set FFMPEG_PATH or install ffmpeg", None),
+        _program("ffprobe", settings.ffprobe_path, settings.ffprobe_memory_bytes),
+        _program("ffmpeg", settings.ffmpeg_path, None),
     )
     return [*versions, *await _encoders(settings)]
 
 
 async def _encoders(settings: Settings) -> list[Diagnosis]:
     """What jobs would encode with, tried as they try it: with their own options."""
-    use_gpu = settings.hls_gpu is GpuUse.AUTO
+    use_gpu, has_gpu = settings.hls_gpu is GpuUse.AUTO, _has_gpu()
     chooser = EncoderChooser(program=settings.ffmpeg_path)
     kinds = {
         (rendition.codec, rendition.bit_depth): rendition
@@ -47,14 +42,15 @@ async def _encoders(settings: Settings) -> list[Diagnosis]:
     try:
         for rendition in kinds.values():
             if use_gpu:
-                found.append(judge_encoder(await chooser.try_gpu(rendition), rendition, _has_gpu()))
-            found.append(judge_encoder(await chooser.try_cpu(rendition), rendition, _has_gpu()))
+                found.append(judge_encoder(await chooser.try_gpu(rendition), rendition, has_gpu))
+            found.append(judge_encoder(await chooser.try_cpu(rendition), rendition, has_gpu))
     except ProgramMissingError:
         pass  # told by its version
     return found
 
 
-async def _program(subject: str, program: str, advice: str, memory_bytes: int | None) -> Diagnosis:
+async def _program(subject: str, program: str, memory_bytes: int | None) -> Diagnosis:
+    advice = f"set {subject.upper()}_PATH or install ffmpeg"
     try:
         done = await run_briefly([program, "-version"], memory_bytes=memory_bytes)
     except ProgramMissingError as error:

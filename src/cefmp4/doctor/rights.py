@@ -29,11 +29,7 @@ class _Step:
     cost: str = ""
 
 
-async def examine_rights(calls: S3Calls) -> list[Diagnosis]:
-    return await _Rights(calls).examine()
-
-
-class _Rights:
+class Rights:
     def __init__(self, calls: S3Calls) -> None:
         self._calls = calls
         self._key = PROBE_PREFIX + secrets.token_hex(8)

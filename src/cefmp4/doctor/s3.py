@@ -5,7 +5,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from cefmp4.doctor.rights import examine_rights
+from cefmp4.doctor.rights import Rights
 from cefmp4.errors import AccessDeniedError, CefError, PermanentError
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, fail_of, ok, warn
 from cefmp4.storage.s3.calls import S3Calls
@@ -29,7 +29,7 @@ async def examine_s3(config: S3Config, *, key_prefix: str) -> list[Diagnosis]:
             found = fail_of("S3", error, "check the S3_* settings")
             # Where none are given, nothing is wrong yet: no more than without REDIS_URL.
             return [found if config.access_key else replace(found, is_setting=False)]
-        rights = await examine_rights(calls)
+        rights = await Rights(calls).examine()
         return [
             ok("S3", f"bucket {config.bucket} at {config.endpoint_url or 'AWS'} answers"),
             judge_clock(reply, time.time()),

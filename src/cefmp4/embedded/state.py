@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pydantic import SecretStr
+
+from cefmp4.config.settings import Settings
 from cefmp4.embedded.lifetime import until_ended
 from cefmp4.embedded.sockets import (
     listen_on_loopback,
@@ -53,6 +56,17 @@ class Connection:
     s3_region_name: str
     bucket: str
     pid: int
+
+    def completing(self, settings: Settings) -> Settings:
+        """These settings, with our servers where they name none."""
+        changes: dict[str, Any] = {}
+        if settings.redis_address is None and self.redis_url:
+            changes["redis_url"] = SecretStr(self.redis_url)
+        if settings.s3_endpoint_url is None and self.s3_endpoint_url:
+            changes["s3_endpoint_url"] = self.s3_endpoint_url
+            changes["s3_access_key_id"] = self.s3_access_key_id
+            changes["s3_secret_access_key"] = SecretStr(self.s3_secret_access_key or "")
+        return settings.model_copy(update=changes)
 
 
 def load_connection(state_dir: Path) -> Connection | None:

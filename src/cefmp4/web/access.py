@@ -28,7 +28,7 @@ class Access:
         somebody else's name, so where we are reached from outside any will do."""
         if is_loopback(host) or host in self.names or host == _plain(self.reached_at):
             return True
-        return not is_loopback(self.reached_at) and _is_address(host)
+        return not is_loopback(self.reached_at) and _address_of(host) is not None
 
     def is_free_for(self, host: str) -> bool:
         """Whether reading needs no token: on this machine, asked as this machine. Another name
@@ -40,10 +40,8 @@ def is_loopback(host: str) -> bool:
     name = _plain(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    address = _address_of(name)
+    return address is not None and address.is_loopback
 
 
 def host_of(netloc: str) -> str:
@@ -81,9 +79,8 @@ def _plain(host: str) -> str:
     return host.strip("[]").rstrip(".").lower()
 
 
-def _is_address(host: str) -> bool:
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

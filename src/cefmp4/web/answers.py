@@ -1,7 +1,5 @@
 """What every answer has in common: the headers, and how an error is told."""
 
-from typing import Any
-
 from aiohttp import web
 
 from cefmp4.errors import (
@@ -26,15 +24,8 @@ SECURITY_HEADERS = {
     "Server": "CefMP4",  # without a version, which would tell attackers what to try
 }
 _KEPT = ("Allow", "WWW-Authenticate", "Retry-After")
-_STATUS_OF: tuple[tuple[type[CefError], int], ...] = (
-    (UnknownStreamError, 404),
-    (UnknownJobError, 404),
-    (RefusedError, 409),
-    (TransientError, 503),
-    (AccessDeniedError, 503),  # an operator can heal it
-    (BucketMissingError, 503),
-    (CefError, 500),
-)
+_UNKNOWN = (UnknownStreamError, UnknownJobError)
+_NOT_NOW = (TransientError, AccessDeniedError, BucketMissingError)  # time or an operator heals it
 
 
 def harden(response: web.StreamResponse) -> None:
@@ -47,18 +38,22 @@ def problem(status: int, reason: str) -> web.Response:
 
 
 def problem_of(error: CefError) -> web.Response:
-    status = next(status for kind, status in _STATUS_OF if isinstance(error, kind))
-    return problem(status, redact(str(error)))
+    return problem(_status_of(error), redact(str(error)))
+
+
+def _status_of(error: CefError) -> int:
+    if isinstance(error, _UNKNOWN):
+        return 404
+    if isinstance(error, RefusedError):
+        return 409
+    return 503 if isinstance(error, _NOT_NOW) else 500
 
 
 def problem_of_http(error: web.HTTPError) -> web.Response:
     # What aiohttp says of an expectation repeats it.
-    response = problem(error.status, error.reason if error.status == 417 else _said(error))
+    reason = error.reason if error.status == 417 else error.text or error.reason
+    response = problem(error.status, reason)
     for name in _KEPT:
         if name in error.headers:
             response.headers[name] = error.headers[name]
     return response
-
-
-def _said(error: web.HTTPError) -> Any:
-    return error.text or error.reason

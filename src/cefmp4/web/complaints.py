@@ -1,7 +1,6 @@
 """What was refused, and why: each is counted, and of many alike one line is logged."""
 
 import time
-from collections.abc import Callable
 
 import structlog
 
@@ -26,14 +25,13 @@ class Complaints:
     """Anybody can make us complain; so a line is written for the first, and later one that says
     how many there were meanwhile."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._quiet_until = dict.fromkeys(metrics.HTTP_REFUSALS, 0.0)
         self._untold = dict.fromkeys(metrics.HTTP_REFUSALS, 0)
 
     def note(self, reason: str, address: str, detail: str = "") -> None:
         metrics.http_refused.labels(reason).inc()
-        now = self._clock()
+        now = time.monotonic()
         if now < self._quiet_until[reason]:
             self._untold[reason] += 1
             return

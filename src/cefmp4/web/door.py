@@ -30,7 +30,6 @@ class Door:
         self._limit = limit
         self.complaints = complaints
         self._inside: dict[Connection, asyncio.Transport] = {}
-        self._crowd: Counter[str] = Counter()
         self._closing: set[Connection] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -55,10 +54,7 @@ class Door:
             transport.abort()
 
     def forget(self, connection: Connection) -> None:
-        if self._inside.pop(connection, None) is not None:
-            self._crowd[connection.address] -= 1
-            if not self._crowd[connection.address]:
-                del self._crowd[connection.address]
+        self._inside.pop(connection, None)
         self._closing.discard(connection)
 
     def cut_off(self, connection: Connection) -> None:
@@ -106,14 +102,14 @@ class Door:
             return
         if not transport.is_closing():
             self._inside[connection] = transport
-            self._crowd[address] += 1
 
     def _make_room(self) -> bool:
         waiting = [one for one in self._inside if not one.is_answering]
         waiting = waiting or [one for one in self._inside if one.is_stalled]
         if not waiting:
             return False
-        victim = max(waiting, key=lambda one: (self._crowd[one.address], -one.since))
+        crowd = Counter(one.address for one in self._inside)
+        victim = max(waiting, key=lambda one: (crowd[one.address], -one.since))
         self.complaints.note("full", victim.address)
         self._drop(victim)
         return True

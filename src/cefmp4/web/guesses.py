@@ -5,7 +5,6 @@ import asyncio
 import ipaddress
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 
 FIRST_S, LONGEST_S = 0.05, 1.0
 FORGET_S = 300.0
@@ -14,8 +13,7 @@ MAX_WAITING = 8  # of one address, and four times as many in all: the rest is to
 
 
 class Guesses:
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._waiting: Counter[str] = Counter()
 
@@ -36,7 +34,7 @@ class Guesses:
 
     def _delay_after_one_more(self, place: str) -> float:
         count, last_at = self._failures.pop(place, (0, 0.0))
-        now = self._clock()
+        now = time.monotonic()
         count = 1 if now - last_at > FORGET_S else min(count + 1, 30)
         self._failures[place] = (count, now)
         while len(self._failures) > MAX_ADDRESSES:
