@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
-from aiohttp import web
 from awscrt.checksums import crc64nvme
 from tests.support.fake_store import FakeObjectStore
 
@@ -92,7 +91,6 @@ async def open_port(access: Access, store: FakeObjectStore | None = None) -> Asy
     feed = ViewFeed(lambda: [VIEW], interval_s=0.02)
     routes = [
         *page.routes(),
-        web.get("/watch/{id}", page.serve_player),
         *Probes(Health).routes(),
         *StreamApi(lambda: [VIEW], Health, find=find, retry=change, forget=change).routes(),
         *feed.routes(),

@@ -29,7 +29,11 @@ POLICY = (
 
 
 def routes() -> list[web.AbstractRouteDef]:
-    return [web.get("/", _serve_page), web.get("/assets/{name}", _serve_asset)]
+    return [
+        web.get("/", _serve_page),
+        web.get("/watch/{id}", _serve_player),
+        web.get("/assets/{name}", _serve_asset),
+    ]
 
 
 def is_page(path: str) -> bool:
@@ -37,7 +41,7 @@ def is_page(path: str) -> bool:
     return path in ("/", "/login") or path.startswith("/watch/")
 
 
-async def serve_player(request: web.Request) -> web.Response:
+async def _serve_player(request: web.Request) -> web.Response:
     is_known_form = is_subject(request.match_info["id"])
     return _page("player.html", status=200 if is_known_form else 404)
 

@@ -1,4 +1,4 @@
-"""Where a recording is watched: the player's page, and what it asks."""
+"""Whether and where a recording can be watched, as the player's page asks."""
 
 import json
 import time
@@ -17,7 +17,6 @@ from cefmp4.model.view import StreamView, most_telling
 from cefmp4.outputs.names import MASTER, hls_prefix
 from cefmp4.web.access import Access, host_of
 from cefmp4.web.media import ReadableStore, look_soon
-from cefmp4.web.page import serve_player
 from cefmp4.web.showing import Showing, ShowState, showing_of
 from cefmp4.web.tickets import Tickets
 
@@ -42,7 +41,6 @@ class Watch:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
-            web.get("/watch/{id}", serve_player),
             web.get("/api/watch", self._list),
             web.get("/api/watch/{id}", self._show),
         ]

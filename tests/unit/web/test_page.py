@@ -16,11 +16,8 @@ ID = "20260101T000000Z-0badcafe"
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    from aiohttp import web
-
-    routes = [*page.routes(), web.get("/watch/{id}", page.serve_player)]
     async with (
-        listening("127.0.0.1", 0, routes) as port,
+        listening("127.0.0.1", 0, page.routes()) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as opened,
     ):
         yield opened
