@@ -15,7 +15,8 @@ from tests.support.crash import Crash
 from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 
-from cefmp4.ingest.admission import Admission, Admitted, Naming
+from cefmp4.ingest.admission import Admission, Naming
+from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
@@ -25,7 +26,7 @@ from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.part_slots import PartSlots
-from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor, StreamTools
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.recovery import Recovery
@@ -204,9 +205,7 @@ class Life:
 
     def _make(self, admitted: Admitted) -> StreamProcessor:
         ground = self.ground
-        return StreamProcessor(
-            record=admitted.record,
-            source=admitted.source,
+        tools = StreamTools(
             uploader=self._uploader,
             finalizer=Finalizer(
                 store=ground.store, uploader=self._uploader, hashing=ground.hashing
@@ -214,11 +213,11 @@ class Life:
             keys=self._keys,
             write_guards=self._write_guards,
             writer_profiles=WriterProfiles(),
-            waiting_times=WaitingTimes(settle=2.0, unknown_writer=2.0, idle=2.0),
+            times=WaitingTimes(settle=2.0, unknown_writer=2.0, idle=2.0),
             clocks=Clocks(monotonic=ground.time, wall=ground.time),
             trusts_ctime=False,
-            former=admitted.former,
         )
+        return StreamProcessor(admitted, tools)
 
     async def _step(self, processor: StreamProcessor) -> None:
         if processor.record.stream.is_proven:

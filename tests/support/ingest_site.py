@@ -9,12 +9,12 @@ import pytest_asyncio
 from tests.support.ingest_world import World
 from tests.support.playable import PLAYABLE
 
-from cefmp4.ingest.admission import Admitted
+from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter

@@ -11,14 +11,15 @@ import pytest_asyncio
 from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 
-from cefmp4.ingest.admission import Admission, Admitted, Naming
+from cefmp4.ingest.admission import Admission, Naming
+from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.claims import Claims
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.part_slots import PartSlots
-from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor, StreamTools
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.rules import WaitingTimes
@@ -105,19 +106,17 @@ class World:
         self, admitted: Admitted, made: type[StreamProcessor] = StreamProcessor
     ) -> StreamProcessor:
         uploader = self.uploader
-        return made(
-            record=admitted.record,
-            source=admitted.source,
+        tools = StreamTools(
             uploader=uploader,
             finalizer=Finalizer(store=self.store, uploader=uploader, hashing=self.hashing),
             keys=self.keys,
             write_guards=self.write_guards,
             writer_profiles=self.writer_profiles,
-            waiting_times=WaitingTimes(settle=2.0, unknown_writer=10.0, idle=30.0),
+            times=WaitingTimes(settle=2.0, unknown_writer=10.0, idle=30.0),
             clocks=Clocks(monotonic=self.clock, wall=self.clock),
             trusts_ctime=False,
-            former=admitted.former,
         )
+        return made(admitted, tools)
 
     async def look(self, processor: StreamProcessor) -> None:
         processor.observe(processor.source.look())

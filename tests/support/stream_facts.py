@@ -1,10 +1,7 @@
 """What the rules are asked about a file, with values that a test changes one by one."""
 
-from cefmp4.ingest.rules import (
-    Facts,
-    WaitingTimes,
-    Writer,
-)
+from cefmp4.ingest.rules import Facts, WaitingTimes
+from cefmp4.recording.write_guard import WriteGuardState
 
 TIMES = WaitingTimes(settle=2.0, unknown_writer=10.0, idle=30.0)
 
@@ -15,7 +12,7 @@ def facts(**changes: object) -> Facts:
         "sent_high": 0,
         "quiet_s": 0.0,
         "in_place": True,
-        "writer": Writer.NONE,
+        "writer": WriteGuardState.FREE,
         "saw_close": False,
         **changes,
     }

@@ -10,8 +10,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import cefmp4
 from cefmp4 import metrics
-from cefmp4.ingest.ending import End
-from cefmp4.ingest.stale import StaleOutcome
+from cefmp4.ingest.fate import End
+from cefmp4.ingest.rules import StaleOutcome
 from cefmp4.jobs.attempt import Ending
 from cefmp4.model.job import OFFERED_KINDS
 from cefmp4.stream_series import StreamCounter

@@ -1,15 +1,15 @@
 """Builds the ingest side around ports: servers stand behind them, or what is in memory."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from cefmp4 import descriptors
 from cefmp4.config.ingest import WatchMode
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.active_files import ActiveFiles
-from cefmp4.ingest.admission import Admission, Admitted, Naming
+from cefmp4.ingest.admission import Admission, Naming
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
@@ -21,7 +21,7 @@ from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.part_slots import PartSlots
-from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.processor import StreamProcessor, StreamTools
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.recovery import Recovery
@@ -200,6 +200,7 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
         claims=claims,
         store=store,
     )
+    tools = _tools(settings, ports, uploader, keys, writer_profiles)
     router = StreamRouter(
         admission=admission,
         selection=Selection(
@@ -208,7 +209,7 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
         completion=completion,
         slots=slots,
         clocks=ports.clocks,
-        make_processor=_maker(settings, ports, uploader, keys, writer_profiles),
+        make_processor=partial(StreamProcessor, tools=tools),
         max_active=_room_for_files(),
         foreign_pause_s=settings.lease_seconds / 3,
     )
@@ -231,38 +232,29 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
     )
 
 
-def _maker(
+def _tools(
     settings: Settings,
     ports: Ports,
     uploader: Uploader,
     keys: ObjectKeys,
     writer_profiles: WriterProfiles,
-) -> Callable[[Admitted], StreamProcessor]:
-    finalizer = Finalizer(store=ports.store, uploader=uploader, hashing=ports.hashing)
+) -> StreamTools:
     mode = choose_mode(settings.watch_dir.resolve(), settings.watch_mode)
-    waiting_times = WaitingTimes(
-        settle=settings.settle_seconds,
-        unknown_writer=settings.watch_file_min_age_seconds_for_idle,
-        idle=settings.stream_timeout_seconds,
+    return StreamTools(
+        uploader=uploader,
+        finalizer=Finalizer(store=ports.store, uploader=uploader, hashing=ports.hashing),
+        keys=keys,
+        write_guards=ports.write_guards,
+        writer_profiles=writer_profiles,
+        times=WaitingTimes(
+            settle=settings.settle_seconds,
+            unknown_writer=settings.watch_file_min_age_seconds_for_idle,
+            idle=settings.stream_timeout_seconds,
+        ),
+        clocks=ports.clocks,
+        trusts_ctime=mode is not WatchMode.POLLING,
+        holes_limit_bytes=settings.holes_limit_bytes,
     )
-
-    def make_processor(admitted: Admitted) -> StreamProcessor:
-        return StreamProcessor(
-            record=admitted.record,
-            source=admitted.source,
-            uploader=uploader,
-            finalizer=finalizer,
-            keys=keys,
-            write_guards=ports.write_guards,
-            writer_profiles=writer_profiles,
-            waiting_times=waiting_times,
-            clocks=ports.clocks,
-            trusts_ctime=mode is not WatchMode.POLLING,
-            former=admitted.former,
-            holes_limit_bytes=settings.holes_limit_bytes,
-        )
-
-    return make_processor
 
 
 def _room_for_files() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -9,7 +10,7 @@ from cefmp4 import metrics
 from cefmp4.errors import SourceError
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.router import StreamRouter
-from cefmp4.model.view import StreamView
+from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import FileSample
 
@@ -18,36 +19,30 @@ log = structlog.get_logger()
 SPEED_MEMORY = 0.7  # how much of the former speed stays in each new figure
 
 
+@dataclass(slots=True, kw_only=True)
 class ActiveFiles:
     """Polling the few active files replaces a storm of modification events."""
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        router: StreamRouter,
-        clocks: Clocks,
-        interval_s: float,
-    ) -> None:
-        self._root = root
-        self._router = router
-        self._clocks = clocks
-        self._interval_s = interval_s
-        self._progress: dict[str, tuple[float, int, float]] = {}  # id -> time, bytes, speed
-        self.last_step_at = 0.0
+    root: str
+    router: StreamRouter
+    clocks: Clocks
+    interval_s: float
+    last_step_at: float = field(default=0.0, init=False)
+    # Of each stream's id: time, bytes, speed.
+    _progress: dict[str, tuple[float, int, float]] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         while True:
-            await self.step(self._clocks.monotonic())
-            await asyncio.sleep(self._interval_s)
+            await self.step(self.clocks.monotonic())
+            await asyncio.sleep(self.interval_s)
 
     async def step(self, now: float) -> None:
-        processors = self._router.processors
+        processors = self.router.processors
         for processor, look in await asyncio.to_thread(self._look_at, processors):
             if look is not None:
                 processor.observe(look)
-        self._router.start_comebacks(now)
-        await self._router.tend_waiting(now)
+        self.router.start_comebacks(now)
+        await self.router.tend_waiting(now)
         self._measure(processors, now)
         metrics.streams.sweep(now)
         self.last_step_at = now
@@ -55,7 +50,7 @@ class ActiveFiles:
     def _look_at(
         self, processors: list[StreamProcessor]
     ) -> list[tuple[StreamProcessor, FileSample | None]]:
-        if not os.path.isdir(self._root):
+        if not os.path.isdir(self.root):
             return []  # unmounted: that says nothing about the files in it
         return [(processor, _look(processor)) for processor in processors]
 
@@ -78,27 +73,18 @@ class ActiveFiles:
 
     def views(self) -> list[StreamView]:
         """The streams that are worked on now."""
-        return [self._view(processor) for processor in self._router.processors]
+        return [self._view(processor) for processor in self.router.processors]
 
     def _view(self, processor: StreamProcessor) -> StreamView:
         stream, stored = processor.record.stream, processor.record.stored_bytes
         _, _, speed = self._progress.get(stream.id, (0.0, 0, 0.0))
-        return StreamView(
-            id=stream.id,
-            relpath=stream.relpath,
-            generation=stream.generation,
-            state=stream.state,
-            reason=stream.reason,
-            key=stream.key,
+        return replace(
+            view_of_record(stream),
             size=stream.size,
             uploaded=min(stored, stream.size),
             behind_bytes=max(0, stream.size - stored),
             behind_seconds=processor.seconds_behind,
             bytes_per_second=max(0.0, speed),
-            playable=stream.playable,
-            started_at=stream.started_at,
-            updated_at=stream.updated_at,
-            host=stream.host,
         )
 
 

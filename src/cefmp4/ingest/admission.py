@@ -8,13 +8,13 @@ from functools import partial
 import structlog
 
 from cefmp4.errors import SourceError
+from cefmp4.ingest.admitted import Admitted, FormerGeneration
 from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import KeyRefusedError, ObjectKeys
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.bucket_search import BucketContents, BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery
-from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
 from cefmp4.model.part import PartPlan, PartSizing, plan_for
 from cefmp4.model.stream import FileStamp, StoredStream, Stream, StreamState
@@ -29,17 +29,6 @@ log = structlog.get_logger()
 # A file that was quiet for so long when first seen is no recording any more, most likely. Where
 # clocks were set and it is one, its parts are bigger than need be, and nothing else.
 BACKLOG_AGE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """A stream that is ours now, and the open file behind it. Whoever gets it closes the file and
-    gives the lease back."""
-
-    record: StreamRecord
-    source: SourceFile
-    former: FormerGeneration | None = None
-    is_new: bool = False  # begun now, not taken up again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,33 +64,19 @@ class Naming:
         )
 
 
+@dataclass(slots=True, kw_only=True)
 class Admission:
-    def __init__(
-        self,
-        *,
-        root: str,
-        naming: Naming,
-        keys: ObjectKeys,
-        index: FinishedIndex,
-        claims: Claims,
-        store: ObjectStore,
-        recovery: Recovery,
-        bucket_search: BucketSearch,
-        identity: Identity,
-        wall_clock: Callable[[], float],
-        place: tuple[int, int] | None = None,
-    ) -> None:
-        self.root = root
-        self._naming = naming
-        self._keys = keys
-        self._index = index
-        self._claims = claims
-        self._store = store
-        self._recovery = recovery
-        self._bucket_search = bucket_search
-        self._identity = identity
-        self._wall_clock = wall_clock
-        self._place = place  # device and inode of the folder that was identified
+    root: str
+    naming: Naming
+    keys: ObjectKeys
+    index: FinishedIndex
+    claims: Claims
+    store: ObjectStore
+    recovery: Recovery
+    bucket_search: BucketSearch
+    identity: Identity
+    wall_clock: Callable[[], float]
+    place: tuple[int, int] | None = None  # device and inode of the folder that was identified
 
     async def admit(
         self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
@@ -113,7 +88,7 @@ class Admission:
             source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
         except FileNotFoundError:
             return None
-        if self._place not in (None, source.home.root):
+        if self.place not in (None, source.home.root):
             source.close()
             raise ForeignStreamError  # of another folder, mounted there just now
         if await asyncio.to_thread(is_being_downloaded, self.root, relpath):
@@ -130,16 +105,16 @@ class Admission:
     async def _admit_open(
         self, source: SourceFile, stamp: FileStamp, is_at_work: Callable[[str], bool]
     ) -> Admitted | None:
-        if self._index.has(source.relpath, stamp):
+        if self.index.has(source.relpath, stamp):
             return None
         if await self._was_renamed(source, stamp):
             return None
-        known = await self._claims.load_at(source.relpath)
-        contents = self._bucket_search.contents
+        known = await self.claims.load_at(source.relpath)
+        contents = self.bucket_search.contents
         if known is None and contents is not None:
             return await self._recognise(source, stamp, contents)
         if known is None:
-            if await self._claims.is_fresh():
+            if await self.claims.is_fresh():
                 raise ForeignStreamError  # forgotten, perhaps: the survey of the store will tell
             return await self._begin(source, stamp)
         if is_at_work(known.id):
@@ -151,13 +126,13 @@ class Admission:
             return await self._resume(known, source)
         is_unchanged = known.stamp is not None and known.stamp.is_unchanged(stamp)
         if is_unchanged and not known.may_start_again:
-            self._index.add(known)
+            self.index.add(known)
             return None
         return await self._begin(source, stamp, previous=known)
 
     async def _was_renamed(self, source: SourceFile, stamp: FileStamp) -> bool:
         """A finished file under a new name keeps its object and its stream."""
-        candidates = self._index.former_paths_of(stamp)
+        candidates = self.index.former_paths_of(stamp)
         if source.relpath in candidates:
             return False
         for former_path in candidates:
@@ -166,23 +141,23 @@ class Admission:
         return False
 
     async def _was_at(self, former_path: str, source: SourceFile, stamp: FileStamp) -> bool:
-        former = self._index.get(former_path)
+        former = self.index.get(former_path)
         if former is None or await asyncio.to_thread(
             _is_in_place, self.root, former_path, former.stamp, stamp
         ):
             return False  # a hard link, or a copy: a file of its own
-        stream = await self._claims.load(former.stream_id)
+        stream = await self.claims.load(former.stream_id)
         if stream is None or not stream.is_proven:
             return False
-        load_parts = partial(self._claims.load_parts, stream.id)
-        if not await self._identity.is_file_of(source, stamp, stream, load_parts):
-            self._index.remove(former_path)  # its file is gone, and another has its inode
+        load_parts = partial(self.claims.load_parts, stream.id)
+        if not await self.identity.is_file_of(source, stamp, stream, load_parts):
+            self.index.remove(former_path)  # its file is gone, and another has its inode
             return False
-        written = await self._claims.write(stream.found_at(source.relpath, stamp))
+        written = await self.claims.write(stream.found_at(source.relpath, stamp))
         if written is None:
             return False
-        self._index.remove(former_path)
-        self._index.add(written)
+        self.index.remove(former_path)
+        self.index.add(written)
         log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
         return True
 
@@ -195,25 +170,25 @@ class Admission:
             return None
         with source:
             stamp = source.stamp()
-            load_parts = partial(self._claims.load_parts, stream.id)
-            is_same = await self._identity.is_file_of(source, stamp, stream, load_parts)
+            load_parts = partial(self.claims.load_parts, stream.id)
+            is_same = await self.identity.is_file_of(source, stamp, stream, load_parts)
         return stamp if is_same else None
 
     async def restore_finished(self, relpath: str) -> Stream | None:
         """Writes the record of a finished file again, from its document in S3; None where that is
         not possible."""
-        known = self._index.get(relpath)
+        known = self.index.get(relpath)
         if known is None or not known.is_proven:
             return None
-        found = await self._bucket_search.read_stream(relpath, known.key, known.stamp)
+        found = await self.bucket_search.read_stream(relpath, known.key, known.stamp)
         if found is None or found.stream.id != known.stream_id:
             return None
-        return await self._claims.write(found.stream, found.parts)
+        return await self.claims.write(found.stream, found.parts)
 
     async def _begin(
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
     ) -> Admitted | None:
-        now, naming = self._wall_clock(), self._naming
+        now, naming = self.wall_clock(), self.naming
         former = await self._former_of(previous) if previous else None
         if former is not None:  # cut alike, so that unchanged parts can be copied
             plan = former.stream.plan
@@ -222,15 +197,15 @@ class Admission:
             base, sizing = naming.part_base, naming.part_sizing
             plan = plan_for(stamp.size, base, sizing, is_backlog=is_backlog)
         stream_id = names.new_stream_id(now, naming.folder)
-        key = self._keys.wanted_by(stream_id, source.relpath, started_at=now, host=naming.host)
+        key = self.keys.wanted_by(stream_id, source.relpath, started_at=now, host=naming.host)
         stream = replace(
             naming.stream(stream_id, source.relpath, stamp, plan, key=key, started_at=now),
             generation=previous.generation + 1 if previous else 1,
             previous_id=previous.id if previous else None,
         )
-        record = await self._claims.new(stream, {})
+        record = await self.claims.new(stream, {})
         try:
-            await self._keys.settle(record)
+            await self.keys.settle(record)
         except KeyRefusedError as error:
             await self._refuse(record, str(error))
             return None
@@ -239,24 +214,24 @@ class Admission:
     async def _refuse(self, record: StreamRecord, reason: str) -> None:
         """A stream that fails before it begins: seen by people, and not tried again by itself."""
         await record.failed(reason)
-        self._index.add(record.stream)
+        self.index.add(record.stream)
         await record.release()
 
     async def _former_of(self, previous: Stream) -> FormerGeneration | None:
         if not previous.is_proven:
             return None
-        parts = await self._claims.load_parts(previous.id)
-        stored = await patiently(lambda: self._store.head(previous.key), what="object check")
+        parts = await self.claims.load_parts(previous.id)
+        stored = await patiently(lambda: self.store.head(previous.key), what="object check")
         if stored is None or (stored.size, stored.etag) != (previous.size, previous.etag):
             return None
         return FormerGeneration(stored=stored, stream=previous, parts=parts)
 
     async def _resume(self, stream: Stream, source: SourceFile) -> Admitted:
-        record = await self._claims.latest(stream)
+        record = await self.claims.latest(stream)
         if record.stream.is_proven:
             return Admitted(record=record, source=source)
-        await self._recovery.resume(record, source)
-        previous = await self._claims.load(record.stream.previous_id)
+        await self.recovery.resume(record, source)
+        previous = await self.claims.load(record.stream.previous_id)
         former = await self._former_of(previous) if previous else None
         return Admitted(record=record, source=source, former=former)
 
@@ -264,17 +239,17 @@ class Admission:
         self, source: SourceFile, stamp: FileStamp, contents: BucketContents
     ) -> Admitted | None:
         """Redis was emptied: the object or the open upload of this file may be in S3 already."""
-        stored = await self._bucket_search.find_stored(contents, source, stamp)
+        stored = await self.bucket_search.find_stored(contents, source, stamp)
         if stored is not None:
             return await self._take_up(stored, source)
-        found = await self._recovery.take_upload(contents, source)
+        found = await self.recovery.take_upload(contents, source)
         if found is None:
             return await self._begin(source, stamp)
         upload, plan = found
         stream_id = names.stream_id_in(upload.key)
-        if await self._claims.load(stream_id) is not None:  # another instance began it meanwhile
+        if await self.claims.load(stream_id) is not None:  # another instance began it meanwhile
             return await self._recognise(source, stamp, contents)
-        now, naming = self._wall_clock(), self._naming
+        now, naming = self.wall_clock(), self.naming
         stream = replace(
             naming.stream(
                 stream_id or names.new_stream_id(now, naming.folder),
@@ -288,14 +263,14 @@ class Admission:
             upload_id=upload.upload_id,
             is_adopted=stream_id is None,
         )
-        record = await self._claims.new(stream, {})
+        record = await self.claims.new(stream, {})
         await record.save()
-        await self._recovery.resume(record, source)
+        await self.recovery.resume(record, source)
         log.info("adopted an open upload", file_path=source.relpath, parts=len(record.parts))
         return Admitted(record=record, source=source)
 
     async def _take_up(self, found: StoredStream, source: SourceFile) -> Admitted:
-        record = await self._claims.new(found.stream, found.parts)
+        record = await self.claims.new(found.stream, found.parts)
         await record.restore()
         log.info("recognised a stored file", file_path=source.relpath, key=found.stream.key)
         return Admitted(record=record, source=source)

@@ -2,6 +2,7 @@
 Waits for a Redis that is away."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cefmp4.errors import LeaseLostError
 from cefmp4.ingest.record import StreamRecord
@@ -16,46 +17,37 @@ class ForeignStreamError(Exception):
     again later."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Claims:
     """`owner`: this instance; `folder`: the identity of the watched folder."""
 
-    def __init__(
-        self,
-        *,
-        checkpoints: CheckpointStore,
-        owner: str,
-        folder: str = "",
-        wall_clock: Callable[[], float],
-    ) -> None:
-        self._checkpoints = checkpoints
-        self._owner = owner
-        self._folder = folder
-        self._wall_clock = wall_clock
+    checkpoints: CheckpointStore
+    owner: str
+    folder: str = ""
+    wall_clock: Callable[[], float]
 
     async def is_fresh(self) -> bool:
-        return await patiently(
-            lambda: self._checkpoints.is_fresh(self._folder), what="stream lookup"
-        )
+        return await patiently(lambda: self.checkpoints.is_fresh(self.folder), what="stream lookup")
 
     async def load(self, stream_id: str | None) -> Stream | None:
         if stream_id is None:
             return None
         return await patiently(
-            lambda: self._checkpoints.load_stream(stream_id), what="stream lookup"
+            lambda: self.checkpoints.load_stream(stream_id), what="stream lookup"
         )
 
     async def load_at(self, relpath: str) -> Stream | None:
         return await patiently(
-            lambda: self._checkpoints.load_stream_at(self._folder, relpath), what="stream lookup"
+            lambda: self.checkpoints.load_stream_at(self.folder, relpath), what="stream lookup"
         )
 
     async def load_displaced(self) -> list[Stream]:
         return await patiently(
-            lambda: self._checkpoints.load_displaced(self._folder), what="stream lookup"
+            lambda: self.checkpoints.load_displaced(self.folder), what="stream lookup"
         )
 
     async def load_parts(self, stream_id: str) -> dict[int, Part]:
-        return await patiently(lambda: self._checkpoints.load_parts(stream_id), what="part lookup")
+        return await patiently(lambda: self.checkpoints.load_parts(stream_id), what="part lookup")
 
     async def latest(self, stream: Stream) -> StreamRecord:
         """As Redis knows it: its former owner may have gone on until we claimed it. Raises
@@ -83,10 +75,10 @@ class Claims:
 
     async def forget(self, stream: Stream) -> None:
         """One that was released."""
-        await patiently(lambda: self._checkpoints.forget(stream), what="checkpoint")
+        await patiently(lambda: self.checkpoints.forget(stream), what="checkpoint")
 
     async def _lease(self, stream: Stream) -> Lease:
-        lease = await patiently(lambda: self._checkpoints.claim(stream, self._owner), what="claim")
+        lease = await patiently(lambda: self.checkpoints.claim(stream, self.owner), what="claim")
         if lease is None:
             raise ForeignStreamError
         return lease
@@ -96,6 +88,6 @@ class Claims:
             stream=stream,
             lease=lease,
             parts=parts,
-            checkpoints=self._checkpoints,
-            wall_clock=self._wall_clock,
+            checkpoints=self.checkpoints,
+            wall_clock=self.wall_clock,
         )

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 
@@ -52,26 +52,22 @@ class Found:
     mounts: frozenset[str]
 
 
+@dataclass(slots=True, kw_only=True)
 class FolderFinder:
     """`named`: WATCH_DIR_ID. `waiting_for` says why nothing can be done now."""
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        named: str,
-        host: str,
-        checkpoints: CheckpointStore,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.root = root
-        self.waiting_for = ""
-        self._named = named
-        self._name = f"folder:{host}:{root}"
-        self._checkpoints = checkpoints
-        self._clock = clock
-        self._said_at = float("-inf")
-        self._memory: Memory | None = None
+    root: str
+    named: str
+    host: str
+    checkpoints: CheckpointStore
+    clock: Callable[[], float] = time.monotonic
+    waiting_for: str = field(default="", init=False)
+    _said_at: float = field(default=float("-inf"), init=False)
+    _memory: Memory | None = field(default=None, init=False)
+
+    @property
+    def _name(self) -> str:
+        return f"folder:{self.host}:{self.root}"
 
     async def find(self, stop: asyncio.Event) -> Found | None:
         """Waits until it is there; None when stopped meanwhile. A path at which nothing was ever
@@ -91,12 +87,12 @@ class FolderFinder:
     async def _wait(self, problem: str, stop: asyncio.Event) -> None:
         self.waiting_for = f"waiting for the watched folder: {self.root} {problem}"
         metrics.watch_folder_up.set(0)
-        now = self._clock()
+        now = self.clock()
         if now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
             log.error(self.waiting_for, hint=HINT)
         try:
-            await self._checkpoints.publish_views([], note=self.waiting_for)
+            await self.checkpoints.publish_views([], note=self.waiting_for)
         except CefError as error:
             log.debug("progress failed", reason=str(error))
         await comes(stop, within_s=LOOK_EVERY_S)
@@ -119,7 +115,7 @@ class FolderFinder:
         former = memory.id if memory is not None and is_known else ""
         wanted = (memory.mark or memory.id) if memory is not None and is_known else _new_mark()
         mark = next(iter(look.marks), "") or await asyncio.to_thread(_mark, self.root, wanted)
-        folder_id = self._named or mark or former or look.print
+        folder_id = self.named or mark or former or look.print
         others = frozenset({*look.marks, mark, former, look.print}) - {"", folder_id}
         folder = WatchedFolder(id=folder_id, others=others)
         self._tell(folder, mark, look, memory)
@@ -138,7 +134,7 @@ class FolderFinder:
                 folder_id=folder.id,
                 former=memory.id,
             )
-        if not (self._named or mark):
+        if not (self.named or mark):
             say = log.info if look.is_print_safe else log.warning
             say(
                 "the watched folder cannot be marked: it is known by what its file system tells",
@@ -160,11 +156,11 @@ class FolderFinder:
 
     async def _remember(self, memory: Memory) -> None:
         text = json.dumps(asdict(memory))
-        await patiently(lambda: self._checkpoints.remember(self._name, text), what="checkpoint")
+        await patiently(lambda: self.checkpoints.remember(self._name, text), what="checkpoint")
         self._memory = memory
 
     async def _recall(self) -> Memory | None:
-        text = await patiently(lambda: self._checkpoints.recall(self._name), what="stream lookup")
+        text = await patiently(lambda: self.checkpoints.recall(self._name), what="stream lookup")
         try:
             return _memory_of(json.loads(text)) if text else None
         except (ValueError, TypeError, KeyError):
@@ -172,7 +168,7 @@ class FolderFinder:
 
     async def _streams_of(self, folder_id: str) -> list[Stream]:
         return await patiently(
-            lambda: self._checkpoints.load_streams(folder_id), what="loading of checkpoints"
+            lambda: self.checkpoints.load_streams(folder_id), what="loading of checkpoints"
         )
 
     async def _has_known_files(self, folder_id: str) -> bool:

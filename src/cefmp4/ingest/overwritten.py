@@ -5,21 +5,18 @@ import asyncio
 from functools import partial
 
 from cefmp4.errors import SourceError
-from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.uploader import FormerGeneration
+from cefmp4.ingest.admitted import Admitted
 from cefmp4.recording.digests import ShortFileError, hash_range
-from cefmp4.recording.file import SourceFile
 
 SAMPLES = 8  # parts that are read again
 
 
-async def is_overwritten(
-    record: StreamRecord, source: SourceFile, former: FormerGeneration | None
-) -> bool:
+async def is_overwritten(admitted: Admitted) -> bool:
     """Where all that was sent lay within a generation that is stored, nothing is lost, whatever
     happened: programs that write over a file in place make it shorter at the end. Elsewhere the
     bytes tell: of a file that was cut off, what is left is what was sent; writers patch a part or
     two, but not most of them. Where no whole part is left to compare, it counts as cut off."""
+    record, former, fd = admitted.record, admitted.former, admitted.source.fd
     stream = record.stream
     if former is not None and stream.sent_high <= former.stream.size:
         return True
@@ -32,7 +29,7 @@ async def is_overwritten(
     changed = 0
     for part in samples:
         start = stream.plan.range_of(part.number).start
-        read = partial(hash_range, source.fd, start, start + part.size)
+        read = partial(hash_range, fd, start, start + part.size)
         try:
             changed += await asyncio.to_thread(read) != part.crc64
         except ShortFileError:

@@ -1,9 +1,8 @@
 """One stream from first sight to its proven object: the only place that decides its next step."""
 
 import asyncio
-from collections.abc import Coroutine
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
 
 import structlog
 
@@ -16,29 +15,29 @@ from cefmp4.errors import (
     SourceError,
     UploadGoneError,
 )
-from cefmp4.ingest.ending import End, Ending
-from cefmp4.ingest.finalizer import Disturbance, DisturbedError, Finalizer, Proof
+from cefmp4.ingest.admitted import Admitted
+from cefmp4.ingest.fate import End, Fate
+from cefmp4.ingest.finalizer import DisturbedError, Finalizer, Proof
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.overwritten import is_overwritten
-from cefmp4.ingest.presence import Presence
-from cefmp4.ingest.record import StreamRecord
+from cefmp4.ingest.presence import FileGoneError, Presence
 from cefmp4.ingest.rules import (
     Facts,
     Move,
+    StaleOutcome,
     WaitingTimes,
-    Writer,
     full_parts,
+    is_stale,
+    judge_stale,
     next_move,
 )
-from cefmp4.ingest.stale import MOVES, StaleOutcome, is_stale, judge_stale
-from cefmp4.ingest.store_trouble import StoreTrouble
-from cefmp4.ingest.uploader import FormerGeneration, Uploader
+from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MAX_OBJECT_BYTES
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.clocks import Clocks
-from cefmp4.recording.file import DescriptorLostError, FileSample, SourceFile
+from cefmp4.recording.file import DescriptorLostError, FileSample
 from cefmp4.recording.growth import GrowthTap
 from cefmp4.recording.holes import DEFAULT_LIMIT_BYTES, Holes
 from cefmp4.recording.identity import take_up
@@ -47,67 +46,49 @@ from cefmp4.tasks import comes
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
 PARTS_PER_TURN = 16  # a stream that is far behind lets the others in after that many
 HOLES_PAUSE_S = 5.0
 HOLES_PATIENCE_S = 600.0  # that a file which is mostly holes waits for its data
 LOST_PAUSE_S = 0.2
 TROUBLE_PAUSE_S = 2.0
 
-_WRITERS = {
-    WriteGuardState.FREE: Writer.NONE,
-    WriteGuardState.WRITER: Writer.PRESENT,
-    WriteGuardState.BLIND: Writer.UNKNOWN,
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTools:
+    """What all streams are worked on with. `trusts_ctime` is false where the folder is polled."""
+
+    uploader: Uploader
+    finalizer: Finalizer
+    keys: ObjectKeys
+    write_guards: WriteGuards
+    writer_profiles: WriterProfiles
+    times: WaitingTimes
+    clocks: Clocks
+    trusts_ctime: bool
+    holes_limit_bytes: int = DEFAULT_LIMIT_BYTES
 
 
 class StreamProcessor:
-    def __init__(
-        self,
-        *,
-        record: StreamRecord,
-        source: SourceFile,
-        uploader: Uploader,
-        finalizer: Finalizer,
-        keys: ObjectKeys,
-        write_guards: WriteGuards,
-        writer_profiles: WriterProfiles,
-        waiting_times: WaitingTimes,
-        clocks: Clocks,
-        trusts_ctime: bool,
-        former: FormerGeneration | None = None,
-        holes_limit_bytes: int = DEFAULT_LIMIT_BYTES,
-    ) -> None:
-        self.record = record
-        self.source = source
-        self._uploader = uploader
-        self._finalizer = finalizer
-        self._write_guards = write_guards
-        self._writer_profiles = writer_profiles
-        self._times = waiting_times
-        self._clocks = clocks
-        self._former = former
-        self._is_polling = not trusts_ctime
-        self._file = GrowthTap(clocks=clocks, trusts_ctime=trusts_ctime)
+    def __init__(self, admitted: Admitted, tools: StreamTools) -> None:
+        self.record = admitted.record
+        self.source = admitted.source
+        self.fate = Fate(
+            record=admitted.record,
+            uploader=tools.uploader,
+            keys=tools.keys,
+            writer_profiles=tools.writer_profiles,
+        )
+        self._admitted = admitted
+        self._tools = tools
+        self._file = GrowthTap(clocks=tools.clocks, trusts_ctime=tools.trusts_ctime)
+        self._presence = Presence(self._file, is_polling=not tools.trusts_ctime)
+        self._holes = Holes(admitted.source, limit_bytes=tools.holes_limit_bytes)
         self._wake = asyncio.Event()
         self._close_reported = False
         self._is_renamed = False  # and its record does not say so yet
         self._disturbed = 0
         self._next_part_at = 0
         self._is_unseen = False  # the last look at the file, or reading of it, failed
-        self._holes = Holes(source, limit_bytes=holes_limit_bytes)
-        self.ending = Ending(record=record, uploader=uploader, writer_profiles=writer_profiles)
-        self._trouble = StoreTrouble(
-            record=record, uploader=uploader, keys=keys, ending=self.ending
-        )
-        self._presence = Presence(
-            file=self._file,
-            record=record,
-            uploader=uploader,
-            ending=self.ending,
-            is_polling=self._is_polling,
-        )
 
     def __repr__(self) -> str:
         return f"<StreamProcessor {self.record!r} disturbed={self._disturbed}>"
@@ -118,7 +99,7 @@ class StreamProcessor:
         if kind is EventKind.CLOSE:
             self._close_reported = True
             if self.end is None and not self.record.stream.is_proven:
-                self.record.closed(self._clocks.wall())
+                self.record.closed(self._tools.clocks.wall())
         self._wake.set()
 
     def renamed(self, relpath: str) -> None:
@@ -142,7 +123,7 @@ class StreamProcessor:
 
     @property
     def end(self) -> End | None:
-        return self.ending.end
+        return self.fate.end
 
     @property
     def quiet_s(self) -> float:
@@ -176,14 +157,12 @@ class StreamProcessor:
             return pause
         except LeaseLostError as error:
             log.warning("stream was taken over by another instance", reason=str(error))
-            self.ending.fenced()
+            self.fate.fenced()
         except UploadGoneError:
-            log.warning("the multipart upload is gone from the store: starting it again")
-            metrics.count_failure("upload_gone", self.record.stream.id)
             self._next_part_at = 0
-            await self.record.upload_gone()
+            await self.fate.upload_gone()
         except ProofFailedError as error:
-            await self._trouble.distrust(error)
+            await self.fate.distrusted(error)
             return TROUBLE_PAUSE_S
         except DescriptorLostError as error:
             log.info("the open file is lost, looking for it by its name", reason=str(error))
@@ -192,9 +171,9 @@ class StreamProcessor:
             return self._wait_for_sight(error)
         except KeyTakenError as error:
             self._next_part_at = 0
-            await self._trouble.leave_key(error)
+            await self.fate.key_taken(error)
         except PermanentError as error:
-            await self.ending.failed(str(error))
+            await self.fate.failed(str(error))
         return 0.0
 
     def _wait_for_sight(self, error: Exception) -> float:
@@ -217,18 +196,20 @@ class StreamProcessor:
         if self._file.stamp is None or is_news or self._file.is_gone:
             await self._look()
         facts = self._facts()
-        move, stale = next_move(facts, self._times), None
-        if is_stale(facts, self._times):
+        move, stale = next_move(facts, self._tools.times), None
+        if is_stale(facts, self._tools.times):
             stale = judge_stale(facts, self.record.stored_bytes)
-            move = MOVES[stale]
             await self._show_stale(stale)
         if move is Move.GONE:
-            return await self._presence.leave()
+            return await self._leave()
         if facts.size > MAX_OBJECT_BYTES:
-            await self.ending.failed("the file is bigger than any S3 object may be")
+            await self.fate.failed("the file is bigger than any S3 object may be")
             return 0.0
         if move is Move.TRUNCATED:
-            await self._deal_with_less(facts)
+            if await is_overwritten(self._admitted):
+                await self.fate.overwritten(facts.size)
+            else:
+                await self.fate.truncated(facts.size)
             return 0.0
         if move in (Move.PROVE, Move.FINALIZE):
             return await self._wait_for_data() or await self._finalize(stale)
@@ -251,18 +232,13 @@ class StreamProcessor:
         if await asyncio.to_thread(take_up, self.source, stream.relpath, stream.plan, parts):
             self.observe(await asyncio.to_thread(self.source.look))
 
-    async def _deal_with_less(self, facts: Facts) -> None:
-        if not await is_overwritten(self.record, self.source, self._former):
-            await self.ending.failed(
-                f"truncated: {facts.sent_high} bytes had been sent, {facts.size} are left",
-                End.TRUNCATED,
-            )
-            metrics.stale_outcomes.labels(StaleOutcome.TRUNCATED).inc()
-            return
-        log.info("overwritten by a shorter recording", sent=facts.sent_high, on_disk=facts.size)
-        metrics.stale_outcomes.labels(StaleOutcome.OVERWRITTEN).inc()
-        await self.record.drop_beyond(facts.size)
-        await self.record.forget_sent()
+    async def _leave(self) -> float:
+        """Ends the stream, unless the file may still turn up; returns after how many seconds to
+        look for it."""
+        if (left := self._presence.grace_left) > 0:
+            return left
+        await self.fate.gone(is_replaced=self._file.is_replaced)
+        return 0.0
 
     async def _show_stale(self, outcome: StaleOutcome) -> None:
         if self.record.stream.state in (StreamState.DISCOVERED, StreamState.UPLOADING):
@@ -270,24 +246,22 @@ class StreamProcessor:
 
     def _facts(self) -> Facts:
         quiet = self.quiet_s
-        may_be_done = quiet >= self._times.before_proof or self._file.was_at_rest
+        may_be_done = quiet >= self._tools.times.before_proof or self._file.was_at_rest
+        writer_state = self._tools.write_guards.writer_state
         return Facts(
             size=self.record.stream.size,
             sent_high=self.record.stream.sent_high,
             quiet_s=quiet,
             in_place=not self._file.is_gone,
-            writer=self._writer() if may_be_done else Writer.PRESENT,
+            writer=writer_state(self.source.fd) if may_be_done else WriteGuardState.WRITER,
             saw_close=self._file.saw_close,
             was_at_rest=self._file.was_at_rest,
             may_speculate=self._disturbed == 0,
         )
 
-    def _writer(self) -> Writer:
-        return _WRITERS[self._write_guards.writer_state(self.source.fd)]
-
     def _next_look(self, facts: Facts) -> float:
         """Seconds until one of the waiting times is over."""
-        times = self._times
+        times = self._tools.times
         marks = (times.before_proof, times.settle, times.unknown_writer, times.idle)
         ahead = [mark - facts.quiet_s for mark in marks if mark > facts.quiet_s]
         return min(ahead, default=times.idle) + 0.001
@@ -299,16 +273,17 @@ class StreamProcessor:
         if facts.size < record.stream.sent_high:
             await record.drop_beyond(facts.size)
         stream = record.stream
-        if self._writer_profiles.waits_for_close(stream.relpath):
+        if self._tools.writer_profiles.waits_for_close(stream.relpath):
             return self._next_look(facts)
         if stream.state in (StreamState.STALE, StreamState.FINALIZING):
             await record.move_to(StreamState.UPLOADING)
-        lag = self._writer_profiles.lag_for(stream.relpath)
+        lag = self._tools.writer_profiles.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))
-        sending = self._uploader.send_full_parts(
-            record, self.source, ready, lag=lag, former=self._former
-        )
-        sent = await self._presence.while_there(sending) or 0
+        sending = self._tools.uploader.send_full_parts(self._admitted, ready, lag=lag)
+        try:
+            sent = await self._presence.while_there(sending)
+        except FileGoneError:
+            sent = 0
         self._plan_next(lag, sent)
         return 0.0 if sent else self._next_look(facts)
 
@@ -328,7 +303,7 @@ class StreamProcessor:
         if not complaint:
             return 0.0
         if self.quiet_s >= HOLES_PATIENCE_S:
-            await self.ending.failed(complaint)
+            await self.fate.failed(complaint)
         else:
             if self.record.stream.reason != complaint:
                 path = self.record.stream.relpath
@@ -340,52 +315,44 @@ class StreamProcessor:
 
     async def _finalize(self, stale: StaleOutcome | None) -> float:
         await self.record.move_to(StreamState.FINALIZING)
-        if self._is_polling:
+        if not self._tools.trusts_ctime:
             await asyncio.to_thread(self.source.refresh)
         try:
-            with self._write_guards.hold(self.source.fd, on_broken=self._wake.set) as guard:
-                proof, is_unchanged = await self._prove(Disturbance(self.source, guard))
-        except DisturbedError:
+            with self._tools.write_guards.hold(self.source.fd, on_broken=self._wake.set) as guard:
+                proof = self._tools.finalizer.prove(self._admitted, guard)
+                is_unchanged = await self._prove(proof)
+        except (DisturbedError, FileGoneError):
             self._disturbed += 1
             self.observe(await asyncio.to_thread(self.source.look))
             await self.record.move_to(StreamState.UPLOADING)
-            return 0.0 if self._file.is_gone else self._times.before_proof
-        await (self.ending.unchanged(proof) if is_unchanged else self.ending.stored(proof))
+            return 0.0 if self._file.is_gone else self._tools.times.before_proof
+        await (self.fate.unchanged(proof) if is_unchanged else self.fate.stored(proof))
         if stale is not None:
             metrics.stale_outcomes.labels(stale).inc()
         return 0.0
 
-    async def _prove(self, disturbance: Disturbance) -> tuple[Proof, bool]:
+    async def _prove(self, proof: Proof) -> bool:
         """All of it read, and stored, but for a file that is what is stored already: True."""
-        finalizer, record, source = self._finalizer, self.record, self.source
-        if disturbance.stamp != self._file.stamp:
+        former = self._admitted.former
+        if proof.stamp != self._file.stamp:
             raise DisturbedError
-        reading = finalizer.read(record, source, disturbance, self._former)
-        proof = await self._while_there(reading)
-        disturbance.check()
-        await self._settle(disturbance)
-        disturbance.check()
-        if self._former is not None:
-            if proof.is_of_bytes_of(self._former.stream):
-                return proof, True
-            if proof.copies:
-                copying = finalizer.copy(record, source, proof, disturbance, self._former)
-                await self._while_there(copying)
-        await finalizer.store(record, source, proof, disturbance)
-        return proof, False
+        await self._presence.while_there(proof.read())
+        proof.check()
+        await self._settle(proof)
+        proof.check()
+        if former is not None and proof.is_of_bytes_of(former.stream):
+            return True
+        if proof.copies:
+            await self._presence.while_there(proof.copy())
+        await proof.store()
+        return False
 
-    async def _while_there(self, work: Coroutine[Any, Any, T]) -> T:
-        done = await self._presence.while_there(work)
-        if done is None:
-            raise DisturbedError
-        return done
-
-    async def _settle(self, disturbance: Disturbance) -> None:
+    async def _settle(self, proof: Proof) -> None:
         """Waits for the rest of the settle time, and no longer than until a writer comes back."""
-        needed = 0.0 if self._file.was_at_rest else self._times.settle
+        needed = 0.0 if self._file.was_at_rest else self._tools.times.settle
         while not self._file.is_gone and (left := needed - self.quiet_s) > 0:
             self._wake.clear()
             await comes(self._wake, within_s=left)
-            disturbance.check()
+            proof.check()
         if self._file.is_gone:
             raise DisturbedError

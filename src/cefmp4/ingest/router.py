@@ -9,12 +9,13 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError, LeaseLostError, SourceError
-from cefmp4.ingest.admission import Admission, Admitted
+from cefmp4.ingest.admission import Admission
+from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import ForeignStreamError
 from cefmp4.ingest.comebacks import Comebacks
-from cefmp4.ingest.ending import End
 from cefmp4.ingest.fairness import one_too_many
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord

@@ -106,7 +106,8 @@ class IngestService:
             running += start(self._sweep_orphans)
             self.is_ready = True
             log.info("ready", finished=len(self.index), streams=len(self.router.processors))
-            await _first_of(stop, self.folder_lost)
+            async with cut_by(stop):
+                await self.folder_lost.wait()
             self.is_ready = False
         log.info("stopping", streams=len(self.router.processors))
         await cancel_all(admission)
@@ -231,14 +232,6 @@ def _oldest_first(events: list[StreamEvent], seen: Mapping[str, FileStamp]) -> l
         return (2, 0) if stamp is None else (1, stamp.mtime_ns)
 
     return sorted(events, key=rank)
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    waits = [asyncio.create_task(event.wait(), name="end") for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await cancel_all(waits)
 
 
 @contextmanager

@@ -12,15 +12,14 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, UploadGoneError, first_error
+from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model import names
-from cefmp4.model.object import StoredObject
 from cefmp4.model.part import Part, PartRange
 from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import ShortFileError, hash_range
-from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
@@ -28,59 +27,35 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormerGeneration:
-    """The object this file was stored as before it changed: its unchanged parts are copied inside
-    the store instead of being sent again."""
-
-    stored: StoredObject
-    stream: Stream
-    parts: dict[int, Part]
-
-    def has_same(self, part: PartRange, crc64: int) -> bool:
-        former = self.parts.get(part.number)
-        return former is not None and (former.size, former.crc64) == (part.size, crc64)
-
-
+@dataclass(slots=True, kw_only=True)
 class Uploader:
-    def __init__(self, *, store: ObjectStore, slots: PartSlots, hashing: Executor) -> None:
-        self._store = store
-        self._slots = slots
-        self._hashing = hashing
+    store: ObjectStore
+    slots: PartSlots
+    hashing: Executor
 
     async def send_full_parts(
-        self,
-        record: StreamRecord,
-        source: SourceFile,
-        parts: Iterable[PartRange],
-        *,
-        lag: int,
-        former: FormerGeneration | None,
+        self, admitted: Admitted, parts: Iterable[PartRange], *, lag: int
     ) -> int:
         """Sends those of `parts` whose bytes are really written, side by side; returns how many."""
-        sent = await together(
-            [self._send_if_written(record, source, part, lag, former) for part in parts]
-        )
-        return sum(sent)
+        return sum(await together([self._send_written(admitted, part, lag) for part in parts]))
 
-    async def _send_if_written(
-        self,
-        record: StreamRecord,
-        source: SourceFile,
-        part: PartRange,
-        lag: int,
-        former: FormerGeneration | None,
-    ) -> bool:
-        end = part.end + lag
-        if not await asyncio.to_thread(source.has_data_until, part.start, end):
-            return False
-        await self.begin(record)
+    async def _send_written(self, admitted: Admitted, part: PartRange, lag: int) -> bool:
+        source, end = admitted.source, part.end + lag
+
+        def hash_written() -> int:
+            if source.is_gone or not source.has_data_until(part.start, end):
+                raise ShortFileError
+            return hash_range(source.fd, part.start, part.end)
 
         async def send() -> None:
-            async with self._slot_for(record):
-                crc64 = await self._hash_written(source, part, lag)
-                await self._store_part(record, source, part, crc64, former)
+            async with self._slot_for(admitted.record):
+                loop = asyncio.get_running_loop()
+                crc64 = await loop.run_in_executor(self.hashing, hash_written)
+                await self._store_part(admitted, part, crc64)
 
+        if not await asyncio.to_thread(source.has_data_until, part.start, end):
+            return False
+        await self.begin(admitted.record)
         try:
             await patiently(send, what="part upload")
         except (ShortFileError, ProofFailedError):
@@ -89,60 +64,36 @@ class Uploader:
 
     def _slot_for(self, record: StreamRecord) -> AbstractAsyncContextManager[None]:
         stream = record.stream
-        return self._slots.take(stream.id, stream.relpath, is_growing=record.has_grown)
+        return self.slots.take(stream.id, stream.relpath, is_growing=record.has_grown)
 
-    async def _hash_written(self, source: SourceFile, part: PartRange, lag: int) -> int:
-        def read() -> int:
-            if source.is_gone or not source.has_data_until(part.start, part.end + lag):
-                raise ShortFileError
-            return hash_range(source.fd, part.start, part.end)
-
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, read)
-
-    async def send_part(
-        self,
-        record: StreamRecord,
-        source: SourceFile,
-        part: PartRange,
-        crc64: int,
-        former: FormerGeneration | None = None,
-    ) -> None:
+    async def send_part(self, admitted: Admitted, part: PartRange, crc64: int) -> None:
         """Raises ProofFailedError when the bytes are no longer the ones that were hashed, and
         ShortFileError when the file is gone."""
 
         async def send() -> None:
-            async with self._slot_for(record):
-                if source.is_gone:
+            async with self._slot_for(admitted.record):
+                if admitted.source.is_gone:
                     raise ShortFileError
-                await self._store_part(record, source, part, crc64, former)
+                await self._store_part(admitted, part, crc64)
 
-        is_copy = former is not None and former.has_same(part, crc64)
+        is_copy = admitted.object_with(part, crc64) is not None
         await patiently(send, what="part copy" if is_copy else "part upload")
 
-    async def _store_part(
-        self,
-        record: StreamRecord,
-        source: SourceFile,
-        part: PartRange,
-        crc64: int,
-        former: FormerGeneration | None,
-    ) -> None:
+    async def _store_part(self, admitted: Admitted, part: PartRange, crc64: int) -> None:
         """Once: who has to try again waits without a slot, so that a sick stream holds none."""
-        stream, started = record.stream, monotonic()
+        stream, started = admitted.record.stream, monotonic()
         place = (stream.key, stream.upload_id, part.number)
-        is_copy = former is not None and former.has_same(part, crc64)
-        if is_copy and former is not None:
-            etag = await self._store.copy_part(
-                *place, source=former.stored, start=part.start, end=part.end
-            )
+        former = admitted.object_with(part, crc64)
+        if former is not None:
+            etag = await self.store.copy_part(*place, source=former, start=part.start, end=part.end)
         else:
-            body = source.range(part.start, part.end)
-            etag = await self._store.put_part(*place, body, crc64=crc64)
-        await record.part_stored(
+            body = admitted.source.range(part.start, part.end)
+            etag = await self.store.put_part(*place, body, crc64=crc64)
+        await admitted.record.part_stored(
             Part(number=part.number, size=part.size, crc64=crc64, etag=etag, uploaded_at=time())
         )
         metrics.part_latency.observe(monotonic() - started)
-        metrics.count_part(stream.id, part.size, is_copy=is_copy)
+        metrics.count_part(stream.id, part.size, is_copy=former is not None)
 
     async def begin(self, record: StreamRecord) -> None:
         """Opens the multipart upload of a stream that has none yet."""
@@ -151,7 +102,7 @@ class Uploader:
             if stream.upload_id:
                 return
             upload_id = await patiently(
-                lambda: self._store.begin_upload(
+                lambda: self.store.begin_upload(
                     stream.key,
                     content_type=names.content_type_of(stream.relpath),
                     metadata=object_metadata(stream),
@@ -166,7 +117,7 @@ class Uploader:
         if upload_id:
             try:
                 await patiently(
-                    lambda: self._store.abort_upload(key, upload_id), what="upload abort"
+                    lambda: self.store.abort_upload(key, upload_id), what="upload abort"
                 )
             except UploadGoneError:
                 log.info("the upload was gone already")

@@ -8,7 +8,7 @@ from tests.support.ingest_world import PART, World
 
 from cefmp4 import metrics
 from cefmp4.errors import ServerUnreachableError
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.names import META_STREAM_ID, KeyConflict, next_key
 from cefmp4.model.stream import StreamState

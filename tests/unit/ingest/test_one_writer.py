@@ -16,7 +16,10 @@ BUILDS = {  # streams that have no record yet, or none in this process
     "metadata/document.py",
     "storage/redis/records.py",
 }
-REPLACES_OTHERS = {"ingest/folder.py"}  # what is remembered of the watched folder
+REPLACES_OTHERS = {
+    "ingest/active_files.py",  # what is shown of a stream
+    "ingest/folder.py",  # what is remembered of the watched folder
+}
 
 
 def _called(tree: ast.AST) -> Iterator[str]:

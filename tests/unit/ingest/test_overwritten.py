@@ -5,7 +5,7 @@ import os
 from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4 import metrics
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.model.stream import StreamState
 
 

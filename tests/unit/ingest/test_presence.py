@@ -9,8 +9,8 @@ import pytest
 from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4.errors import AccessDeniedError, TransientError
-from cefmp4.ingest.admission import Admitted
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.admitted import Admitted
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.processor import HOLES_PATIENCE_S
 from cefmp4.ingest.rules import full_parts
 from cefmp4.model.part import GIB
@@ -158,9 +158,7 @@ async def test_a_stream_that_the_store_refuses_holds_no_slot(world: World) -> No
 
     async def send(admitted: Admitted) -> int:
         ready = full_parts(admitted.record.stream.plan, 6 * PART, PART, {})
-        return await uploader.send_full_parts(
-            admitted.record, admitted.source, list(ready), lag=PART, former=None
-        )
+        return await uploader.send_full_parts(admitted, list(ready), lag=PART)
 
     trying = asyncio.create_task(send(sick))
     async with asyncio.timeout(20):

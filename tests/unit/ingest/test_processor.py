@@ -9,7 +9,7 @@ from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model.event import EventKind

@@ -10,7 +10,7 @@ from tests.support.fake_store import Gate
 from tests.support.ingest_site import DATE, Site
 from tests.support.ingest_world import PART, bytes_of
 
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.model.event import EventKind
 from cefmp4.model.stream import Stream, StreamState
 

@@ -7,11 +7,11 @@ from tests.support.stream_facts import TIMES, facts
 
 from cefmp4.ingest.rules import (
     Move,
-    Writer,
     full_parts,
     next_move,
 )
 from cefmp4.model.part import MIB, PartPlan
+from cefmp4.recording.write_guard import WriteGuardState
 
 
 @pytest.mark.parametrize(
@@ -21,18 +21,22 @@ from cefmp4.model.part import MIB, PartPlan
         ({"quiet_s": 1.0}, Move.PROVE),
         ({"quiet_s": 1.0, "may_speculate": False}, Move.SEND),
         ({"quiet_s": 2.0}, Move.FINALIZE),
-        ({"quiet_s": 29.0, "writer": Writer.PRESENT}, Move.SEND),
-        ({"quiet_s": 30.0, "writer": Writer.PRESENT}, Move.FINALIZE),
-        ({"quiet_s": 30.0, "writer": Writer.PRESENT, "size": 0}, Move.SEND),
+        ({"quiet_s": 29.0, "writer": WriteGuardState.WRITER}, Move.SEND),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.WRITER}, Move.FINALIZE),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.WRITER, "size": 0}, Move.SEND),
+        (
+            {"quiet_s": 30.0, "writer": WriteGuardState.WRITER, "size": 0, "sent_high": 9},
+            Move.TRUNCATED,
+        ),
         ({"quiet_s": 2.0, "size": 0}, Move.FINALIZE),
-        ({"quiet_s": 5.0, "writer": Writer.UNKNOWN, "saw_close": True}, Move.SEND),
-        ({"quiet_s": 10.0, "writer": Writer.UNKNOWN, "saw_close": True}, Move.FINALIZE),
-        ({"quiet_s": 10.0, "writer": Writer.UNKNOWN}, Move.SEND),
-        ({"quiet_s": 30.0, "writer": Writer.UNKNOWN}, Move.FINALIZE),
+        ({"quiet_s": 5.0, "writer": WriteGuardState.BLIND, "saw_close": True}, Move.SEND),
+        ({"quiet_s": 10.0, "writer": WriteGuardState.BLIND, "saw_close": True}, Move.FINALIZE),
+        ({"quiet_s": 10.0, "writer": WriteGuardState.BLIND}, Move.SEND),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.BLIND}, Move.FINALIZE),
         ({"was_at_rest": True}, Move.FINALIZE),
-        ({"was_at_rest": True, "quiet_s": 29.0, "writer": Writer.PRESENT}, Move.SEND),
-        ({"was_at_rest": True, "quiet_s": 9.0, "writer": Writer.UNKNOWN}, Move.SEND),
-        ({"was_at_rest": True, "quiet_s": 10.0, "writer": Writer.UNKNOWN}, Move.FINALIZE),
+        ({"was_at_rest": True, "quiet_s": 29.0, "writer": WriteGuardState.WRITER}, Move.SEND),
+        ({"was_at_rest": True, "quiet_s": 9.0, "writer": WriteGuardState.BLIND}, Move.SEND),
+        ({"was_at_rest": True, "quiet_s": 10.0, "writer": WriteGuardState.BLIND}, Move.FINALIZE),
         ({"quiet_s": 2.0, "sent_high": 101}, Move.TRUNCATED),
         ({"quiet_s": 0.1, "sent_high": 101}, Move.SEND),
         ({"quiet_s": 99.0, "in_place": False}, Move.GONE),

@@ -9,7 +9,7 @@ from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
 from cefmp4 import metrics
 from cefmp4.errors import SourceError
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.file import FileSample, SourceFile

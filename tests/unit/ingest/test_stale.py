@@ -10,28 +10,36 @@ from tests.support.stream_facts import TIMES, facts
 
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.presence import GONE_GRACE_POLLING_S
-from cefmp4.ingest.rules import Move, Writer
-from cefmp4.ingest.stale import MOVES, StaleOutcome, is_stale, judge_stale
+from cefmp4.ingest.rules import Move, StaleOutcome, is_stale, judge_stale, next_move
 from cefmp4.model.stream import StreamState
+from cefmp4.recording.write_guard import WriteGuardState
 from cefmp4.tasks import cancel_all
 
 SILENT_S = 31.0  # longer than the timeout of the processors under test
 
 
 @pytest.mark.parametrize(
-    ("changes", "stored", "outcome"),
+    ("changes", "stored", "outcome", "move"),
     [
-        ({}, 100, StaleOutcome.FINALIZE),
-        ({}, 40, StaleOutcome.RESUME),
-        ({"sent_high": 120}, 100, StaleOutcome.TRUNCATED),
-        ({"in_place": False}, 100, StaleOutcome.MISSING),
+        ({}, 100, StaleOutcome.FINALIZE, Move.FINALIZE),
+        ({}, 40, StaleOutcome.RESUME, Move.FINALIZE),
+        ({"sent_high": 120}, 100, StaleOutcome.TRUNCATED, Move.TRUNCATED),
+        ({"in_place": False}, 100, StaleOutcome.MISSING, Move.GONE),
     ],
 )
-def test_stale_outcomes(changes: dict[str, object], stored: int, outcome: StaleOutcome) -> None:
-    assert judge_stale(facts(**changes), stored) is outcome
-    assert outcome in MOVES
+@pytest.mark.parametrize("writer", WriteGuardState)
+def test_no_silent_stream_is_only_looked_at(
+    changes: dict[str, object],
+    stored: int,
+    outcome: StaleOutcome,
+    move: Move,
+    writer: WriteGuardState,
+) -> None:
+    silent = facts(quiet_s=30.0, writer=writer, **changes)
+    assert judge_stale(silent, stored) is outcome
+    assert next_move(silent, TIMES) is move
 
 
 @pytest.mark.parametrize(
@@ -39,18 +47,14 @@ def test_stale_outcomes(changes: dict[str, object], stored: int, outcome: StaleO
     [
         ({"quiet_s": 29.9}, False),
         ({"quiet_s": 30.0}, True),
-        ({"quiet_s": 30.0, "writer": Writer.PRESENT}, True),
-        ({"quiet_s": 30.0, "writer": Writer.PRESENT, "size": 0}, False),
-        ({"quiet_s": 30.0, "writer": Writer.PRESENT, "size": 0, "sent_high": 9}, True),
-        ({"quiet_s": 30.0, "writer": Writer.UNKNOWN, "size": 0}, True),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.WRITER}, True),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.WRITER, "size": 0}, False),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.WRITER, "size": 0, "sent_high": 9}, True),
+        ({"quiet_s": 30.0, "writer": WriteGuardState.BLIND, "size": 0}, True),
     ],
 )
 def test_who_is_stale(changes: dict[str, object], is_so: bool) -> None:
     assert is_stale(facts(**changes), TIMES) is is_so
-
-
-def test_no_silent_stream_is_only_looked_at() -> None:
-    assert set(MOVES.values()).isdisjoint({Move.SEND, Move.PROVE})
 
 
 @pytest.fixture

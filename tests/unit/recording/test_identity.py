@@ -13,7 +13,7 @@ from tests.support.ingest_world import PART, World, bytes_of
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.after.local_file import LocalFilePolicy
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.metadata.document import build_document
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import metadata_key

@@ -6,15 +6,15 @@ import threading
 import structlog
 
 from cefmp4.errors import SourceError
+from cefmp4.ingest.admitted import FormerGeneration
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.claims import Claims
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.uploader import FormerGeneration
 from cefmp4.model import names
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.store import ObjectStore
@@ -55,7 +55,7 @@ class Completion:
             await self._put_back(processor, former)
             return await self._has_changed(processor)
         if processor.end is End.STORED:
-            await self.finish(record, source, processor.ending.proven)
+            await self.finish(record, source, processor.fate.proven)
         elif processor.end in (End.FAILED, End.DROPPED):
             if record.stream.may_start_again and await self._has_come_back(source):
                 await record.release()

@@ -7,7 +7,7 @@ import pytest
 from tests.support.ingest_site import Site
 from tests.support.ingest_world import PART, World, bytes_of, open_growing
 
-from cefmp4.ingest.ending import End
+from cefmp4.ingest.fate import End
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.recover.startup import Startup
 from cefmp4.metadata.document import build_document
