@@ -3,8 +3,9 @@ So nobody gains by putting more files into a folder, or more folders into one th
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Collection, Hashable
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -33,34 +34,36 @@ class _Branch(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Each item once. Within a folder, first come, first served."""
+    """Each item once. Within a folder, first come, first served. `branches`: those that lead to an
+    item, from the top."""
 
-    def __init__(self) -> None:
+    def __init__(self, branches: Callable[[T], list[str]]) -> None:
+        self._branches = branches
         self._root: _Branch[T] = _Branch()
-        self._path_of: dict[T, str] = {}
+        self._items: dict[T, None] = {}
 
     def __repr__(self) -> str:
         return f"<FairQueue {len(self)}>"
 
     def __len__(self) -> int:
-        return len(self._path_of)
+        return len(self._items)
 
     def __contains__(self, item: T) -> bool:
-        return item in self._path_of
+        return item in self._items
 
     def items(self) -> list[T]:
-        return list(self._path_of)
+        return list(self._items)
 
-    def put(self, item: T, relpath: str) -> None:
-        if item in self._path_of:
+    def put(self, item: T) -> None:
+        if item in self._items:
             return
         branch = self._root
-        for name in [*branches_of(relpath), ""]:  # the files of a folder count like a folder in it
+        for name in [*self._branches(item), ""]:  # the files of a folder count like a folder in it
             if name not in branch.below:
                 branch.below[name] = _Branch()
             branch = branch.below[name]
         branch.items[item] = None
-        self._path_of[item] = relpath
+        self._items[item] = None
 
     def first(self) -> T:
         branch = self._root
@@ -78,7 +81,7 @@ class FairQueue(Generic[T]):
         self._take_out(item, is_turn=True)
 
     def discard(self, item: T) -> None:
-        if item in self._path_of:
+        if item in self._items:
             self._take_out(item, is_turn=False)
 
     def give_turn_away(self) -> None:
@@ -87,7 +90,7 @@ class FairQueue(Generic[T]):
 
     def _way_to(self, item: T) -> list[tuple[_Branch[T], str]]:
         branch, way = self._root, []
-        for name in [*branches_of(self._path_of[item]), ""]:
+        for name in [*self._branches(item), ""]:
             way.append((branch, name))
             branch = branch.below[name]
         return way
@@ -95,7 +98,7 @@ class FairQueue(Generic[T]):
     def _take_out(self, item: T, *, is_turn: bool) -> None:
         way = self._way_to(item)
         leaf, files = way[-1]
-        del leaf.below[files].items[item], self._path_of[item]
+        del leaf.below[files].items[item], self._items[item]
         for parent, name in reversed(way):
             if parent.below[name].is_empty:
                 del parent.below[name]
@@ -106,9 +109,9 @@ class FairQueue(Generic[T]):
 class HurriedQueue(Generic[T]):
     """Two of them: what is in a hurry goes first, but for a turn now and then."""
 
-    def __init__(self) -> None:
-        self.hurried: FairQueue[T] = FairQueue()
-        self.patient: FairQueue[T] = FairQueue()
+    def __init__(self, branches: Callable[[T], list[str]]) -> None:
+        self.hurried: FairQueue[T] = FairQueue(branches)
+        self.patient: FairQueue[T] = FairQueue(branches)
         self._turns = 0
 
     def __repr__(self) -> str:
@@ -120,11 +123,11 @@ class HurriedQueue(Generic[T]):
     def __contains__(self, item: T) -> bool:
         return item in self.hurried or item in self.patient
 
-    def put(self, item: T, relpath: str, *, is_hurried: bool) -> None:
+    def put(self, item: T, *, is_hurried: bool) -> None:
         """In its place among its like, which it keeps when it is put there again."""
         queue, other = (self.hurried, self.patient) if is_hurried else (self.patient, self.hurried)
         other.discard(item)
-        queue.put(item, relpath)
+        queue.put(item)
 
     def discard(self, item: T) -> None:
         self.hurried.discard(item)
@@ -153,45 +156,94 @@ class HurriedQueue(Generic[T]):
         return self.hurried
 
 
+@dataclass(slots=True, eq=False)
+class Turn:
+    """What somebody waits for."""
+
+    relpath: str
+    stream_id: str
+    is_growing: bool
+    comes: "asyncio.Future[None]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.comes = asyncio.get_running_loop().create_future()
+
+    @property
+    def branches(self) -> list[str]:
+        """The streams of a folder take turns, too."""
+        return [*branches_of(self.relpath), "", self.stream_id]
+
+
 class FairGate:
-    """Lets so many in at the same time; the folders take turns."""
+    """Lets so many in at the same time; the folders take turns, and what grows goes first."""
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
-        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._limit = limit
+        self._inside = 0
+        self._waiting: HurriedQueue[Turn] = HurriedQueue(lambda turn: turn.branches)
 
     def __repr__(self) -> str:
-        return f"<FairGate free={self._free} waiting={len(self._waiting)}>"
+        return f"<FairGate inside={self._inside} waiting={len(self._waiting)}>"
 
     @asynccontextmanager
-    async def enter(self, relpath: str) -> AsyncIterator[None]:
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(relpath)
+    async def enter(
+        self, relpath: str, stream_id: str = "", *, is_growing: bool = True
+    ) -> AsyncIterator[None]:
+        turn = Turn(relpath, stream_id, is_growing)
+        await self._enter(turn)
         try:
             yield
         finally:
-            self._leave()
+            self._leave(turn)
 
-    async def _wait(self, relpath: str) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.put(turn, relpath)
+    async def _enter(self, turn: Turn) -> None:
+        if not self._waiting and self._has_room(turn):
+            self._count(turn, +1)
+            return
+        self._line_up(turn)
+        self._wake()  # it may go before those that wait
         try:
-            await turn
+            await turn.comes
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._leave()  # it was our turn already: pass it on
+            if turn.comes.done() and not turn.comes.cancelled():
+                self._leave(turn)  # it was our turn already: pass it on
             self._waiting.discard(turn)
             raise
 
-    def _leave(self) -> None:
-        while self._waiting:
-            turn = self._waiting.pop()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+    def _line_up(self, turn: Turn) -> None:
+        """What its stream has in the line of the backlog comes along once it grows."""
+        if turn.is_growing:
+            for other in self._waiting.patient.items():
+                if other.stream_id == turn.stream_id:
+                    self._waiting.put(other, is_hurried=True)
+        self._waiting.put(turn, is_hurried=turn.is_growing)
+
+    def _leave(self, turn: Turn) -> None:
+        self._count(turn, -1)
+        self._wake()
+
+    def _wake(self) -> None:
+        while (turn := self._next_in_line()) is not None:
+            self._waiting.take(turn)
+            if not turn.comes.done():
+                self._count(turn, +1)
+                turn.comes.set_result(None)
+
+    def _next_in_line(self) -> Turn | None:
+        """Nobody overtakes: a place left empty now is what makes room for the next. But for what
+        grows, when the backlog may not go."""
+        if not self._waiting:
+            return None
+        heads = [self._waiting.first()]
+        if self._waiting.hurried:
+            heads.append(self._waiting.hurried.first())
+        return next(filter(self._has_room, heads), None)
+
+    def _has_room(self, turn: Turn) -> bool:
+        return self._inside < self._limit
+
+    def _count(self, turn: Turn, change: int) -> None:
+        self._inside += change
 
 
 def one_too_many(held: Collection[str], wanting: str) -> str | None:

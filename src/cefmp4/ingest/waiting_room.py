@@ -4,14 +4,14 @@ grows goes first, then the backlog; in each the folders take turns, the oldest f
 import os
 from collections.abc import Iterable
 
-from cefmp4.ingest.fairness import HurriedQueue
+from cefmp4.ingest.fairness import HurriedQueue, branches_of
 
 GLANCES_PER_BEAT = 4000  # some 15 ms of a thread
 
 
 class WaitingRoom:
     def __init__(self) -> None:
-        self._paths: HurriedQueue[str] = HurriedQueue()
+        self._paths: HurriedQueue[str] = HurriedQueue(branches_of)
         self._sizes: dict[str, int] = {}  # of the backlog, as last seen
         self._round: list[str] = []  # of the backlog, still to be glanced at; the newest last
 
@@ -25,7 +25,7 @@ class WaitingRoom:
         return relpath in self._paths
 
     def put(self, relpath: str, *, is_growing: bool, size: int | None = None) -> None:
-        self._paths.put(relpath, relpath, is_hurried=is_growing)
+        self._paths.put(relpath, is_hurried=is_growing)
         if size is not None and not is_growing:
             self.note([(relpath, size)])
 
@@ -68,7 +68,7 @@ class WaitingRoom:
             if relpath in self._paths.patient:
                 before = self._sizes.setdefault(relpath, size)
                 if size > before:
-                    self._paths.put(relpath, relpath, is_hurried=True)
+                    self._paths.put(relpath, is_hurried=True)
                 self._sizes[relpath] = size
 
 

@@ -4,13 +4,20 @@ import asyncio
 
 import pytest
 
-from cefmp4.ingest.fairness import BACKLOG_EVERY, FairGate, FairQueue, HurriedQueue, one_too_many
+from cefmp4.ingest.fairness import (
+    BACKLOG_EVERY,
+    FairGate,
+    FairQueue,
+    HurriedQueue,
+    branches_of,
+    one_too_many,
+)
 
 
 def queue_of(*paths: str) -> FairQueue[str]:
-    queue: FairQueue[str] = FairQueue()
+    queue: FairQueue[str] = FairQueue(branches_of)
     for path in paths:
-        queue.put(path, path)
+        queue.put(path)
     return queue
 
 
@@ -33,7 +40,7 @@ def test_a_thousand_subfolders_have_the_turn_of_one_folder() -> None:
 
 def test_what_is_put_twice_keeps_its_place_and_what_is_taken_out_leaves_no_trace() -> None:
     queue = queue_of("a/1", "a/2", "b/1")
-    queue.put("a/1", "a/1")
+    queue.put("a/1")
     queue.discard("b/1")
     queue.discard("b/1")
     assert "b/1" not in queue
@@ -55,20 +62,20 @@ def test_a_turn_can_be_given_away() -> None:
 
 
 def test_the_backlog_waits_for_what_grows_but_not_for_ever() -> None:
-    queue: HurriedQueue[str] = HurriedQueue()
+    queue: HurriedQueue[str] = HurriedQueue(branches_of)
     for number in range(2 * BACKLOG_EVERY):
-        queue.put(f"old/{number}", f"old/{number}", is_hurried=False)
-        queue.put(f"now/{number}", f"now/{number}", is_hurried=True)
+        queue.put(f"old/{number}", is_hurried=False)
+        queue.put(f"now/{number}", is_hurried=True)
     first = [queue.pop() for _ in range(2 * BACKLOG_EVERY)]
     assert first[: BACKLOG_EVERY - 1] == [f"now/{number}" for number in range(BACKLOG_EVERY - 1)]
     assert sum(path.startswith("old/") for path in first) == 2
 
 
 def test_what_is_known_to_grow_changes_its_line() -> None:
-    queue: HurriedQueue[str] = HurriedQueue()
-    queue.put("a", "a", is_hurried=False)
-    queue.put("b", "b", is_hurried=False)
-    queue.put("b", "b", is_hurried=True)
+    queue: HurriedQueue[str] = HurriedQueue(branches_of)
+    queue.put("a", is_hurried=False)
+    queue.put("b", is_hurried=False)
+    queue.put("b", is_hurried=True)
     assert len(queue) == 2
     assert [queue.pop(), queue.pop()] == ["b", "a"]
 

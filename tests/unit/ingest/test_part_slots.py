@@ -147,6 +147,13 @@ async def test_a_growing_recording_goes_before_the_backlog() -> None:
     assert await in_turn(slots, *backlog, ("now", "a/now", True)) == ["now", "old0", "old1", "old2"]
 
 
+async def test_what_a_stream_waits_for_comes_along_once_it_is_known_to_grow() -> None:
+    slots = PartSlots(max_parts=1, max_streams=1)
+    backlog = [(f"old{n}", f"a/old{n}", False) for n in range(2)]
+    log = await in_turn(slots, *backlog, ("now", "a/now", False), ("now", "a/now", True))
+    assert log == ["now", "now", "old0", "old1"]
+
+
 async def test_folders_take_turns_however_many_streams_each_has() -> None:
     slots = PartSlots(max_parts=1, max_streams=1)
     flood = [(f"evil{n}", f"evil/{n}", True) for n in range(20)]
