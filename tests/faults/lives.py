@@ -15,7 +15,7 @@ from tests.support.crash import Crash
 from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 
-from cefmp4.ingest.admission import Admission, Naming
+from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
@@ -38,7 +38,7 @@ from cefmp4.model.event import EventKind
 from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
-from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan, PartSizing
+from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
 from cefmp4.recording.stamps import stamp_of
@@ -121,9 +121,6 @@ class Ground:
         return self.stage < len(versions)
 
 
-NAMING = Naming(host="here", part_base=PART, part_sizing=PartSizing.GROW)
-
-
 class Life:
     """One process: everything in it is new."""
 
@@ -144,7 +141,8 @@ class Life:
         self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
         self.admission = Admission(
             root=str(ground.folder),
-            naming=NAMING,
+            host="here",
+            plan=PartPlan(PART),
             keys=self._keys,
             index=index,
             claims=claims,
@@ -152,7 +150,6 @@ class Life:
             recovery=Recovery(store=store, hashing=hashing, plan=PartPlan(PART)),
             bucket_search=bucket_search,
             identity=identity,
-            wall_clock=ground.time,
         )
         describer = Describer(
             store=store,

@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 
-from cefmp4.ingest.admission import Admission, Naming
+from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.fate import End
@@ -26,7 +26,7 @@ from cefmp4.ingest.rules import WaitingTimes
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.names import DEFAULT_KEY_TEMPLATE, KeyConflict
-from cefmp4.model.part import MIN_PART_BYTES, PartPlan, PartSizing
+from cefmp4.model.part import MIN_PART_BYTES, PartPlan
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
@@ -81,11 +81,8 @@ class World:
     def admission(self, owner: str = "me") -> Admission:
         return Admission(
             root=str(self.folder),
-            naming=Naming(
-                host="here",
-                part_base=PART,
-                part_sizing=PartSizing.GROW,
-            ),
+            host="here",
+            plan=PartPlan(PART),
             keys=self.keys,
             index=self.index,
             claims=self.claims(owner),
@@ -95,7 +92,6 @@ class World:
                 store=self.store, prefix="streams/", hashing=self.hashing, plan=PartPlan(PART)
             ),
             identity=Identity(hashing=self.hashing),
-            wall_clock=self.clock,
         )
 
     async def admit(self, name: str = "r.mp4", owner: str = "me") -> StreamProcessor | None:

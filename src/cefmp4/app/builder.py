@@ -9,7 +9,7 @@ from cefmp4 import descriptors
 from cefmp4.config.ingest import WatchMode
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.active_files import ActiveFiles
-from cefmp4.ingest.admission import Admission, Naming
+from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
@@ -163,12 +163,8 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
     )
     admission = Admission(
         root=root,
-        naming=Naming(
-            host=settings.host,
-            folder=found.folder.id,
-            part_base=settings.chunk_size_bytes,
-            part_sizing=settings.part_sizing,
-        ),
+        host=settings.host,
+        plan=plan,
         keys=keys,
         index=index,
         claims=claims,
@@ -176,7 +172,6 @@ def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
         recovery=Recovery(store=store, hashing=hashing, plan=plan),
         bucket_search=bucket_search,
         identity=identity,
-        wall_clock=ports.clocks.wall,
         place=found.place,
     )
     completion = Completion(

@@ -16,7 +16,7 @@ from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.bucket_search import BucketContents, BucketSearch
 from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.model import names
-from cefmp4.model.part import PartPlan, PartSizing, plan_for
+from cefmp4.model.part import PartPlan, plan_for
 from cefmp4.model.stream import FileStamp, StoredStream, Stream, StreamState
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
@@ -31,43 +31,14 @@ log = structlog.get_logger()
 BACKLOG_AGE_S = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Naming:
-    """How new streams are called and cut."""
-
-    host: str
-    folder: str = ""  # identity of the watched folder
-    part_base: int
-    part_sizing: PartSizing
-
-    def stream(
-        self,
-        stream_id: str,
-        relpath: str,
-        stamp: FileStamp,
-        plan: PartPlan,
-        *,
-        key: str,
-        started_at: float,
-    ) -> Stream:
-        return Stream(
-            id=stream_id,
-            relpath=relpath,
-            folder=self.folder,
-            key=key,
-            part_base=plan.base,
-            part_sizing=plan.sizing,
-            size=stamp.size,
-            stamp=stamp,
-            started_at=started_at,
-            host=self.host,
-        )
-
-
 @dataclass(slots=True, kw_only=True)
 class Admission:
+    """`plan`: how files are cut today; `place`: device and inode of the folder that was
+    identified."""
+
     root: str
-    naming: Naming
+    host: str
+    plan: PartPlan
     keys: ObjectKeys
     index: FinishedIndex
     claims: Claims
@@ -75,8 +46,7 @@ class Admission:
     recovery: Recovery
     bucket_search: BucketSearch
     identity: Identity
-    wall_clock: Callable[[], float]
-    place: tuple[int, int] | None = None  # device and inode of the folder that was identified
+    place: tuple[int, int] | None = None
 
     async def admit(
         self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
@@ -188,18 +158,17 @@ class Admission:
     async def _begin(
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
     ) -> Admitted | None:
-        now, naming = self.wall_clock(), self.naming
+        now = self.claims.wall_clock()
         former = await self._former_of(previous) if previous else None
         if former is not None:  # cut alike, so that unchanged parts can be copied
             plan = former.stream.plan
         else:
             is_backlog = now - stamp.ctime_ns / 1e9 >= BACKLOG_AGE_S
-            base, sizing = naming.part_base, naming.part_sizing
-            plan = plan_for(stamp.size, base, sizing, is_backlog=is_backlog)
-        stream_id = names.new_stream_id(now, naming.folder)
-        key = self.keys.wanted_by(stream_id, source.relpath, started_at=now, host=naming.host)
+            plan = plan_for(stamp.size, self.plan.base, self.plan.sizing, is_backlog=is_backlog)
+        stream_id = names.new_stream_id(now, self.claims.folder)
+        key = self.keys.wanted_by(stream_id, source.relpath, started_at=now, host=self.host)
         stream = replace(
-            naming.stream(stream_id, source.relpath, stamp, plan, key=key, started_at=now),
+            self._stream(stream_id, source.relpath, stamp, plan, key=key, started_at=now),
             generation=previous.generation + 1 if previous else 1,
             previous_id=previous.id if previous else None,
         )
@@ -210,6 +179,29 @@ class Admission:
             await self._refuse(record, str(error))
             return None
         return Admitted(record=record, source=source, former=former, is_new=True)
+
+    def _stream(
+        self,
+        stream_id: str,
+        relpath: str,
+        stamp: FileStamp,
+        plan: PartPlan,
+        *,
+        key: str,
+        started_at: float,
+    ) -> Stream:
+        return Stream(
+            id=stream_id,
+            relpath=relpath,
+            folder=self.claims.folder,
+            key=key,
+            part_base=plan.base,
+            part_sizing=plan.sizing,
+            size=stamp.size,
+            stamp=stamp,
+            started_at=started_at,
+            host=self.host,
+        )
 
     async def _refuse(self, record: StreamRecord, reason: str) -> None:
         """A stream that fails before it begins: seen by people, and not tried again by itself."""
@@ -249,10 +241,10 @@ class Admission:
         stream_id = names.stream_id_in(upload.key)
         if await self.claims.load(stream_id) is not None:  # another instance began it meanwhile
             return await self._recognise(source, stamp, contents)
-        now, naming = self.wall_clock(), self.naming
+        now = self.claims.wall_clock()
         stream = replace(
-            naming.stream(
-                stream_id or names.new_stream_id(now, naming.folder),
+            self._stream(
+                stream_id or names.new_stream_id(now, self.claims.folder),
                 source.relpath,
                 stamp,
                 plan,
