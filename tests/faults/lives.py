@@ -22,7 +22,6 @@ from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.claims import Claims
-from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.part_slots import PartSlots
@@ -204,9 +203,6 @@ class Life:
         ground = self.ground
         tools = StreamTools(
             uploader=self._uploader,
-            finalizer=Finalizer(
-                store=ground.store, uploader=self._uploader, hashing=ground.hashing
-            ),
             keys=self._keys,
             write_guards=self._write_guards,
             writer_profiles=WriterProfiles(),

@@ -15,7 +15,6 @@ from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.fate import End
-from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.part_slots import PartSlots
@@ -101,10 +100,8 @@ class World:
     def processor(
         self, admitted: Admitted, made: type[StreamProcessor] = StreamProcessor
     ) -> StreamProcessor:
-        uploader = self.uploader
         tools = StreamTools(
-            uploader=uploader,
-            finalizer=Finalizer(store=self.store, uploader=uploader, hashing=self.hashing),
+            uploader=self.uploader,
             keys=self.keys,
             write_guards=self.write_guards,
             writer_profiles=self.writer_profiles,

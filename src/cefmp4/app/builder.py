@@ -15,7 +15,6 @@ from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below
 from cefmp4.ingest.claims import Claims
-from cefmp4.ingest.finalizer import Finalizer
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, Found
 from cefmp4.ingest.object_keys import ObjectKeys
@@ -237,7 +236,6 @@ def _tools(
     mode = choose_mode(settings.watch_dir.resolve(), settings.watch_mode)
     return StreamTools(
         uploader=uploader,
-        finalizer=Finalizer(store=ports.store, uploader=uploader, hashing=ports.hashing),
         keys=keys,
         write_guards=ports.write_guards,
         writer_profiles=writer_profiles,

@@ -71,11 +71,6 @@ class FairQueue(Generic[T]):
             branch = next(iter(branch.below.values()))
         return next(iter(branch.items))
 
-    def pop(self) -> T:
-        item = self.first()
-        self.take(item)
-        return item
-
     def take(self, item: T) -> None:
         """It is its turn now; the next one is that of another folder."""
         self._take_out(item, is_turn=True)
@@ -135,11 +130,6 @@ class HurriedQueue(Generic[T]):
 
     def first(self) -> T:
         return self._next.first()
-
-    def pop(self) -> T:
-        item = self.first()
-        self.take(item)
-        return item
 
     def take(self, item: T) -> None:
         self._turns += 1

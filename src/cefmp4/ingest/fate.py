@@ -8,8 +8,8 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError
-from cefmp4.ingest.finalizer import Proof
 from cefmp4.ingest.object_keys import KeyRefusedError, ObjectKeys
+from cefmp4.ingest.proof import Proof
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.rules import StaleOutcome
 from cefmp4.ingest.uploader import Uploader

@@ -109,17 +109,15 @@ class FolderFinder:
             log.info("the watched folder is back", folder=self.root)
         self.waiting_for, self._said_at = "", float("-inf")
         metrics.watch_folder_up.set(1)
-        is_known = memory is not None and (
-            memory.is_of(look) or (not look.marks and await self._has_known_files(memory.id))
-        )
-        former = memory.id if memory is not None and is_known else ""
-        wanted = (memory.mark or memory.id) if memory is not None and is_known else _new_mark()
+        known = memory if memory is not None and await self._is_known(look, memory) else None
+        former = known.id if known else ""
+        wanted = (known.mark or known.id) if known else secrets.token_hex(8)
         mark = next(iter(look.marks), "") or await asyncio.to_thread(_mark, self.root, wanted)
         folder_id = self.named or mark or former or look.print
         others = frozenset({*look.marks, mark, former, look.print}) - {"", folder_id}
         folder = WatchedFolder(id=folder_id, others=others)
         self._tell(folder, mark, look, memory)
-        mounts = memory.mounts if memory is not None and is_known else ()
+        mounts = known.mounts if known else ()
         mounts = await asyncio.to_thread(_still_expected, self.root, mounts)
         await self._remember(Memory(id=folder_id, mark=mark, print=look.print, mounts=mounts))
         return Found(folder=folder, place=look.place, mounts=frozenset(mounts))
@@ -171,9 +169,11 @@ class FolderFinder:
             lambda: self.checkpoints.load_streams(folder_id), what="loading of checkpoints"
         )
 
-    async def _has_known_files(self, folder_id: str) -> bool:
+    async def _is_known(self, look: FolderLook, memory: Memory) -> bool:
         """Where a mark was lost, on the way to another disk perhaps, its files still tell."""
-        streams = await self._streams_of(folder_id)
+        if memory.is_of(look) or look.marks:
+            return memory.is_of(look)
+        streams = await self._streams_of(memory.id)
         return await asyncio.to_thread(_any_is_in, self.root, streams)
 
     async def is_away(self, found: Found) -> bool:
@@ -206,10 +206,6 @@ def _is_plain_folder(path: str) -> bool:
         return not os.path.ismount(path) and bool(os.listdir(path))
     except OSError:
         return False
-
-
-def _new_mark() -> str:
-    return secrets.token_hex(8)
 
 
 def _try_to_look(root: str) -> tuple[FolderLook | None, str]:

@@ -17,10 +17,10 @@ from cefmp4.errors import (
 )
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.fate import End, Fate
-from cefmp4.ingest.finalizer import DisturbedError, Finalizer, Proof
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.overwritten import is_overwritten
 from cefmp4.ingest.presence import FileGoneError, Presence
+from cefmp4.ingest.proof import DisturbedError, Proof
 from cefmp4.ingest.rules import (
     Facts,
     Move,
@@ -58,7 +58,6 @@ class StreamTools:
     """What all streams are worked on with. `trusts_ctime` is false where the folder is polled."""
 
     uploader: Uploader
-    finalizer: Finalizer
     keys: ObjectKeys
     write_guards: WriteGuards
     writer_profiles: WriterProfiles
@@ -319,7 +318,7 @@ class StreamProcessor:
             await asyncio.to_thread(self.source.refresh)
         try:
             with self._tools.write_guards.hold(self.source.fd, on_broken=self._wake.set) as guard:
-                proof = self._tools.finalizer.prove(self._admitted, guard)
+                proof = Proof(self._tools.uploader, self._admitted, guard)
                 is_unchanged = await self._prove(proof)
         except (DisturbedError, FileGoneError):
             self._disturbed += 1

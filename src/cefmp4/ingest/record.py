@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -135,7 +135,7 @@ class StreamRecord:
         self._parts[part.number] = part
         sent_high = max(self._stream.sent_high, self._end_of(part))
         self._stream = replace(self._stream, sent_high=sent_high)
-        await self._finish(self._write(parts=(part,)))
+        await self._write(parts=(part,))
 
     async def drop_parts(self, numbers: Iterable[int]) -> None:
         if gone := [number for number in numbers if number in self._parts]:
@@ -144,7 +144,7 @@ class StreamRecord:
     async def _write_without(self, numbers: list[int]) -> None:
         for number in numbers:
             del self._parts[number]
-        await self._finish(self._write(drop=numbers))
+        await self._write(drop=numbers)
 
     async def drop_beyond(self, size: int) -> None:
         """For a file that became shorter."""
@@ -163,14 +163,21 @@ class StreamRecord:
 
     async def save(self) -> bool:
         """False: written, but another stream holds the key."""
-        await self._finish(self._write())
+        await self._write()
         return self._holds_key
 
     async def restore(self) -> None:
         """Writes all of it again: for a Redis that has lost its memory."""
-        await self._finish(self._write(parts=tuple(self._parts.values())))
+        await self._write(parts=tuple(self._parts.values()))
 
     async def _write(self, *, parts: Iterable[Part] = (), drop: Iterable[int] = ()) -> None:
+        """Not torn by a cancel, either. A Redis that is away ends the patience: what it misses is
+        found again in S3."""
+        await finish(
+            self._write_in_turn(parts, drop), name="checkpoint", patience_s=LAST_WRITE_PATIENCE_S
+        )
+
+    async def _write_in_turn(self, parts: Iterable[Part], drop: Iterable[int]) -> None:
         async with self._lock:
             self._stream = replace(self._stream, updated_at=self._wall_clock())
             await patiently(lambda: self._save_once(parts, drop), what="checkpoint")
@@ -190,11 +197,6 @@ class StreamRecord:
                 self._stream, self.lease, parts=everything
             )
         self.written_path = path
-
-    @staticmethod
-    async def _finish(write: Coroutine[None, None, None]) -> None:
-        """A Redis that is away ends the patience: what it misses is found again in S3."""
-        await finish(write, name="checkpoint", patience_s=LAST_WRITE_PATIENCE_S)
 
     async def _claim_again(self) -> None:
         """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, UploadGoneError, first_error
 from cefmp4.ingest.admitted import Admitted
+from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model import names
@@ -26,12 +27,15 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+WHOLE_AT_ONCE = 8  # files that are sent in one piece
+
 
 @dataclass(slots=True, kw_only=True)
 class Uploader:
     store: ObjectStore
     slots: PartSlots
     hashing: Executor
+    sending_whole: FairGate = field(default_factory=lambda: FairGate(WHOLE_AT_ONCE), init=False)
 
     async def send_full_parts(
         self, admitted: Admitted, parts: Iterable[PartRange], *, lag: int

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.stream import StreamState
@@ -11,18 +12,18 @@ from cefmp4.tasks import apart
 _MAY_GIVE_WAY = (StreamState.DISCOVERED, StreamState.UPLOADING, StreamState.STALE)
 
 
+@dataclass(slots=True, eq=False)
 class Work:
     """`was_backlog`: when its turn came. `again`: something happened that the present run may have
     missed. `was_deleted`: the name went before it was known what is finished there."""
 
-    def __init__(self, relpath: str, *, was_backlog: bool) -> None:
-        self.relpath = relpath
-        self.was_backlog = was_backlog
-        self.again = False
-        self.was_deleted = False
-        self.task: asyncio.Task[None] | None = None
-        self.processor: StreamProcessor | None = None  # while there is a stream
-        self.gives_way_to: Work | None = None  # of another folder; it waits for its turn again
+    relpath: str
+    was_backlog: bool = field(kw_only=True)
+    again: bool = False
+    was_deleted: bool = False
+    task: "asyncio.Task[None] | None" = None
+    processor: StreamProcessor | None = None  # while there is a stream
+    gives_way_to: "Work | None" = None  # of another folder; it waits for its turn again
 
     def __repr__(self) -> str:
         return f"<Work {self.relpath!r} {self.processor}>"

@@ -10,9 +10,7 @@ changed between the first read and the completion."""
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from time import time
 
 import structlog
@@ -20,14 +18,12 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
 from cefmp4.ingest.admitted import Admitted
-from cefmp4.ingest.fairness import FairGate
 from cefmp4.ingest.object_keys import make_own
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import Uploader, object_metadata, together
 from cefmp4.model import names
 from cefmp4.model.part import MIB, Part, PartRange
 from cefmp4.model.stream import Stream
-from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import Digest, ShortFileError, combine_crcs, hash_range, new_sha256
 from cefmp4.recording.write_guard import WriteGuard
 
@@ -35,7 +31,6 @@ log = structlog.get_logger()
 
 SHORT = 4 * MIB
 LONG = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
-WHOLE_AT_ONCE = 8  # files that are sent in one piece
 SENDS_AHEAD = 4  # parts of one stream that are hashed and wait for the wire
 
 
@@ -43,28 +38,14 @@ class DisturbedError(Exception):
     """The file may have changed since the proof began: what was read of it proves nothing."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Finalizer:
-    """What all proofs share."""
-
-    store: ObjectStore
-    uploader: Uploader
-    hashing: Executor
-    sending_whole: FairGate = field(default_factory=lambda: FairGate(WHOLE_AT_ONCE), init=False)
-
-    def prove(self, admitted: Admitted, guard: WriteGuard) -> "Proof":
-        return Proof(self, admitted, guard)
-
-
 class Proof:
     """`read`, then `store`; between them the caller waits for the rest of the settle time. From its
     beginning to its end it notices when the file may have changed: the guard knows from the kernel
     where that can tell; the stamp is compared in any case."""
 
-    def __init__(self, finalizer: Finalizer, admitted: Admitted, guard: WriteGuard) -> None:
-        self._finalizer = finalizer
-        self._store = finalizer.store
-        self._uploader = finalizer.uploader
+    def __init__(self, uploader: Uploader, admitted: Admitted, guard: WriteGuard) -> None:
+        self._uploader = uploader
+        self._store = uploader.store
         self._admitted = admitted
         self._record = admitted.record
         self._source = admitted.source
@@ -141,7 +122,7 @@ class Proof:
             is_stopped, fd = self.is_disturbed, self._source.fd
             return hash_range(fd, part.start, part.end, also=digests, is_stopped=is_stopped)
 
-        return await asyncio.get_running_loop().run_in_executor(self._finalizer.hashing, read)
+        return await asyncio.get_running_loop().run_in_executor(self._uploader.hashing, read)
 
     async def copy(self) -> int:
         """What the former generation has of it, inside the store; returns how many parts."""
@@ -160,7 +141,7 @@ class Proof:
         stream, size = self._record.stream, self.stamp.size
 
         async def put(if_absent: bool) -> str:
-            async with self._finalizer.sending_whole.enter(stream.relpath):
+            async with self._uploader.sending_whole.enter(stream.relpath):
                 self.check()
                 return await self._store.put_object(
                     stream.key,
