@@ -16,7 +16,7 @@ from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex
-from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.object_keys import ObjectKeys
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.part_slots import PartSlots
@@ -81,7 +81,7 @@ class IngestParts:
 
 
 def build_ingest(
-    settings: Settings, ports: Ports, *, finder: FolderFinder, found: Found
+    settings: Settings, ports: Ports, *, finder: FolderFinder, found: FoundFolder
 ) -> IngestService:
     parts = build_parts(settings, ports, found)
     bucket_search, router = parts.bucket_search, parts.router
@@ -134,7 +134,7 @@ def build_ingest(
     )
 
 
-def build_parts(settings: Settings, ports: Ports, found: Found) -> IngestParts:
+def build_parts(settings: Settings, ports: Ports, found: FoundFolder) -> IngestParts:
     """From the inside out, in the order in which a byte meets them backwards."""
     store, checkpoints, hashing = ports.store, ports.checkpoints, ports.hashing
     folder = settings.watch_dir.resolve()

@@ -13,7 +13,7 @@ from cefmp4.app.clients import JobsOnDemand, open_redis, open_store
 from cefmp4.app.http_server import serving
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.after.local_file import check_after_upload
-from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.jobs.ledger import open_ledger
@@ -76,7 +76,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
         hashing=hashing,
     )
 
-    def build(found: Found) -> IngestService:
+    def build(found: FoundFolder) -> IngestService:
         return build_ingest(settings, ports, finder=finder, found=found)
 
     sessions = IngestSessions(finder, build)

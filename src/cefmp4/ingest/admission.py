@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -58,26 +59,21 @@ class Admission:
             source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
         except FileNotFoundError:
             return None
-        if self.place not in (None, source.home.root):
-            source.close()
-            raise ForeignStreamError  # of another folder, mounted there just now
-        if await asyncio.to_thread(is_being_downloaded, self.root, relpath):
-            source.close()
-            return None  # the end of its control file is an event
-        admitted = None
-        try:
+        with ExitStack() as closing:
+            closing.enter_context(source)
+            if self.place not in (None, source.home.root):
+                raise ForeignStreamError  # of another folder, mounted there just now
+            if await asyncio.to_thread(is_being_downloaded, self.root, relpath):
+                return None  # the end of its control file is an event
             admitted = await self._admit_open(source, source.stamp(), is_at_work)
+            if admitted is not None:
+                closing.pop_all()
             return admitted
-        finally:
-            if admitted is None:
-                source.close()
 
     async def _admit_open(
         self, source: SourceFile, stamp: FileStamp, is_at_work: Callable[[str], bool]
     ) -> Admitted | None:
-        if self.index.has(source.relpath, stamp):
-            return None
-        if await self._was_renamed(source, stamp):
+        if self.index.has(source.relpath, stamp) or await self._was_renamed(source, stamp):
             return None
         known = await self.claims.load_at(source.relpath)
         contents = self.bucket_search.contents
@@ -89,10 +85,8 @@ class Admission:
             return await self._begin(source, stamp)
         if is_at_work(known.id):
             raise ForeignStreamError
-        if not known.is_final and not known.is_proven:
-            return await self._resume(known, source)
-        if known.state is StreamState.STORED:
-            # Whatever the file holds now: first the object that is there gets its document.
+        if not known.is_final:
+            # Where it is stored, whatever the file holds now: first that object gets its document.
             return await self._resume(known, source)
         is_unchanged = known.stamp is not None and known.stamp.is_unchanged(stamp)
         if is_unchanged and not known.may_start_again:

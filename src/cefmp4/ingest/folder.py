@@ -18,7 +18,6 @@ from cefmp4.model.stream import Stream
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.recording.beneath import look_up
 from cefmp4.retry import patiently
-from cefmp4.tasks import comes
 from cefmp4.watch.folder_marks import FolderLook, leave_mark, look_at, place_of
 
 log = structlog.get_logger()
@@ -44,7 +43,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundFolder:
     """`place` changes when it is unmounted or replaced."""
 
     folder: WatchedFolder
@@ -69,11 +68,10 @@ class FolderFinder:
     def _name(self) -> str:
         return f"folder:{self.host}:{self.root}"
 
-    async def find(self, stop: asyncio.Event) -> Found | None:
-        """Waits until it is there; None when stopped meanwhile. A path at which nothing was ever
-        watched is an error instead."""
+    async def find(self) -> FoundFolder:
+        """Waits until it is there. A path at which nothing was ever watched is an error instead."""
         memory = await self._recall()
-        while not stop.is_set():
+        while True:
             look, problem = await asyncio.to_thread(_try_to_look, self.root)
             if look is not None:
                 problem = await self._doubt(look, memory)
@@ -81,10 +79,10 @@ class FolderFinder:
                     return await self._settle(look, memory)
             elif memory is None:
                 raise SettingsError(f"WATCH_DIR={self.root}: {problem}")
-            await self._wait(problem, stop)
-        return None
+            await self._tell_of(problem)
+            await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _wait(self, problem: str, stop: asyncio.Event) -> None:
+    async def _tell_of(self, problem: str) -> None:
         self.waiting_for = f"waiting for the watched folder: {self.root} {problem}"
         metrics.watch_folder_up.set(0)
         now = self.clock()
@@ -95,7 +93,6 @@ class FolderFinder:
             await self.checkpoints.publish_views([], note=self.waiting_for)
         except CefError as error:
             log.debug("progress failed", reason=str(error))
-        await comes(stop, within_s=LOOK_EVERY_S)
 
     async def _doubt(self, look: FolderLook, memory: Memory | None) -> str:
         """Empty where it is what it was, or surely something else."""
@@ -104,7 +101,7 @@ class FolderFinder:
         known = len(await self._streams_of(memory.id))
         return f"is empty or not mounted, {known} recordings are known in it" if known else ""
 
-    async def _settle(self, look: FolderLook, memory: Memory | None) -> Found:
+    async def _settle(self, look: FolderLook, memory: Memory | None) -> FoundFolder:
         if self.waiting_for:
             log.info("the watched folder is back", folder=self.root)
         self.waiting_for, self._said_at = "", float("-inf")
@@ -120,7 +117,7 @@ class FolderFinder:
         mounts = known.mounts if known else ()
         mounts = await asyncio.to_thread(_still_expected, self.root, mounts)
         await self._remember(Memory(id=folder_id, mark=mark, print=look.print, mounts=mounts))
-        return Found(folder=folder, place=look.place, mounts=frozenset(mounts))
+        return FoundFolder(folder=folder, place=look.place, mounts=frozenset(mounts))
 
     def _tell(
         self, folder: WatchedFolder, mark: str, look: FolderLook, memory: Memory | None
@@ -176,7 +173,7 @@ class FolderFinder:
         streams = await self._streams_of(memory.id)
         return await asyncio.to_thread(_any_is_in, self.root, streams)
 
-    async def is_away(self, found: Found) -> bool:
+    async def is_away(self, found: FoundFolder) -> bool:
         return await asyncio.to_thread(place_of, self.root) != found.place
 
 

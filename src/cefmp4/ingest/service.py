@@ -1,7 +1,7 @@
 """The loops of the ingest side and the order in which they start and stop."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -11,7 +11,7 @@ import structlog
 from cefmp4.errors import CefError, first_error
 from cefmp4.ingest.active_files import ActiveFiles
 from cefmp4.ingest.finished_index import FinishedIndex
-from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.startup import Startup
@@ -51,7 +51,7 @@ class IngestService:
     orphans: OrphanSweeper
     memory_lost: asyncio.Event
     finder: FolderFinder
-    found: Found
+    found: FoundFolder
     drain_timeout_s: float
     is_ready: bool = False
     folder_lost: asyncio.Event = field(default_factory=asyncio.Event)
@@ -156,8 +156,7 @@ class IngestService:
         async def deliver(events: list[StreamEvent]) -> None:
             scanner = self.scanner
             seen = await self.startup.place_hidden(scanner.entries, scanner.is_gone)
-            for relpath in seen:
-                self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
+            self._look_afresh(seen)
             await self._handle(events, seen=scanner.entries)
             await self._remember_mounts()
 
@@ -173,8 +172,10 @@ class IngestService:
 
     async def _end_displaced(self) -> None:
         at_work = {record.stream.id for record in self.router.records}
-        for relpath in await self.startup.end_displaced(self.scanner.entries, at_work):
-            self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
+        self._look_afresh(await self.startup.end_displaced(self.scanner.entries, at_work))
+
+    def _look_afresh(self, relpaths: Iterable[str]) -> None:
+        self.router.handle(StreamEvent(kind=EventKind.CREATE, relpath=path) for path in relpaths)
 
     async def _follow_requests(self) -> None:
         """What an operator changed in Redis: the path is looked at afresh."""
@@ -182,7 +183,7 @@ class IngestService:
             relpath = self.index.remove_id(stream_id)
             log.info("operator request", action=action, stream_id=stream_id)
             if relpath is not None:
-                self.router.handle([StreamEvent(kind=EventKind.CREATE, relpath=relpath)])
+                self._look_afresh([relpath])
 
     async def _publish(self) -> None:
         """Progress for `cefmp4 status`, and what was learnt, for the next start."""

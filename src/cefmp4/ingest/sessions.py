@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from cefmp4.errors import SettingsError
-from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.service import IngestService
 from cefmp4.model.view import StreamView
 from cefmp4.stopping import cut_by
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class IngestSessions:
-    def __init__(self, finder: FolderFinder, build: Callable[[Found], IngestService]) -> None:
+    def __init__(self, finder: FolderFinder, build: Callable[[FoundFolder], IngestService]) -> None:
         self._finder = finder
         self._build = build
         self.service: IngestService | None = None
@@ -24,16 +24,14 @@ class IngestSessions:
         return f"<IngestSessions {self.service or self._finder.waiting_for}>"
 
     async def run(self, stop: asyncio.Event) -> None:
-        while (found := await self._find(stop)) is not None:
-            if not await self._serve(found, stop):
-                return
+        is_away = True
+        while is_away:
+            found = None
+            async with cut_by(stop):
+                found = await self._finder.find()
+            is_away = found is not None and await self._serve(found, stop)
 
-    async def _find(self, stop: asyncio.Event) -> Found | None:
-        async with cut_by(stop):
-            return await self._finder.find(stop)
-        return None
-
-    async def _serve(self, found: Found, stop: asyncio.Event) -> bool:
+    async def _serve(self, found: FoundFolder, stop: asyncio.Event) -> bool:
         """Whether it ended because the folder is away, also where that made it fail."""
         try:
             self.service = self._build(found)

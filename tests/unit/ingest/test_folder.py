@@ -11,10 +11,11 @@ from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4.errors import SettingsError
 from cefmp4.ingest import folder as folder_module
-from cefmp4.ingest.folder import FolderFinder, Found
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.model.part import MIB
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.recording.stamps import stamp_of
+from cefmp4.tasks import cancel_all
 from cefmp4.watch.folder_marks import ATTRIBUTE, MARK_FILE
 
 
@@ -24,29 +25,24 @@ class Place:
 
     root: Path
     checkpoints: FakeCheckpointStore = field(default_factory=FakeCheckpointStore)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def finder(self, *, named: str = "", host: str = "here") -> FolderFinder:
         return FolderFinder(
             root=str(self.root), named=named, host=host, checkpoints=self.checkpoints
         )
 
-    async def find(self, *, named: str = "", host: str = "here") -> Found:
+    async def find(self, *, named: str = "", host: str = "here") -> FoundFolder:
         async with asyncio.timeout(5):
-            found = await self.finder(named=named, host=host).find(self.stop)
-        assert found is not None
-        return found
+            return await self.finder(named=named, host=host).find()
 
     async def waits_for(self, **how: str) -> str:
         finder = self.finder(**how)
-        task = asyncio.create_task(finder.find(self.stop))
+        task = asyncio.create_task(finder.find())
         async with asyncio.timeout(5):
             while not finder.waiting_for and not task.done():  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
         assert not task.done()
-        self.stop.set()
-        assert await task is None
-        self.stop.clear()
+        await cancel_all([task])
         return finder.waiting_for
 
     async def remember(self, folder: str, name: str = "a.mp4", **fields: object) -> Stream:
@@ -119,8 +115,7 @@ async def test_an_empty_folder_instead_of_it_is_waited_for(place: Place) -> None
 
 async def test_what_an_emptied_redis_is_told_again_counts(place: Place) -> None:
     finder = place.finder()
-    found = await finder.find(place.stop)
-    assert found is not None
+    found = await finder.find()
     place.checkpoints.wipe()
     await finder.remember_again()
     await place.remember(found.folder.id)
@@ -225,15 +220,14 @@ async def test_mounts_are_remembered_while_nothing_lies_in_their_place(place: Pl
         (place.root / name).mkdir()
     (place.root / "full" / "x").touch()
     finder = place.finder()
-    assert await finder.find(place.stop) is not None
+    await finder.find()
     await finder.remember_mounts(["gone", "empty", "full"])
     assert (await place.find()).mounts == {"gone", "empty"}
 
 
 async def test_it_is_away_when_another_is_there(place: Place) -> None:
     finder = place.finder()
-    found = await finder.find(place.stop)
-    assert found is not None
+    found = await finder.find()
     assert not await finder.is_away(found)
     place.replace_by("b.mp4")
     assert await finder.is_away(found)

@@ -13,7 +13,7 @@ from tests.support.fake_checkpoints import FakeCheckpointStore
 from cefmp4.errors import ServerUnreachableError
 from cefmp4.ingest import service as service_module
 from cefmp4.ingest.finished_index import FinishedIndex
-from cefmp4.ingest.folder import Found
+from cefmp4.ingest.folder import FoundFolder
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind, StreamEvent
@@ -158,7 +158,7 @@ class Finder:
     root: str = "/rec"
     away: bool = False
 
-    async def is_away(self, found: Found) -> bool:
+    async def is_away(self, found: FoundFolder) -> bool:
         return self.away
 
     async def remember_mounts(self, mounts: object) -> None:
@@ -191,7 +191,7 @@ class Site:
             index=FinishedIndex(),
             writer_profiles=WriterProfiles(),
             memory_lost=asyncio.Event(),
-            found=Found(folder=WatchedFolder(id="f"), place=(1, 1), mounts=frozenset()),
+            found=FoundFolder(folder=WatchedFolder(id="f"), place=(1, 1), mounts=frozenset()),
             drain_timeout_s=DRAIN_S,
             **parts,
         )

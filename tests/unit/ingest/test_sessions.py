@@ -6,25 +6,31 @@ from typing import Any
 
 import pytest
 
-from cefmp4.ingest.folder import Found
+from cefmp4.ingest.folder import FoundFolder
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.model.folder import WatchedFolder
 
 
-def found(name: str) -> Found:
-    return Found(folder=WatchedFolder(id=name), place=(1, 1), mounts=frozenset())
+def found(name: str) -> FoundFolder:
+    return FoundFolder(folder=WatchedFolder(id=name), place=(1, 1), mounts=frozenset())
 
 
 @dataclass
 class Finder:
-    ahead: list[Found | None]
+    """Once it has found all that is `ahead`, somebody sets `stop` while it waits."""
+
+    ahead: list[FoundFolder]
     away: bool = True
     waiting_for: str = ""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def find(self, stop: asyncio.Event) -> Found | None:
+    async def find(self) -> FoundFolder:
+        if not self.ahead:
+            self.stop.set()
+            await asyncio.Event().wait()
         return self.ahead.pop(0)
 
-    async def is_away(self, found: Found) -> bool:
+    async def is_away(self, found: FoundFolder) -> bool:
         return self.away
 
 
@@ -43,7 +49,7 @@ class Service:
 
 
 def sessions(finder: Any, services: dict[str, Any], built: list[str]) -> IngestSessions:
-    def build(found: Found) -> Any:
+    def build(found: FoundFolder) -> Any:
         built.append(found.folder.id)
         return services[found.folder.id]
 
@@ -60,15 +66,16 @@ async def test_each_folder_gets_a_service_until_one_is_stopped() -> None:
 
 async def test_a_stop_while_it_waits_ends_it() -> None:
     built: list[str] = []
-    await sessions(Finder([found("a"), None]), {"a": Service("a")}, built).run(asyncio.Event())
+    finder = Finder([found("a")])
+    await sessions(finder, {"a": Service("a")}, built).run(finder.stop)
     assert built == ["a"]
 
 
 async def test_what_fails_because_the_folder_went_is_no_error() -> None:
     built: list[str] = []
     services = {"a": Service("a", FileNotFoundError("gone")), "b": Service("b", OSError("disk"))}
-    finder = Finder([found("a"), None])
-    await sessions(finder, services, built).run(asyncio.Event())
+    finder = Finder([found("a")])
+    await sessions(finder, services, built).run(finder.stop)
     assert built == ["a"]
     finder = Finder([found("b")], away=False)
     with pytest.raises(OSError, match="disk"):
