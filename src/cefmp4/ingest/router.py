@@ -26,7 +26,7 @@ from cefmp4.model.stream import FileStamp
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import SymbolicLinkError
 from cefmp4.recording.identity import take_up
-from cefmp4.tasks import cancel_all
+from cefmp4.tasks import apart, cancel_all
 from cefmp4.watch.selection import Selection
 
 log = structlog.get_logger()
@@ -161,7 +161,7 @@ class StreamRouter:
     def _begin(self, work: Work) -> None:
         if work.relpath not in self._work:
             self._work[work.relpath] = work
-            work.begin(self._carry_out(work))
+            work.task = apart(self._carry_out(work), name=f"stream at {work.relpath!r}")
             self._begun += 1
 
     async def _carry_out(self, work: Work) -> None:
@@ -261,7 +261,7 @@ class StreamRouter:
         stream = admitted.record.stream
         structlog.contextvars.bind_contextvars(stream_id=stream.id)
         processor = self.make_processor(admitted)
-        with admitted.source, self._measured(stream.id), work.on(processor):
+        with admitted.source, self._dealing_with(processor, work):
             if not stream.is_proven:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
@@ -269,12 +269,14 @@ class StreamRouter:
             await self._conclude(work, processor, admitted)
 
     @contextmanager
-    def _measured(self, stream_id: str) -> Iterator[None]:
+    def _dealing_with(self, processor: StreamProcessor, work: Work) -> Iterator[None]:
+        stream_id, work.processor = processor.record.stream.id, processor
         metrics.active_streams.inc()
         metrics.streams.begin(stream_id)
         try:
             yield
         finally:
+            work.processor = None
             metrics.active_streams.dec()
             metrics.streams.end(stream_id, self.clocks.monotonic())
 

@@ -1,13 +1,10 @@
 """What goes on at one path, or will."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.stream import StreamState
-from cefmp4.tasks import apart
 
 _MAY_GIVE_WAY = (StreamState.DISCOVERED, StreamState.UPLOADING, StreamState.STALE)
 
@@ -27,17 +24,6 @@ class Work:
 
     def __repr__(self) -> str:
         return f"<Work {self.relpath!r} {self.processor}>"
-
-    def begin(self, run: Coroutine[None, None, None]) -> None:
-        self.task = apart(run, name=f"stream at {self.relpath!r}")
-
-    @contextmanager
-    def on(self, processor: StreamProcessor) -> Iterator[None]:
-        self.processor = processor
-        try:
-            yield
-        finally:
-            self.processor = None
 
     def cancel(self) -> None:
         if self.task is not None:
