@@ -11,7 +11,7 @@ COMEBACK = Backoff(first_s=2.0, cap_s=60.0)  # for a stream that crashed on a bu
 class _Comeback:
     at: float
     failures: int
-    is_backlog: bool
+    is_growing: bool
 
 
 class Comebacks:
@@ -25,21 +25,21 @@ class Comebacks:
         return relpath in self._of
 
     def put(
-        self, relpath: str, now: float, *, is_backlog: bool, pause_s: float | None = None
+        self, relpath: str, now: float, *, is_growing: bool, pause_s: float | None = None
     ) -> None:
         """Later and later for one that fails again and again, unless `pause_s` says when."""
         before = self._of.get(relpath)
         failures = before.failures + 1 if before else 1
         wait = pause_s if pause_s is not None else COMEBACK.wait_s(failures)
-        self._of[relpath] = _Comeback(now + wait, failures, is_backlog)
+        self._of[relpath] = _Comeback(now + wait, failures, is_growing)
 
     def discard(self, relpath: str) -> None:
         """It came to something."""
         self._of.pop(relpath, None)
 
     def due(self, now: float) -> list[tuple[str, bool]]:
-        """With whether it is backlog. Until `began` they are due."""
-        return [(path, one.is_backlog) for path, one in self._of.items() if one.at <= now]
+        """With whether it was growing. Until `began` they are due."""
+        return [(path, one.is_growing) for path, one in self._of.items() if one.at <= now]
 
     def began(self, relpath: str) -> None:
         self._of[relpath].at = float("inf")

@@ -148,7 +148,7 @@ class StreamRouter:
         self._begin_next()
 
     def _begin_next(self) -> None:
-        backlog = sum(work.is_backlog for work in self._work.values())
+        backlog = sum(not work.is_growing for work in self._work.values())
         most = min(MOST_OF_BACKLOG, max(1, self.max_active - 1))
         while len(self._work) < self.max_active and not self._is_draining:
             taken = self._waiting.take(may_be_backlog=backlog < most)
@@ -156,7 +156,7 @@ class StreamRouter:
                 return
             relpath, is_growing = taken
             backlog += not is_growing
-            self._begin(Work(relpath, was_backlog=not is_growing))
+            self._begin(Work(relpath, was_growing=is_growing))
 
     def _begin(self, work: Work) -> None:
         if work.relpath not in self._work:
@@ -188,7 +188,7 @@ class StreamRouter:
         finally:
             self._leave(work)
         if work.again and work.relpath not in self._work:
-            self.start(work.relpath, is_growing=not work.was_backlog)
+            self.start(work.relpath, is_growing=work.was_growing)
 
     def _leave(self, work: Work) -> None:
         """A name that went before its end was known is forgotten now: no event comes after."""
@@ -197,7 +197,7 @@ class StreamRouter:
             if work.was_deleted:
                 self.completion.forget_path(work.relpath)
         if work.gives_way_to is not None and not self._is_draining:
-            self._waiting.put(work.relpath, is_growing=not work.was_backlog)
+            self._waiting.put(work.relpath, is_growing=work.was_growing)
             self._begin(work.gives_way_to)
         self._begin_next()
 
@@ -221,11 +221,11 @@ class StreamRouter:
         for _ in range(GIVE_WAY_PER_BEAT):
             if (first := self._waiting.first()) is None:
                 return
-            is_backlog = not self._waiting.is_growing(first)
+            is_growing = self._waiting.is_growing(first)
             held = {
                 path: work
                 for path, work in self._work.items()
-                if work.may_give_way and (work.is_backlog or not is_backlog)
+                if work.may_give_way and (is_growing or not work.is_growing)
             }
             chosen = one_too_many(held, first)
             if chosen is None:
@@ -233,7 +233,7 @@ class StreamRouter:
                 continue
             log.info("a stream waits, for another folder's turn", file_path=chosen, other=first)
             self._waiting.discard(first)
-            held[chosen].give_way(Work(first, was_backlog=is_backlog))
+            held[chosen].give_way(Work(first, was_growing=is_growing))
 
     def _tell_of_link(self, relpath: str, error: SymbolicLinkError) -> None:
         """Once, and nothing is tried again: what takes its place is an event."""
@@ -294,13 +294,13 @@ class StreamRouter:
 
     def _come_back(self, work: Work, *, pause: float | None = None) -> None:
         now = self.clocks.monotonic()
-        self._comebacks.put(work.relpath, now, is_backlog=work.was_backlog, pause_s=pause)
+        self._comebacks.put(work.relpath, now, is_growing=work.was_growing, pause_s=pause)
 
     def start_comebacks(self, now: float) -> None:
-        for relpath, is_backlog in self._comebacks.due(now):
+        for relpath, is_growing in self._comebacks.due(now):
             if relpath not in self._work:
                 self._comebacks.began(relpath)
-                self.start(relpath, is_growing=not is_backlog)
+                self.start(relpath, is_growing=is_growing)
 
     def fence_off(self, record: StreamRecord) -> None:
         """Another instance owns the stream: whatever we are doing with it stops now."""

@@ -11,11 +11,12 @@ _MAY_GIVE_WAY = (StreamState.DISCOVERED, StreamState.UPLOADING, StreamState.STAL
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """`was_backlog`: when its turn came. `again`: something happened that the present run may have
-    missed. `was_deleted`: the name went before it was known what is finished there."""
+    """`was_growing`: when its turn came; else it was backlog. `again`: something happened that the
+    present run may have missed. `was_deleted`: the name went before it was known what is finished
+    there."""
 
     relpath: str
-    was_backlog: bool = field(kw_only=True)
+    was_growing: bool = field(kw_only=True)
     again: bool = False
     was_deleted: bool = False
     task: "asyncio.Task[None] | None" = None
@@ -50,6 +51,6 @@ class Work:
         )
 
     @property
-    def is_backlog(self) -> bool:
+    def is_growing(self) -> bool:
         has_grown = self.processor is not None and self.processor.record.has_grown
-        return self.was_backlog and not has_grown
+        return self.was_growing or has_grown
