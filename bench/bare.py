@@ -8,10 +8,7 @@ from pathlib import Path
 from bench import meter
 from bench.place import PASSED_ON
 from cefmp4.hls import ffmpeg, filters
-from cefmp4.hls.encoder_options import VideoOut, encoder_options
-from cefmp4.hls.examination import examine
-from cefmp4.hls.examined import Examined
-from cefmp4.hls.filters import ImagesOut, Input
+from cefmp4.hls.examined import ExaminedVideo, examine
 from cefmp4.hls.thumbnails import plan_sprite
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.source import MediaSource
@@ -22,37 +19,28 @@ _ENCODERS = {Codec.HEVC: "libx265", Codec.H264: "libx264"}
 _SOUND = ("-c:a", "aac", "-b:a", f"{ffmpeg.AUDIO_KBPS}k", "-ac", "2", "-ar", str(ffmpeg.AUDIO_RATE))
 
 
-async def examined(path: Path) -> Examined:
+async def examined(path: Path) -> ExaminedVideo:
     """Not part of what is measured."""
     fd = os.open(path, os.O_RDONLY)
     try:
         found = await examine(MediaSource.of_file(fd), Ffprobe())
     finally:
         os.close(fd)
-    assert isinstance(found, Examined)  # the bench makes recordings with pictures
+    assert isinstance(found, ExaminedVideo)  # the bench makes recordings with pictures
     return found
 
 
 def encode_command(
-    path: Path, source: Examined, rendition: Rendition, folder: Path, *, has_rest: bool = True
+    path: Path, source: ExaminedVideo, rendition: Rendition, folder: Path, *, has_rest: bool = True
 ) -> list[str]:
     """One rendition; `has_rest`: sound, thumbnails and poster as well."""
     encoder = _ENCODERS[rendition.codec]
-    video = VideoOut(fd=-1, encoder=encoder, codec=rendition.codec, rendition=rendition)
-    read = Input(
-        argument=str(path),
-        is_remote=False,
-        video=source.video.index,
-        pixels=source.video.width * source.video.height,
-        is_interlaced=source.video.is_interlaced,
-        hdr=source.video.picture.hdr,
-    )
-    plan = plan_sprite(source.video.picture, source.duration_s)
-    images = ImagesOut(sprite_fd=-1, poster_fd=-1, plan=plan) if has_rest else None
+    plan = plan_sprite(source.video.picture, source.duration_s) if has_rest else None
+    graph = filters.filter_graph(source.video, [(rendition, encoder)], plan)
     return [
         *_start(path),
-        *("-filter_complex", filters.filter_graph(read, [video], images)),
-        *("-map", "[v0]", *encoder_options(video)),
+        *("-filter_complex", graph),
+        *("-map", "[v0]", *ffmpeg.encoder_options(rendition, encoder)),
         *(("-map", f"0:{source.audio[0].index}", *_SOUND) if has_rest else ()),
         *_hls(folder),
         *(_images(folder) if has_rest else ()),

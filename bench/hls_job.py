@@ -12,7 +12,7 @@ from typing import Any
 from bench import meter
 from bench.place import Options, Place, place, scratch
 from bench.service import Service
-from cefmp4.hls.examined import Examined
+from cefmp4.hls.examined import ExaminedVideo
 from cefmp4.hls.playlist import segment_name
 from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
@@ -38,7 +38,7 @@ class Ladder:
     def settings(self) -> dict[str, str]:
         return {"HLS_CODEC": self.codecs, "HLS_RUNGS": ",".join(map(str, self.rungs))}
 
-    def of(self, source: Examined) -> tuple[Rendition, ...]:
+    def of(self, source: ExaminedVideo) -> tuple[Rendition, ...]:
         return ladder(source.video.picture, self.codecs, self.rungs)
 
 

@@ -84,7 +84,7 @@ def encoder(
     return HlsEncoder(
         program="ffmpeg",
         chooser=chosen,
-        limits=limits,
+        limits=limits or EncodeLimits(),
         options=HlsOptions(
             codecs=codecs, rungs=rungs, may_copy=may_copy, has_thumbnails=has_thumbnails
         ),

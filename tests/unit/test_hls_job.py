@@ -77,8 +77,7 @@ class Reader:
         if not self.finds_media:
             raise UnusableSourceError("there is no picture in it")
         return HlsResult(
-            stream_id="s", bucket="b", tier=Tier.COPY, duration_s=1.0, tracks=(),
-            master_key="m",
+            stream_id="s", bucket="b", tier=Tier.COPY, tracks=(), master_key="m",
         )  # fmt: skip
 
 

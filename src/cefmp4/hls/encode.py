@@ -1,11 +1,16 @@
-"""What one encode is given, what it may cost, and what it yields."""
+"""What one encode is given, what it may cost, and whether what it yields is all there."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cefmp4.hls.result import Progress, StoredTrack, Tier
-from cefmp4.hls.thumbnails import SpritePlan
+from cefmp4.hls import gate
+from cefmp4.hls.examined import Examined
+from cefmp4.hls.failures import check_complete
+from cefmp4.hls.gate import Stored
+from cefmp4.hls.lengths import remeasured
+from cefmp4.hls.result import Progress
+from cefmp4.hls.track_pump import TrackPump
 from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.source import MediaSource
@@ -45,7 +50,7 @@ class Encode:
 
     def run(self, duration_s: float) -> FfmpegRun:
         def report(pace: Pace) -> None:
-            self.progress(_progress(pace, duration_s, self.sink.stored_bytes))
+            self.progress(_progress(pace, duration_s))
 
         return FfmpegRun(
             limits=self.limits.of(duration_s),
@@ -56,31 +61,11 @@ class Encode:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """A sprite of thumbnails as planned, and a poster."""
-
-    sprite: bytes = b""
-    poster: bytes = b""
-    plan: SpritePlan | None = None
-    errors: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """`errors`: how often ffmpeg complained and went on; `notes`: what is not as in the
-    source."""
-
-    tier: Tier
-    tracks: tuple[StoredTrack, ...]
-    errors: int
-    notes: tuple[str, ...] = ()
-    fallbacks: tuple[str, ...] = ()
-    images: Images = field(default_factory=Images)
-
-
 @dataclass(slots=True)
 class ImagePump:
+    """Takes what ffmpeg makes by these options."""
+
+    options: Sequence[str]
     data: bytearray = field(default_factory=bytearray)
 
     async def pump(self, pipe: asyncio.StreamReader) -> None:
@@ -89,13 +74,25 @@ class ImagePump:
                 self.data += piece
 
 
-def _progress(pace: Pace, duration_s: float, stored_bytes: int) -> Progress:
+async def complete(encode: Encode, examined: Examined, pumps: Sequence[TrackPump]) -> Stored:
+    """What came out, by name, once it is known to be all. Of a guess, the source is measured."""
+    stored = {pump.name: pump.stored() for pump in pumps}
+    torn = [f"{pump.name} is torn" for pump in pumps if pump.is_torn]
+    problems = torn or gate.problems(examined, stored)
+    # From a server only what ffmpeg got would be measured again, perhaps cut off at the same
+    # place.
+    if problems and not torn and examined.is_length_a_guess and not encode.source.is_remote:
+        told = await remeasured(encode.source, examined, encode.ffprobe)
+        problems = gate.problems(told, stored)
+    check_complete(problems, encode.source)
+    return stored
+
+
+def _progress(pace: Pace, duration_s: float) -> Progress:
     left_s = max(0.0, duration_s - pace.out_time_s)
     return Progress(
         fraction=min(1.0, pace.out_time_s / duration_s) if duration_s else 0.0,
-        out_time_s=pace.out_time_s,
         speed=pace.speed,
         fps=pace.fps,
         eta_s=left_s / pace.speed if pace.speed > 0 else None,
-        stored_bytes=stored_bytes,
     )

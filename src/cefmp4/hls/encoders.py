@@ -12,7 +12,6 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.errors import ProgramMissingError
-from cefmp4.hls.encoder_options import VideoOut
 from cefmp4.hls.ffmpeg import encoder_trial_command
 from cefmp4.media.ffmpeg_run import BRIEFLY_S, run_briefly
 from cefmp4.media.stderr import last_line
@@ -179,8 +178,8 @@ class EncoderChooser:
         known = self._recall(encoder, rendition.bit_depth)
         if known is not None:
             return known
-        out = VideoOut(fd=-1, encoder=encoder, codec=rendition.codec, rendition=rendition)
-        tried = _judge(encoder, await self._run(encoder_trial_command(self._program, out)))
+        command = encoder_trial_command(self._program, rendition, encoder)
+        tried = _judge(encoder, await self._run(command))
         self._known[encoder, rendition.bit_depth] = tried, self._clock()
         return tried
 

@@ -1,13 +1,15 @@
-"""What ffprobe tells of a source: more than the metadata document needs, since the filters, the
-ladder and the choice between copying and encoding hang on it. Pure."""
+"""What is in a source: anything that HLS can be made of, and what is it like? That is more than the
+metadata document needs, since the filters, the ladder and the choice between copying and encoding
+hang on it."""
 
+import asyncio
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from cefmp4.hls.colors import BT709, Colors, is_rgb, meant
+from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
 from cefmp4.media.ffprobe_json import (
     codec_name,
     count,
@@ -20,14 +22,26 @@ from cefmp4.media.ffprobe_json import (
     tables,
     text,
 )
-from cefmp4.media.source import UnusableSourceError
+from cefmp4.media.protection import Protection, find_protection
+from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import Picture, shown_size, snap_frame_rate
 
+MAX_CUT_S = 10.0  # more than that of sound, after the last picture, is a part of the recording
+_MAX_HELD_S = 6 * 3600.0  # of a picture; what is heard later than that is cut
+_MAX_AUDIO_TRACKS = 8
 _MAX_FRAME_RATE = 61  # above it, r_frame_rate is the tick of a clock
 _MAX_SIDE = 16384
 _STILLS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 _RANGES = {"tv": False, "pc": True}
+_CLOCKS_THAT_JUMP = frozenset({"mpegts", "mpeg"})
+_WITHOUT_LENGTH = frozenset({"aac", "mp3", "ac3", "eac3", "amr", "asf", "flv"})
+_SHORTEST_S = 0.04
+# With the first pictures, which know more of themselves than the header does.
+_HEADER_QUESTIONS = (
+    *("-show_format", "-show_streams", "-read_intervals", "%+#16"),
+    *("-show_entries", "frame=stream_index,interlaced_frame"),
+)
 NO_DECODER = "this ffmpeg does not support its codec"
 
 
@@ -45,6 +59,10 @@ class AudioTrack:
     @property
     def end_s(self) -> float | None:
         return None if self.duration_s is None else self.start_s + self.duration_s
+
+    def lacks_s(self, end_s: float | None) -> float:
+        """How much earlier than that it ends, below zero: later; 0 where either is unknown."""
+        return 0.0 if end_s is None or self.end_s is None else end_s - self.end_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,40 +99,150 @@ class VideoTrack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """A source that can be encoded."""
+    """A source that can be encoded, of which perhaps only the sound is there."""
 
-    container: str
-    video: VideoTrack
     audio: tuple[AudioTrack, ...]
     duration_s: float
-    mastering: str = ""  # HDR10: as x265 spells it
-    light_level: str = ""
-    whole_s: float = 0.0  # what the container says of itself; 0 where that means nothing
-    is_length_a_guess: bool = False  # the header does not tell that of the video
+    is_length_a_guess: bool = False  # the header does not tell it, of the pictures if there are any
     notes: tuple[str, ...] = ()
+
+    @property
+    def heard(self) -> dict[str, AudioTrack]:
+        """The tracks that are made of it, by name."""
+        return {f"audio-{n}": track for n, track in enumerate(self.audio[:_MAX_AUDIO_TRACKS])}
+
+    @property
+    def end_s(self) -> float | None:
+        """When all of it is to end; None where nothing has to, or the header does not tell."""
+        return self.duration_s if len(self.heard) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExaminedVideo(Examined):
+    """Pictures, and perhaps sound."""
+
+    video: VideoTrack
+    hdr10: tuple[str, ...] = ()  # mastering display and light level, as x265 is told
+    whole_s: float = 0.0  # what the container says of itself; 0 where that means nothing
 
     @property
     def pictures_end_s(self) -> float:
         return self.video.start_s + self.duration_s
 
+    @property
+    def outlasting_s(self) -> float:
+        """How long the last picture has to stay; 0 where the sound is cut instead."""
+        heard_s = max((track.end_s or 0.0 for track in self.audio), default=0.0)
+        more_s = heard_s - self.pictures_end_s
+        return min(more_s, _MAX_HELD_S) if more_s > MAX_CUT_S else 0.0
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoundOnly:
-    """A recording without pictures."""
+    @property
+    def shown_s(self) -> float:
+        """With the late start, and the last picture that stays."""
+        return self.pictures_end_s + self.outlasting_s
 
-    container: str
-    audio: tuple[AudioTrack, ...]
-    duration_s: float
-    is_length_a_guess: bool = False
-    notes: tuple[str, ...] = ()
+    @property
+    def held_s(self) -> float:
+        """How long the last picture is made to stay by what the header tells."""
+        return 0.0 if self.is_length_a_guess else self.outlasting_s
+
+    @property
+    def end_s(self) -> float | None:
+        return None if self.is_length_a_guess else self.shown_s
+
+
+async def examine(source: MediaSource, ffprobe: Ffprobe) -> Examined:
+    """Raises UnusableSourceError where the bytes are the reason, TransientError where they are
+    out of reach."""
+    protection = await _protection(source)
+    try:
+        document = await ffprobe.ask(source, _HEADER_QUESTIONS)
+    except UnusableSourceError as error:
+        raise UnusableSourceError(f"it cannot be read: {error}") from error
+    container = table(document.get("format"))
+    streams = tables(document.get("streams"))
+    start = number(container.get("start_time")) or 0.0
+    audio, notes = _audio_tracks(streams, start, protection)
+    pictures = _video_stream(streams)
+    form, whole = text(container.get("format_name")), _whole_s(container, start)
+    if pictures is None:
+        if not audio:
+            raise UnusableSourceError(
+                notes[0] if notes else "there is neither video nor audio in it"
+            )
+        told = max(track.end_s or 0.0 for track in audio) or whole
+        return Examined(
+            audio=audio,
+            duration_s=told or await _measure(source, audio[0].index, ffprobe, start),
+            is_length_a_guess=form in _CLOCKS_THAT_JUMP | _WITHOUT_LENGTH,
+            notes=notes,
+        )
+    index = count(pictures.get("index"))
+    if protection.covers(index):
+        raise UnusableSourceError("it is encrypted")
+    if not has_codec(pictures):
+        raise UnusableSourceError(f"codec {codec_name(pictures)} is not supported by this ffmpeg")
+    # The first ones come with the header, unless the file begins with much else.
+    frames = _frames_of(document, index)
+    frames = frames or _frames_of(await _first_frame(source, ffprobe, index), index)
+    video = _video_track(pictures, start, frames)
+    duration = video.duration_s or max(0.0, whole - video.start_s)
+    if not duration:
+        end = await _measure(source, index, ffprobe, start)
+        duration = max(_SHORTEST_S, end - video.start_s)
+    is_stream, is_hdr10 = form in _CLOCKS_THAT_JUMP, video.picture.hdr == "PQ"
+    return ExaminedVideo(
+        video=video,
+        audio=audio,
+        duration_s=duration,
+        hdr10=_hdr10(await _first_frame(source, ffprobe, index)) if is_hdr10 else (),
+        whole_s=0.0 if is_stream else whole,
+        is_length_a_guess=is_stream or not video.duration_s or form == "asf",
+        notes=notes,
+    )
+
+
+async def _protection(source: MediaSource) -> Protection:
+    """Of an object that is read from the store it was found out when it was described."""
+    if source.fd is None:
+        return Protection()
+    try:
+        return await asyncio.to_thread(find_protection, source.fd)
+    except OSError as error:
+        raise UnusableSourceError(f"it cannot be read: {error.strerror}") from error
+
+
+async def _first_frame(source: MediaSource, ffprobe: Ffprobe, index: int) -> dict[str, Any]:
+    questions = ("-select_streams", str(index), "-read_intervals", "%+#1", "-show_frames")
+    return await ffprobe.ask(source, questions)
+
+
+def _frames_of(document: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    frames = tables(document.get("frames"))
+    return [frame for frame in frames if count(frame.get("stream_index")) == index]
+
+
+def _whole_s(container: dict[str, Any], start: float) -> float:
+    """0 where the header does not tell. Matroska tells when it ends, not how long it lasts."""
+    told = number(container.get("duration")) or 0.0
+    return max(0.0, told - start if "matroska" in text(container.get("format_name")) else told)
+
+
+async def _measure(source: MediaSource, index: int, ffprobe: Ffprobe, start: float) -> float:
+    """From the last packets: a recorder that was killed leaves no duration in the header."""
+    last = await ffprobe.packets(source, index, LAST_PACKETS)
+    end = max((at for at, _ in last), default=start) - start
+    if not last or end < 0:
+        raise UnusableSourceError("its duration cannot be found out")
+    return max(end, _SHORTEST_S)
 
 
 def left_out(index: int, codec: str, reason: str) -> str:
     return f"audio track {index} ({codec}) is left out: {reason}"
 
 
-def audio_tracks(
-    streams: list[dict[str, Any]], start: float, is_encrypted: Callable[[int], bool]
+def _audio_tracks(
+    streams: list[dict[str, Any]], start: float, protection: Protection
 ) -> tuple[tuple[AudioTrack, ...], tuple[str, ...]]:
     """Those that can be decoded, and why others cannot."""
     tracks, notes = [], []
@@ -122,7 +250,7 @@ def audio_tracks(
         if stream.get("codec_type") != "audio":
             continue
         index, name = count(stream.get("index")), codec_name(stream)
-        if is_encrypted(index):
+        if protection.covers(index):
             notes.append(left_out(index, name, "it is encrypted"))
         elif not has_codec(stream):
             notes.append(left_out(index, name, NO_DECODER))
@@ -131,7 +259,7 @@ def audio_tracks(
     return tuple(tracks), tuple(notes)
 
 
-def video_stream(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _video_stream(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The first video that is neither the picture on a record sleeve nor, where there is another,
     made of still pictures: some cameras put a thumbnail before the recording."""
     videos = [
@@ -145,7 +273,7 @@ def video_stream(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
     return next(iter(moving or known or videos), None)
 
 
-def video_track(stream: dict[str, Any], start: float, frames: list[dict[str, Any]]) -> VideoTrack:
+def _video_track(stream: dict[str, Any], start: float, frames: list[dict[str, Any]]) -> VideoTrack:
     """`frames`: the first ones, as decoded. What they say of themselves is truer than the header,
     which of DV says nothing."""
     width, height = count(stream.get("width")), count(stream.get("height"))
@@ -236,3 +364,27 @@ def _is_mirrored(stream: dict[str, Any]) -> bool:
             a, b, c, d = (int(numbers[at]) for at in (0, 1, 3, 4))
             return a * d - b * c < 0
     return False
+
+
+def _hdr10(document: dict[str, Any]) -> tuple[str, ...]:
+    told: dict[str, str] = {}
+    frames = tables(document.get("frames"))
+    for entry in (entry for frame in frames for entry in tables(frame.get("side_data_list"))):
+        if "red_x" in entry:
+            told["master-display"] = _mastering(entry)
+        elif "max_content" in entry:
+            light = f"{count(entry['max_content'])},{count(entry.get('max_average'))}"
+            told["max-cll"] = light
+    return tuple(f"{name}={told[name]}" for name in ("master-display", "max-cll") if name in told)
+
+
+def _mastering(entry: dict[str, Any]) -> str:
+    def units(name: str, scale: int) -> int:
+        return round((ratio(entry.get(name)) or Fraction(0)) * scale)
+
+    def point(letters: str, name: str) -> str:
+        return f"{letters}({units(name + '_x', 50000)},{units(name + '_y', 50000)})"
+
+    colors = (("G", "green"), ("B", "blue"), ("R", "red"), ("WP", "white_point"))
+    light = f"L({units('max_luminance', 10000)},{units('min_luminance', 10000)})"
+    return "".join(point(*color) for color in colors) + light

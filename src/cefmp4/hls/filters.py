@@ -1,10 +1,10 @@
 """What happens to the pictures between decoder and encoders, as one graph. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from cefmp4.hls.colors import BT709, Colors
-from cefmp4.hls.encoder_options import VideoOut, pixel_format
+from cefmp4.hls.colors import is_rgb
+from cefmp4.hls.examined import VideoTrack
+from cefmp4.hls.ffmpeg import pixel_format
 from cefmp4.hls.thumbnails import SpritePlan
 from cefmp4.model.rendition import Rendition
 
@@ -21,64 +21,39 @@ _WAVE_SIZE, _WAVE_COLOR = "1280x360", "0x4FA3FF"
 _WAVE_RATE, _WAVE_RATE_OF_SHORT, _LONG_SOUND_S = 1000, 8000, 600.0
 _ZSCALE_TRANSFER = {"PQ": "smpte2084", "HLG": "arib-std-b67"}
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """`video`: index of its stream, if pictures are read of it; `argument`: what follows -i;
-    `pixels`: of one picture."""
-
-    argument: str
-    is_remote: bool
-    video: int = -1
-    pixels: int = 0
-    is_interlaced: bool = False
-    hdr: str | None = None
-    colors: Colors = BT709
-    is_full_range: bool | None = None  # None: as the decoder says
-    is_rgb: bool = False
-    are_colors_told: bool = True
-    held_s: float = 0.0  # how long the last picture stays
+Encoding = tuple[Rendition, str]  # and its encoder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagesOut:
-    """A sprite of thumbnails and a poster, each on a pipe of its own."""
-
-    sprite_fd: int
-    poster_fd: int
-    plan: SpritePlan
-
-
-def filter_graph(source: Input, videos: Sequence[VideoOut], images: ImagesOut | None) -> str:
+def filter_graph(
+    source: VideoTrack, videos: Sequence[Encoding], plan: SpritePlan | None, held_s: float = 0.0
+) -> str:
     """One decoded picture, split once; what several outputs want alike is made once. Frames start
-    at zero, as the audio does, or the two would drift apart by what the first frame came late."""
-    renditions = [video.rendition for video in videos if video.rendition]
-    looks = _looks(source, videos)
-    branches = len(looks) + (2 if images else 0)
+    at zero, as the audio does, or the two would drift apart by what the first frame came late.
+    `plan`: of the images that are made of it, too; `held_s`: how long the last picture stays."""
+    top, hdr = videos[0][0], source.picture.hdr
+    looks = _looks(hdr, videos)
+    branches = len(looks) + (2 if plan else 0)
     labels = "".join(f"[s{position}]" for position in range(branches))
-    head = _head(source, renditions[0])
-    chains = [f"[0:{source.video}]{head},split={branches}{labels}"]
+    chains = [f"[0:{source.index}]{_head(source, top, held_s)},split={branches}{labels}"]
     for at, (look, positions) in enumerate(looks.items()):
         outs = "".join(f"[v{position}]" for position in positions)
         copies = f",split={len(positions)}" if len(positions) > 1 else ""
         chains.append(f"[s{at}]{look}{copies}{outs}")
-    if images:
-        plan, at, rate = images.plan, len(looks), renditions[0].frame_rate
-        every = max(1, round(plan.interval_s * rate))
-        poster_frame = round(plan.poster_s * rate)
+    if plan:
+        at = len(looks)
+        every = max(1, round(plan.interval_s * top.frame_rate))
+        poster_frame = round(plan.poster_s * top.frame_rate)
+        chains.append(f"[s{at}]select=not(mod(n\\,{every})),{_sdr(hdr)}{_sprite(plan)}[sprite]")
         chains.append(
-            f"[s{at}]select=not(mod(n\\,{every})),{_sdr(source.hdr)}{_sprite(plan)}[sprite]"
-        )
-        chains.append(
-            f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(source.hdr)}{_poster(plan)}[poster]"
+            f"[s{at + 1}]select=eq(n\\,{poster_frame}),{_sdr(hdr)}{_poster(plan)}[poster]"
         )
     return ";".join(chains)
 
 
-def stills_graph(source: Input, plan: SpritePlan) -> str:
+def stills_graph(source: VideoTrack, plan: SpritePlan) -> str:
     """Of the pictures that a copy hands out, one for each thumbnail."""
     return (
-        f"[0:v]{_meaning(source)},{_sdr(source.hdr)}split=2[s0][s1];[s0]{_sprite(plan)}[sprite];"
+        f"[0:v]{_meaning(source)},{_sdr(source.picture.hdr)}split=2[s0][s1];[s0]{_sprite(plan)}[sprite];"
         f"[s1]select=eq(n\\,{plan.poster_number}),{_poster(plan)}[poster]"
     )
 
@@ -94,30 +69,27 @@ def wave_graph(index: int, duration_s: float) -> str:
     )
 
 
-def _looks(source: Input, videos: Sequence[VideoOut]) -> dict[str, list[int]]:
+def _looks(hdr: str | None, videos: Sequence[Encoding]) -> dict[str, list[int]]:
     """How pictures are scaled and coloured, and which outputs take them so: an H.264 rung beside
     an HEVC one of its size encodes the very same pictures."""
     looks: dict[str, list[int]] = {}
-    for position, video in enumerate(videos):
-        if rendition := video.rendition:
-            to_sdr = "" if rendition.hdr else _sdr(source.hdr)
-            look = (
-                f"{_scale(rendition)},setsar=1,"
-                f"{to_sdr}format={pixel_format(video.encoder, rendition.bit_depth)}"
-            )
-            looks.setdefault(look, []).append(position)
+    for position, (rendition, encoder) in enumerate(videos):
+        to_sdr = "" if rendition.hdr else _sdr(hdr)
+        form = pixel_format(encoder, rendition.bit_depth)
+        look = f"{_scale(rendition)},setsar=1,{to_sdr}format={form}"
+        looks.setdefault(look, []).append(position)
     return looks
 
 
-def _head(source: Input, top: Rendition) -> str:
+def _head(source: VideoTrack, top: Rendition, held_s: float) -> str:
     """What happens to every picture. One that is far larger than all rungs is brought down to the
     top one first, and the others are made of that: to read all its pixels for every rung would
     cost more than decoding it."""
     steps = ["bwdif=mode=send_frame:deint=interlaced"] if source.is_interlaced else []
     steps += [_meaning(source), f"fps={top.frame_rate}:start_time=0"]
-    if source.held_s:
-        steps.append(f"tpad=stop_mode=clone:stop_duration={source.held_s:.6f}")
-    if source.pixels > _FAR_LARGER * top.width * top.height:
+    if held_s:
+        steps.append(f"tpad=stop_mode=clone:stop_duration={held_s:.6f}")
+    if source.width * source.height > _FAR_LARGER * top.width * top.height:
         steps.append(_scale(top))
     return ",".join(steps)
 
@@ -126,13 +98,13 @@ def _scale(rendition: Rendition) -> str:
     return f"scale={rendition.width}:{rendition.height}:flags=bicubic"
 
 
-def _meaning(source: Input) -> str:
+def _meaning(source: VideoTrack) -> str:
     """What the container says, or what pictures of that size mean: decoders say nothing, or, that
     of VP8, always the same. Red, green and blue become what is meant here, at once."""
-    primaries, transfer, matrix = source.colors
+    primaries, transfer, matrix = source.meant_colors
     told = f"setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}"
-    if source.is_rgb:
-        to = "bt2020" if source.hdr else "bt709"
+    if is_rgb(source.pix_fmt):
+        to = "bt2020" if source.picture.hdr else "bt709"
         return f"scale=out_color_matrix={to}:out_range=tv,format={_FROM_RGB},{told}:range=tv"
     if source.is_full_range is None:
         return told

@@ -11,17 +11,15 @@ import structlog
 
 from cefmp4.errors import PermanentError, TransientError, first_error
 from cefmp4.hls import playlist, remux, result, sound, worth
-from cefmp4.hls.encode import Encode, EncodeLimits, Images, Made
+from cefmp4.hls.encode import Encode, EncodeLimits
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.examination import examine
-from cefmp4.hls.examined import NO_DECODER, Examined, SoundOnly, left_out
+from cefmp4.hls.examined import NO_DECODER, Examined, ExaminedVideo, examine, left_out
 from cefmp4.hls.failures import UndecodableTrackError
-from cefmp4.hls.fit import outlasting_s
-from cefmp4.hls.lengths import packets, remeasured
+from cefmp4.hls.lengths import remeasured
 from cefmp4.hls.remux import CopyRefusedError
 from cefmp4.hls.result import HlsResult, NeedsEncoderError, Progress, Tier
 from cefmp4.hls.stills import Stills
-from cefmp4.hls.thumbnails import SpritePlan, plan_sprite, webvtt
+from cefmp4.hls.thumbnails import Images, SpritePlan, plan_sprite, webvtt
 from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks, make_images
 from cefmp4.media.ffmpeg_run import EncodeCancelledError
 from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
@@ -47,21 +45,14 @@ class HlsOptions:
     timeout_s: float = 168 * 3600.0  # of all that is done for one recording; less for few bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HlsEncoder:
     """One for all jobs of a worker; `encode` may run several times at once."""
 
-    def __init__(
-        self,
-        *,
-        program: str,
-        chooser: EncoderChooser,
-        options: HlsOptions | None = None,
-        limits: EncodeLimits | None = None,
-    ) -> None:
-        self._program = program
-        self._chooser = chooser
-        self._options = options or HlsOptions()
-        self._limits = limits or EncodeLimits()
+    program: str
+    chooser: EncoderChooser
+    options: HlsOptions = field(default_factory=HlsOptions)
+    limits: EncodeLimits = field(default_factory=EncodeLimits)
 
     async def encode(
         self,
@@ -83,14 +74,13 @@ class HlsEncoder:
             sink=sink,
             progress=progress,
             cancel=cancel,
-            program=self._program,
-            ffprobe=self._options.ffprobe,
-            limits=self._limits,
+            program=self.program,
+            ffprobe=self.options.ffprobe,
+            limits=self.limits,
         )
         try:
             async with self._time_for(source):
-                made, not_copied = await self._whatever_it_is(encode, allowed)
-                done = await _describe(sink, made, not_copied, started)
+                done = await _describe(sink, await self._made(encode, allowed), started)
             if cancel and cancel.is_set():
                 raise EncodeCancelledError
         except BaseException:
@@ -107,7 +97,7 @@ class HlsEncoder:
 
     @asynccontextmanager
     async def _time_for(self, source: MediaSource) -> AsyncIterator[None]:
-        seconds = worth.longest_s(source.size, self._options.timeout_s)
+        seconds = worth.longest_s(source.size, self.options.timeout_s)
         try:
             async with asyncio.timeout(seconds) as limit:
                 yield
@@ -119,72 +109,72 @@ class HlsEncoder:
                 hint="raise HLS_TIMEOUT_HOURS",
             ) from None
 
-    async def _whatever_it_is(self, encode: Encode, allowed: Tier) -> tuple[Made, tuple[str, ...]]:
+    async def _made(self, encode: Encode, allowed: Tier) -> HlsResult:
         """Once more without a track that turns out to be undecodable, or with the lengths that
         came out; each of that happens once for a track at most."""
-        found = await examine(encode.source, self._options.ffprobe)
-        if isinstance(found, Examined) and (outlasting_s(found) or _is_thin(encode.source, found)):
+        found = await examine(encode.source, self.options.ffprobe)
+        if isinstance(found, ExaminedVideo) and (found.outlasting_s or _is_thin(encode, found)):
             # A header may lie, and a picture that stays for hours costs hours of encoding.
-            found = await remeasured(encode.source, found, self._options.ffprobe)
+            found = await remeasured(encode.source, found, self.options.ffprobe)
         while True:
             try:
-                if isinstance(found, SoundOnly):
-                    if not found.is_length_a_guess:
-                        worth.check_length(encode.source.size, found.duration_s)
-                    has_poster = self._options.has_thumbnails
-                    return await sound.encode_alone(encode, found, has_poster=has_poster), ()
-                return await self._make(encode, found, allowed)
+                if isinstance(found, ExaminedVideo):
+                    return await self._with_pictures(encode, found, allowed)
+                if not found.is_length_a_guess:
+                    worth.check_length(encode.source.size, found.duration_s)
+                has_poster = self.options.has_thumbnails
+                return await sound.encode_alone(encode, found, has_poster=has_poster)
             except UndecodableTrackError as error:
                 found = _without(found, error.index)
             except OutlastedError as error:
                 found = error.examined
             await encode.sink.remove_own()
 
-    async def _make(
-        self, encode: Encode, examined: Examined, allowed: Tier
-    ) -> tuple[Made, tuple[str, ...]]:
-        """Copied if it may be, else encoded; and why it was not copied."""
-        options = self._options
-        picture = examined.video.picture
-        length_s = examined.duration_s + outlasting_s(examined)
-        worth.check_length(encode.source.size, _shown_s(examined))
+    async def _with_pictures(
+        self, encode: Encode, examined: ExaminedVideo, allowed: Tier
+    ) -> HlsResult:
+        """Copied if it may be, else encoded."""
+        options, picture = self.options, examined.video.picture
+        size, shown_s = encode.source.size, examined.shown_s
+        length_s = examined.duration_s + examined.outlasting_s
+        worth.check_length(size, shown_s)
         plan = plan_sprite(picture, length_s) if options.has_thumbnails else None
         not_copied = await self._reasons(encode.source, examined)
         if not not_copied:
             try:
-                return await self._copy(encode, examined, plan), ()
+                return await self._copy(encode, examined, plan)
             except CopyRefusedError as error:
                 log.info("not copied after all", reason=str(error))
                 not_copied = (str(error),)
                 await encode.sink.remove_own()
         if allowed is Tier.COPY:
             raise NeedsEncoderError("; ".join(not_copied))
-        size, shown_s = encode.source.size, _shown_s(examined)
         rate = worth.bearable_frame_rate(picture.frame_rate, size, shown_s)
         renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
-        choice = await self._chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
-        made = await encode_tracks(encode, examined, renditions, choice, self._chooser, plan)
-        if rate < picture.frame_rate:
-            told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
-            made = replace(made, notes=(*made.notes, told))
-        return made, not_copied
+        choice = await self.chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
+        made = await encode_tracks(encode, examined, renditions, choice, self.chooser, plan)
+        told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
+        notes = (*made.notes, told) if rate < picture.frame_rate else made.notes
+        return replace(made, not_copied=not_copied, notes=notes)
 
-    async def _reasons(self, source: MediaSource, examined: Examined) -> tuple[str, ...]:
-        options = self._options
+    async def _reasons(self, source: MediaSource, examined: ExaminedVideo) -> tuple[str, ...]:
+        options = self.options
         if not options.may_copy:
             return ("copying is turned off",)
         if reasons := remux.reasons_against(examined, options.codecs, options.rungs[0]):
             return reasons
 
         async def look(interval: str) -> list[tuple[float, str]]:
-            return await packets(source, examined.video.index, interval, options.ffprobe)
+            return await options.ffprobe.packets(source, examined.video.index, interval)
 
         # One after the other: from a server the second look is a request of its own.
         if reasons := remux.reasons_in_head(await look(remux.HEAD_INTERVAL)):
             return reasons
         return remux.reasons_in_tail(await look(LAST_PACKETS))
 
-    async def _copy(self, encode: Encode, examined: Examined, plan: SpritePlan | None) -> Made:
+    async def _copy(
+        self, encode: Encode, examined: ExaminedVideo, plan: SpritePlan | None
+    ) -> HlsResult:
         if plan is None:
             return await copy_tracks(encode, examined, None)
         stills = Stills(plan)
@@ -193,7 +183,7 @@ class HlsEncoder:
                 images = group.create_task(self._images(encode, examined, stills), name="images")
                 made = await copy_tracks(encode, examined, stills)
                 # It has had nearly everything by now. A decoder that hangs must not hang the job.
-                await asyncio.wait([images], timeout=self._options.images_patience_s)
+                await asyncio.wait([images], timeout=self.options.images_patience_s)
                 images.cancel()
         if images.cancelled():
             log.warning("no thumbnails", reason="they were not decoded in time")
@@ -201,7 +191,7 @@ class HlsEncoder:
         decoded = images.result()
         return replace(made, images=decoded, errors=made.errors + decoded.errors)
 
-    async def _images(self, encode: Encode, examined: Examined, stills: Stills) -> Images:
+    async def _images(self, encode: Encode, examined: ExaminedVideo, stills: Stills) -> Images:
         """A recording without thumbnails is worth more than none."""
         try:
             return await make_images(encode, examined, stills)
@@ -212,50 +202,35 @@ class HlsEncoder:
             stills.abandon()
 
 
-def _shown_s(examined: Examined) -> float:
-    """With the late start, and the last picture that stays."""
-    return examined.pictures_end_s + outlasting_s(examined)
-
-
-def _is_thin(source: MediaSource, examined: Examined) -> bool:
+def _is_thin(encode: Encode, examined: ExaminedVideo) -> bool:
     rate = examined.video.picture.frame_rate
-    return worth.is_thin(rate, source.size, _shown_s(examined))
+    return worth.is_thin(rate, encode.source.size, examined.shown_s)
 
 
-def _without(found: Examined | SoundOnly, index: int) -> Examined | SoundOnly:
+def _without(found: Examined, index: int) -> Examined:
     """Raises UnusableSourceError where it is the pictures, or all the sound of sound alone."""
     track = next((track for track in found.audio if track.index == index), None)
-    if track and (isinstance(found, Examined) or len(found.audio) > 1):
+    if track and (isinstance(found, ExaminedVideo) or len(found.audio) > 1):
         return replace(
             found,
             audio=tuple(other for other in found.audio if other is not track),
             notes=(*found.notes, left_out(index, track.codec, NO_DECODER)),
         )
-    codec = found.video.codec if isinstance(found, Examined) else found.audio[0].codec
+    codec = found.video.codec if isinstance(found, ExaminedVideo) else found.audio[0].codec
     raise UnusableSourceError(f"codec {codec} is not supported by this ffmpeg")
 
 
-async def _describe(
-    sink: SegmentSink,
-    made: Made,
-    not_copied: tuple[str, ...],
-    started: float,
-) -> HlsResult:
+async def _describe(sink: SegmentSink, made: HlsResult, started: float) -> HlsResult:
     """Stores the playlists and images, and last what `publish` will make visible."""
     poster, thumbnails = await _put_texts(sink, made)
-    done = HlsResult(
+    done = replace(
+        made,
         stream_id=sink.stream_id,
         bucket=sink.bucket,
-        tier=made.tier,
-        duration_s=made.tracks[0].end_s,
         master_key=sink.prefix + MASTER,
         poster_key=poster,
         thumbnails_key=thumbnails,
-        tracks=made.tracks,
-        not_copied=not_copied,
-        fallbacks=made.fallbacks,
-        errors=made.errors,
-        notes=made.notes,
+        images=Images(),  # they are stored
         seconds=time.monotonic() - started,
     )
     staged = sink.folder(STAGED)
@@ -264,7 +239,7 @@ async def _describe(
     return done
 
 
-async def _put_texts(sink: SegmentSink, made: Made) -> tuple[str, str]:
+async def _put_texts(sink: SegmentSink, made: HlsResult) -> tuple[str, str]:
     """The keys of the poster and of the thumbnail track, "" for what there is not."""
     texts, images = _playlists(made), made.images
     folder = sink.folder(_IMAGES)
@@ -273,7 +248,7 @@ async def _put_texts(sink: SegmentSink, made: Made) -> tuple[str, str]:
         texts[poster] = images.poster
     if images.sprite and images.plan:
         texts[f"{folder}/sprite.jpg"] = images.sprite
-        texts[thumbnails] = webvtt(images.plan, "sprite.jpg", made.tracks[0].end_s).encode()
+        texts[thumbnails] = webvtt(images.plan, "sprite.jpg", made.duration_s).encode()
     with first_error():
         async with asyncio.TaskGroup() as group:
             for name, data in texts.items():
@@ -284,7 +259,7 @@ async def _put_texts(sink: SegmentSink, made: Made) -> tuple[str, str]:
     )
 
 
-def _playlists(made: Made) -> dict[str, bytes]:
+def _playlists(made: HlsResult) -> dict[str, bytes]:
     target_s = playlist.target_duration(made.tracks)
     texts: dict[str, bytes] = {}
     for track in made.tracks:

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from cefmp4.errors import CefError
-from cefmp4.hls.examined import AudioTrack, Examined
-from cefmp4.hls.fit import outlasting_s
+from cefmp4.hls.examined import AudioTrack, ExaminedVideo
 from cefmp4.hls.fragments import Fragment, Init
 from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
 
@@ -37,11 +36,11 @@ class CopyRefusedError(CefError):
 
 
 def reasons_against(
-    source: Examined, choice: CodecChoice, top_rung: int = RUNGS[0]
+    source: ExaminedVideo, choice: CodecChoice, top_rung: int = RUNGS[0]
 ) -> tuple[str, ...]:
     """What the header says against a copy; empty where nothing does. What is larger than the
     highest rung gets a ladder."""
-    video, held_s = source.video, outlasting_s(source)
+    video, held_s = source.video, source.outlasting_s
     wanted = _WANTED[choice]
     checks = (
         (video.codec in _PROFILES and video.codec != wanted, f"{wanted} is asked for as well"),
@@ -91,10 +90,6 @@ def may_copy_audio(track: AudioTrack) -> bool:
     than the one before; an init segment is of one kind."""
     fits = track.codec == "aac" and track.profile == "LC" and 1 <= track.channels <= 2
     return fits and track.has_header and track.start_s <= _MAX_AUDIO_START_S
-
-
-def copied_codec(source: Examined) -> Codec:
-    return Codec(source.video.codec)
 
 
 class CopyWatch:

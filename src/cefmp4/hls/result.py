@@ -1,12 +1,13 @@
 """What an encode yields: rows of segments, the playlists' facts, and the document beside them."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from cefmp4.errors import CefError
 from cefmp4.hls.fragments import KeyFrame
+from cefmp4.hls.thumbnails import Images
 from cefmp4.media.fragment_boxes import TrackHeader
 
 SCHEMA_VERSION = 1
@@ -27,11 +28,9 @@ class NeedsEncoderError(CefError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     fraction: float
-    out_time_s: float
     speed: float  # recorded seconds per second
     fps: float
     eta_s: float | None
-    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,23 +85,27 @@ class StoredTrack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HlsResult:
-    """`not_copied`: why the source was not taken as it is; `fallbacks`: why not a better encoder.
-    `errors` counts what ffmpeg called errors and went on from; `notes` tell what is not as it is
-    in the source."""
+    """What was made of a recording, and, once that is described, where. `not_copied`: why the
+    source was not taken as it is; `fallbacks`: why not a better encoder. `errors` counts what
+    ffmpeg called errors and went on from; `notes` tell what is not as it is in the source."""
 
-    stream_id: str
-    bucket: str
     tier: Tier
-    duration_s: float
-    master_key: str
-    poster_key: str = ""
-    thumbnails_key: str = ""
     tracks: tuple[StoredTrack, ...]
+    images: Images = field(default_factory=Images)
     not_copied: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     errors: int = 0
     notes: tuple[str, ...] = ()
+    stream_id: str = ""
+    bucket: str = ""
+    master_key: str = ""
+    poster_key: str = ""
+    thumbnails_key: str = ""
     seconds: float = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        return self.tracks[0].end_s if self.tracks else 0.0
 
     @property
     def warning_texts(self) -> tuple[str, ...]:
@@ -117,10 +120,6 @@ class HlsResult:
     def speed(self) -> float:
         """Recorded seconds per second."""
         return self.duration_s / self.seconds if self.seconds else 0.0
-
-    @property
-    def rows(self) -> tuple[SegmentRow, ...]:
-        return tuple(row for track in self.tracks for row in track.rows)
 
 
 def document(result: HlsResult) -> dict[str, Any]:

@@ -40,6 +40,16 @@ class SpritePlan:
         return int(self.poster_s // self.interval_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """A sprite of thumbnails as planned, and a poster."""
+
+    sprite: bytes = b""
+    poster: bytes = b""
+    plan: SpritePlan | None = None
+    errors: int = 0
+
+
 def plan_sprite(picture: Picture, duration_s: float) -> SpritePlan:
     interval = max(_MIN_INTERVAL_S, math.ceil(duration_s / _MAX_THUMBNAILS))
     width, height = _within(picture, _LONG_SIDE)

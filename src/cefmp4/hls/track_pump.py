@@ -2,12 +2,13 @@
 segments wait for the store it stops reading, which stops ffmpeg."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from cefmp4.hls import playlist
 from cefmp4.hls.ffmpeg import SEGMENT_SECONDS
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init, KeyFrame, Segment, SegmentCutter
 from cefmp4.hls.result import SegmentRow, StoredTrack
+from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.outputs.sink import SegmentSink
 
@@ -18,21 +19,24 @@ FragmentLook = Callable[[Fragment, Init], Awaitable[None]]
 
 
 class TrackPump:
-    """`look` sees every fragment before it is used, and may refuse it by raising."""
+    """`options`: what makes ffmpeg write it. `look` sees every fragment before it is used, and may
+    refuse it by raising."""
 
     def __init__(
         self,
         name: str,
         sink: SegmentSink,
+        options: Sequence[str],
         *,
-        on_stored: Callable[[], None] = lambda: None,
-        on_reached: Callable[[float], None] = lambda _seconds: None,
+        on_stored: Callable[[], None],
+        on_reached: Callable[[float], None] | None = None,
         look: FragmentLook | None = None,
         encoder: str = "",
         hdr: str | None = None,
         language: str = "",
     ) -> None:
         self.name = name
+        self.options = options
         self._sink = sink
         self._folder = sink.folder(name)
         self._on_stored = on_stored
@@ -44,8 +48,8 @@ class TrackPump:
         self._slots = asyncio.Semaphore(SEGMENTS_IN_FLIGHT)
         self._init: Init | None = None
         self._cutter: SegmentCutter | None = None
-        self._rows: dict[int, SegmentRow] = {}
-        self._key_frames: dict[int, tuple[KeyFrame, ...]] = {}
+        self._rows: list[SegmentRow] = []
+        self._key_frames: list[tuple[KeyFrame, ...]] = []
         self._frames = 0
         self.is_torn = False
 
@@ -60,72 +64,66 @@ class TrackPump:
                 for found in parser.feed(data):
                     if isinstance(found, Init):
                         self._init = found
+                    elif self._init is None:
+                        raise BrokenMediaError("a fragment before its init segment")
                     else:
-                        await self._add(found, uploads)
+                        await self._add(found, self._init, uploads)
             try:
                 parser.close()
             except BrokenMediaError:
                 self.is_torn = True  # ffmpeg died; it is judged by what it said
-            if self._cutter and (last := self._cutter.close()):
-                await self._upload_segment(last, uploads)
+            if self._init and self._cutter and (last := self._cutter.close()):
+                await self._add_segment(last, self._init.header, uploads)
 
     def stored(self) -> StoredTrack | None:
-        """None where not even an init segment came."""
+        """All of it, after `pump`. None where not even an init segment came."""
         if self._init is None:
             return None
-        indexes = sorted(self._rows)
-        if indexes != list(range(len(indexes))):
-            raise BrokenMediaError(f"{self.name}: a segment is missing")
         return StoredTrack(
             name=self.name,
             folder=self._folder,
             header=self._init.header,
-            rows=tuple(self._rows[index] for index in indexes),
-            key_frames=tuple(self._key_frames[index] for index in indexes),
+            rows=tuple(self._rows),
+            key_frames=tuple(self._key_frames),
             frames=self._frames,
             encoder=self._encoder,
             hdr=self._hdr,
             language=self._language,
         )
 
-    async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
-        if self._init is None:
-            raise BrokenMediaError("a fragment before its init segment")
+    async def _add(self, fragment: Fragment, init: Init, uploads: asyncio.TaskGroup) -> None:
         if self._cutter is None:
             # Not before: a track in which nothing is leaves nothing in the store.
-            self._cutter = SegmentCutter(self._init.header.timescale, SEGMENT_SECONDS)
-            await self._upload(playlist.INIT, self._init.data, None, uploads)
+            self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
+            await self._upload(f"{self._folder}/{playlist.INIT}", init.data, uploads)
         if self._look:
-            await self._look(fragment, self._init)
-        self._on_reached(fragment.end / self._init.header.timescale)
+            await self._look(fragment, init)
+        if self._on_reached:
+            self._on_reached(fragment.end / init.header.timescale)
         if segment := self._cutter.add(fragment):
-            await self._upload_segment(segment, uploads)
+            await self._add_segment(segment, init.header, uploads)
 
-    async def _upload_segment(self, segment: Segment, uploads: asyncio.TaskGroup) -> None:
-        await self._upload(playlist.segment_name(segment.index), segment.data, segment, uploads)
-
-    async def _upload(
-        self, name: str, data: bytes, segment: Segment | None, uploads: asyncio.TaskGroup
+    async def _add_segment(
+        self, segment: Segment, header: TrackHeader, uploads: asyncio.TaskGroup
     ) -> None:
-        await self._slots.acquire()
-        name = f"{self._folder}/{name}"
-        uploads.create_task(self._store(name, data, segment), name=f"put {name}")
+        name = f"{self._folder}/{playlist.segment_name(segment.index)}"
+        await self._upload(name, segment.data, uploads)
+        self._rows.append(self._row(segment, header, name))
+        self._key_frames.append(segment.key_frames)
+        self._frames += segment.frames
 
-    async def _store(self, name: str, data: bytes, segment: Segment | None) -> None:
+    async def _upload(self, name: str, data: bytes, uploads: asyncio.TaskGroup) -> None:
+        await self._slots.acquire()
+        uploads.create_task(self._store(name, data), name=f"put {name}")
+
+    async def _store(self, name: str, data: bytes) -> None:
         try:
-            key = await self._sink.put(name, data)
+            await self._sink.put(name, data)
         finally:
             self._slots.release()
-        if segment is not None:
-            self._frames += segment.frames
-            self._rows[segment.index] = self._row(segment, key)
-            self._key_frames[segment.index] = segment.key_frames
         self._on_stored()
 
-    def _row(self, segment: Segment, key: str) -> SegmentRow:
-        if self._init is None:
-            raise BrokenMediaError("a segment before its init segment")
-        header = self._init.header
+    def _row(self, segment: Segment, header: TrackHeader, name: str) -> SegmentRow:
         start, end = segment.start / header.timescale, segment.end / header.timescale
         is_video = header.kind == "video"
         return SegmentRow(
@@ -133,7 +131,7 @@ class TrackPump:
             start=round(start, 6),
             end=round(end, 6),
             bytes=len(segment.data),
-            key=key,
+            key=self._sink.prefix + name,
             bucket=self._sink.bucket,
             size=f"{header.width}x{header.height}" if is_video else "",
             fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,

@@ -4,15 +4,15 @@ stalls, takes too long, is cancelled, or when any of the pumps fails."""
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError, first_error
-from cefmp4.media.pipes import Pipes
+from cefmp4.media.pipes import close_all, open_pipes
 from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
 
@@ -23,13 +23,21 @@ class EncodeCancelledError(CefError):
     """The encode was cancelled."""
 
 
-Pump = Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]]
 Feed = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 BRIEFLY_S = 20.0
 _BRIEF_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 _MAX_LINE = 4096
 _LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
+
+
+class Output(Protocol):
+    """One of the things that ffmpeg makes. `options`: all of its command but where it goes."""
+
+    @property
+    def options(self) -> Sequence[str]: ...
+
+    async def pump(self, pipe: asyncio.StreamReader) -> None: ...
 
 
 @dataclass(slots=True)
@@ -100,30 +108,36 @@ class FfmpegRun:
             self.pace.speed = out_time_s / max(now - self._began_at, 1e-3)
             self.on_pace(self.pace)
 
-    async def run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> FfmpegExit:
-        """`pumps`: one per pipe, in order. Raises the first error of them, unwrapped."""
+    async def run(
+        self, argv: Sequence[str], outputs: Sequence[Output], rest: Sequence[str] = ()
+    ) -> FfmpegExit:
+        """`rest`: of the command, after all outputs. Raises the first error of the pumps,
+        unwrapped."""
         self.moved()
         self._began_at = self.pace.moved_at
         with first_error():
             try:
                 async with asyncio.timeout(self.limits.total_s):
-                    return await self._run(pipes, argv, pumps)
+                    return await self._run(argv, outputs, rest)
             except TimeoutError as error:
                 raise TransientError(
                     f"ffmpeg needed more than {self.limits.total_s:.0f} s for it"
                 ) from error
 
-    async def _run(self, pipes: Pipes, argv: Sequence[str], pumps: Sequence[Pump]) -> FfmpegExit:
-        fds = (*self.pass_fds, *pipes.write_fds)
-        stdin = subprocess.PIPE if self.feed else subprocess.DEVNULL
-        async with proc.streaming(
-            argv,
-            cpu_limit_s=self.limits.total_s,
-            stdin=stdin,
-            pass_fds=fds,
-            environment=self.environment,
-        ) as process:
-            pipes.close_writers()
+    async def _run(
+        self, argv: Sequence[str], outputs: Sequence[Output], rest: Sequence[str]
+    ) -> FfmpegExit:
+        async with (
+            open_pipes(len(outputs)) as (readers, fds),
+            proc.streaming(
+                [*argv, *_into(outputs, fds), *rest],
+                cpu_limit_s=self.limits.total_s,
+                stdin=subprocess.PIPE if self.feed else subprocess.DEVNULL,
+                pass_fds=(*self.pass_fds, *fds),
+                environment=self.environment,
+            ) as process,
+        ):
+            close_all(fds)
             async with asyncio.TaskGroup() as group:
                 guards = [group.create_task(self._watch(), name="watchdog")]
                 if limit := self.limits.memory_bytes:
@@ -132,9 +146,8 @@ class FfmpegRun:
                 if self.cancel:
                     guards.append(group.create_task(_until(self.cancel), name="cancel"))
                 async with asyncio.TaskGroup() as work:
-                    for position, pump in enumerate(pumps):
-                        reader = await pipes.reader(position)
-                        work.create_task(pump(reader), name=f"pump {position}")
+                    for number, (output, reader) in enumerate(zip(outputs, readers, strict=True)):
+                        work.create_task(output.pump(reader), name=f"pump {number}")
                     if self.feed and process.stdin:
                         work.create_task(self.feed(process.stdin), name="feed")
                     work.create_task(self._follow(process.stdout), name="progress")
@@ -166,6 +179,12 @@ class FfmpegRun:
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
         while stderr and (data := await stderr.read(_READ_BYTES)):
             self.stderr.add(data)
+
+
+def _into(outputs: Sequence[Output], fds: Sequence[int]) -> Iterator[str]:
+    for output, fd in zip(outputs, fds, strict=True):
+        yield from output.options
+        yield f"pipe:{fd}"
 
 
 async def run_briefly(argv: Sequence[str], *, memory_bytes: int | None = None) -> proc.Exit:

@@ -12,7 +12,8 @@ import structlog
 
 from cefmp4 import proc
 from cefmp4.errors import PermanentError, ProgramMissingError, TransientError
-from cefmp4.media.source import MediaSource, UnusableSourceError, input_options
+from cefmp4.media.ffprobe_json import number, tables
+from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.media.stderr import NOT_A_RECORDING, check_reached, last_line
 from cefmp4.model.part import MIB
 
@@ -44,6 +45,21 @@ class Ffprobe:
     async def ask(self, source: MediaSource, questions: Sequence[str]) -> dict[str, Any]:
         return document_of((await self.run(source, questions)).stdout)
 
+    async def packets(
+        self, source: MediaSource, index: int, interval: str
+    ) -> list[tuple[float, str]]:
+        """Time and flags of a stream's packets in an interval, in the order of the file."""
+        questions = (
+            *("-select_streams", str(index), "-read_intervals", interval),
+            *("-show_entries", "packet=pts_time,flags"),
+        )
+        answer = await self.ask(source, questions)
+        return [
+            (at, str(packet.get("flags") or ""))
+            for packet in tables(answer.get("packets"))
+            if (at := number(packet.get("pts_time"))) is not None
+        ]
+
     async def run(
         self,
         source: MediaSource,
@@ -56,7 +72,7 @@ class Ffprobe:
         no answer; TransientError: they are out of reach, or it took too long."""
         argv = [
             *(self.program, "-hide_banner", "-v", loudness, *questions, "-of", form),
-            *input_options(source.argument, is_remote=source.is_remote),
+            *source.input_options,
         ]
         try:
             done = await proc.run(

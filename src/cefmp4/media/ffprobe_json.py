@@ -76,26 +76,3 @@ def rotation(stream: dict[str, Any]) -> int | None:
         if (degrees := number(entry.get("rotation"))) is not None:
             return round(-degrees / 90) * 90 % 360
     return None
-
-
-def hdr10(document: dict[str, Any]) -> tuple[str, str]:
-    mastering, light = "", ""
-    frames = tables(document.get("frames"))
-    for entry in (entry for frame in frames for entry in tables(frame.get("side_data_list"))):
-        if "red_x" in entry:
-            mastering = _mastering(entry)
-        elif "max_content" in entry:
-            light = f"{count(entry['max_content'])},{count(entry.get('max_average'))}"
-    return mastering, light
-
-
-def _mastering(entry: dict[str, Any]) -> str:
-    def units(name: str, scale: int) -> int:
-        return round((ratio(entry.get(name)) or Fraction(0)) * scale)
-
-    def point(letters: str, name: str) -> str:
-        return f"{letters}({units(name + '_x', 50000)},{units(name + '_y', 50000)})"
-
-    colors = (("G", "green"), ("B", "blue"), ("R", "red"), ("WP", "white_point"))
-    light = f"L({units('max_luminance', 10000)},{units('min_luminance', 10000)})"
-    return "".join(point(*color) for color in colors) + light

@@ -5,57 +5,38 @@ import asyncio
 import fcntl
 import os
 import sys
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 _PIPE_BYTES = 1024 * 1024  # the kernel's limit for everybody; fewer wake-ups than with 64 KiB
 _BUFFER_BYTES = 1024 * 1024
 
 
-class Pipes:
-    """Opened for `count` outputs. Pass `write_fds` to the child, then `close_writers`, or the end
-    of an output would never be seen."""
+@asynccontextmanager
+async def open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamReader], list[int]]]:
+    """Reading and writing ends. Close the writing ones when the child has them, or the end of an
+    output would never be seen."""
+    readers: list[asyncio.StreamReader] = []
+    writing: list[int] = []
+    with ExitStack() as stack:
+        stack.callback(close_all, writing)
+        for _ in range(count):
+            read_fd, write_fd = os.pipe()
+            writing.append(write_fd)
+            _enlarge(write_fd)
+            readers.append(asyncio.StreamReader(limit=_BUFFER_BYTES))
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                partial(asyncio.StreamReaderProtocol, readers[-1]),
+                os.fdopen(read_fd, "rb", buffering=0),
+            )
+            stack.callback(transport.close)
+        yield readers, writing
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._read_fds: list[int] = []
-        self.write_fds: list[int] = []
-        self._transports: list[asyncio.BaseTransport] = []
 
-    def __enter__(self) -> "Pipes":
-        for _ in range(self._count):
-            reading, writing = os.pipe()
-            self._read_fds.append(reading)
-            self.write_fds.append(writing)
-            _enlarge(writing)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for transport in self._transports:
-            transport.close()
-        self.close_writers()
-        for fd in self._read_fds:
-            os.close(fd)
-        self._read_fds = []
-
-    def close_writers(self) -> None:
-        for fd in self.write_fds:
-            os.close(fd)
-        self.write_fds = []
-
-    async def reader(self, position: int) -> asyncio.StreamReader:
-        """Of one output. The stream owns its end from then on."""
-        reader = asyncio.StreamReader(limit=_BUFFER_BYTES)
-        fd = os.dup(self._read_fds[position])
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
-        )
-        self._transports.append(transport)
-        return reader
+def close_all(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
 
 
 def _enlarge(fd: int) -> None:

@@ -48,15 +48,11 @@ class MediaSource:
         return () if self.fd is None else (self.fd,)
 
     @property
-    def argument(self) -> str:
+    def input_options(self) -> list[str]:
         """No name that could be read as an option, a protocol or a pattern. Through `file:` because
         ffmpeg's `fd:` came with 6.0 and its `pipe:` cannot seek."""
-        return self.url or f"file:/proc/self/fd/{self.fd}"
-
-
-def input_options(argument: str, *, is_remote: bool) -> list[str]:
-    return [
-        *(_RECONNECT if is_remote else ()),
-        *("-protocol_whitelist", "http,tcp" if is_remote else "file"),
-        *("-format_whitelist", CONTAINERS, "-i", argument),
-    ]
+        return [
+            *(_RECONNECT if self.is_remote else ()),
+            *("-protocol_whitelist", "http,tcp" if self.is_remote else "file"),
+            *("-format_whitelist", CONTAINERS, "-i", self.url or f"file:/proc/self/fd/{self.fd}"),
+        ]

@@ -30,10 +30,9 @@ class SegmentSink:
         self._attempt = attempt
         self._slots = asyncio.Semaphore(_PARALLEL_PUTS)
         self._keys: set[str] = set()
-        self.stored_bytes = 0
 
     def __repr__(self) -> str:
-        return f"<SegmentSink {self.prefix} objects={len(self._keys)} bytes={self.stored_bytes}>"
+        return f"<SegmentSink {self.prefix} objects={len(self._keys)}>"
 
     @property
     def prefix(self) -> str:
@@ -48,7 +47,6 @@ class SegmentSink:
         async with self._slots:
             self._keys.add(key)  # before: a lost answer may still have stored it
             await self._put_patiently(key, data)
-        self.stored_bytes += len(data)
         return key
 
     async def _put_patiently(self, key: str, data: bytes) -> None:
@@ -75,4 +73,3 @@ class SegmentSink:
         """Takes back what this sink put."""
         keys, self._keys = sorted(self._keys), set()
         await remove(self._store, keys)
-        self.stored_bytes = 0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.fake_ffprobe import FakeFfprobe
 
 from cefmp4.errors import CefError, InvariantError
-from cefmp4.hls.examination import examine
+from cefmp4.hls.examined import examine
 from cefmp4.jobs.records import decode_job, encode_spec
 from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.source import MediaSource
@@ -273,7 +273,7 @@ async def _examined(answer: Any) -> None:
     with suppress(CefError):
         await examine(
             MediaSource(url="http://127.0.0.1/"),
-            FakeFfprobe(header=answer, frame=answer, packets=answer),
+            FakeFfprobe(header=answer, frame=answer, last=answer),
         )
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from cefmp4.hls import remux
-from cefmp4.hls.examined import AudioTrack, Examined, VideoTrack
+from cefmp4.hls.examined import AudioTrack, ExaminedVideo, VideoTrack
 from cefmp4.model.rendition import Codec, CodecChoice, Picture
 
 VIDEO = VideoTrack(
@@ -28,14 +28,14 @@ VIDEO = VideoTrack(
 
 def reasons(choice: CodecChoice = CodecChoice.BOTH, **changed: object) -> tuple[str, ...]:
     video = replace(VIDEO, **changed)  # type: ignore[arg-type]  # of one test
-    source = Examined(container="mov", video=video, audio=(), duration_s=10.0)
+    source = ExaminedVideo(video=video, audio=(), duration_s=10.0)
     return remux.reasons_against(source, choice)
 
 
 def test_a_picture_above_the_highest_rung_is_not_copied() -> None:
     """Counted on the short side, as the rungs are: a wide picture of 1080 lines is one of 1080."""
     wide = replace(VIDEO, width=2560)
-    source = Examined(container="mov", video=wide, audio=(), duration_s=10.0)
+    source = ExaminedVideo(video=wide, audio=(), duration_s=10.0)
     assert remux.reasons_against(source, CodecChoice.BOTH) == ()
     assert remux.reasons_against(source, CodecChoice.BOTH, 720) == ("it is larger than 720p",)
 

@@ -7,15 +7,15 @@ import pytest
 from tests.hls_parts import INIT, TIMESCALE, fragment, parsed
 
 from cefmp4.errors import TransientError
+from cefmp4.hls.encode import ImagePump
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import plan_sprite
 from cefmp4.media.ffmpeg_run import FfmpegRun, RunLimits
-from cefmp4.media.pipes import Pipes
 from cefmp4.model.rendition import Picture
 
 PICTURE = Picture(width=320, height=180, frame_rate=Fraction(30))
-EVERYTHING = "cat > /proc/self/fd/$1"
+EVERYTHING = "cat > /proc/self/fd/${1#pipe:}"
 
 
 async def made(
@@ -28,11 +28,7 @@ async def made(
 ) -> bytes:
     """What a decoder got of a copy whose key frames are that far apart. Every key frame has a size
     of its own, by which it is known again."""
-    stills, taken = Stills(plan_sprite(PICTURE, planned_s), **options), bytearray()
-
-    async def pump(pipe: asyncio.StreamReader) -> None:
-        while piece := await pipe.read(65536):
-            taken.extend(piece)
+    stills, taken = Stills(plan_sprite(PICTURE, planned_s), **options), ImagePump(())
 
     async def copy() -> None:
         at = 0
@@ -49,17 +45,16 @@ async def made(
         run = FfmpegRun(
             limits=RunLimits(total_s=20, stall_s=20), on_pace=lambda _pace: None, feed=stills.feed
         )
-        with Pipes(1) as pipes:
-            try:
-                await run.run(pipes, ["sh", "-c", decoder, "sh", str(pipes.write_fds[0])], [pump])
-            finally:
-                stills.abandon()
+        try:
+            await run.run(["sh", "-c", decoder, "sh"], [taken])
+        finally:
+            stills.abandon()
 
     async with asyncio.timeout(20):
         decoding, copying = asyncio.create_task(decode()), asyncio.create_task(copy())
         await copying
         await decoding
-    return bytes(taken)
+    return bytes(taken.data)
 
 
 def shown(data: bytes) -> list[int]:

@@ -11,12 +11,13 @@ import pytest
 
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.media.ffmpeg_run import EncodeCancelledError, FfmpegExit, FfmpegRun, Pace, RunLimits
-from cefmp4.media.pipes import Pipes
 from cefmp4.model.part import MIB
 
 
 class Taker:
     """Takes what comes; may be slow, or fail."""
+
+    options = ()
 
     def __init__(self, error: Exception | None = None, hold: asyncio.Event | None = None) -> None:
         self.data = bytearray()
@@ -35,21 +36,18 @@ class Taker:
 async def run(
     script: str, *takers: Taker, cancel: asyncio.Event | None = None, **limits: float
 ) -> tuple[FfmpegExit, list[float]]:
-    """In the script, $1 and $2 are the descriptors of the pipes."""
+    """In the script, $1 and $2 are the pipes."""
     seen: list[float] = []
     made = FfmpegRun(
         limits=RunLimits(**{"total_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
         on_pace=lambda pace: seen.append(pace.out_time_s),
         cancel=cancel,
     )
-    with Pipes(len(takers)) as pipes:
-        argv = ["sh", "-c", script, "sh", *map(str, pipes.write_fds)]
-        ended = await made.run(pipes, argv, [taker.pump for taker in takers])
-    return ended, seen
+    return await made.run(["sh", "-c", script, "sh"], takers), seen
 
 
 def into(position: int, data: str) -> str:
-    return f"printf '{data}' > /proc/self/fd/${position}; "
+    return f"printf '{data}' > /proc/self/fd/${{{position}#pipe:}}; "
 
 
 async def test_every_pipe_arrives_and_progress_is_told() -> None:
@@ -82,7 +80,7 @@ async def test_who_takes_nothing_stops_the_child() -> None:
     """Memory stays bounded: what nobody takes stays in the child."""
     hold = asyncio.Event()
     taker = Taker(hold=hold)
-    script = "head -c 50000000 /dev/zero > /proc/self/fd/$1; echo progress=end"
+    script = "head -c 50000000 /dev/zero > /proc/self/fd/${1#pipe:}; echo progress=end"
     task = asyncio.create_task(run(script, taker))
     async with asyncio.timeout(10):
         while not taker.data:  # noqa: ASYNC110  # the child's doing has no event

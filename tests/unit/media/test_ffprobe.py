@@ -13,7 +13,7 @@ from cefmp4.errors import (
     TransientError,
 )
 from cefmp4.media.ffprobe import Ffprobe, ProbeStoppedError, ProbeTimeoutError
-from cefmp4.media.source import CONTAINERS, MediaSource, UnusableSourceError, input_options
+from cefmp4.media.source import CONTAINERS, MediaSource, UnusableSourceError
 
 URL = MediaSource(url="http://recording/object", environment={"http_proxy": "http://job:x@there"})
 
@@ -100,11 +100,11 @@ async def test_it_may_be_missing(source: MediaSource) -> None:
 
 
 def test_the_cage() -> None:
-    local = input_options("file:/proc/self/fd/5", is_remote=False)
+    local = MediaSource(fd=5).input_options
     assert local == [
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
         *("-i", "file:/proc/self/fd/5"),
     ]
-    remote = input_options("http://recording/object", is_remote=True)
+    remote = URL.input_options
     assert remote[remote.index("-protocol_whitelist") + 1] == "http,tcp"
     assert "-reconnect" in remote

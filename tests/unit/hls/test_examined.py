@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from tests.fake_ffprobe import FakeFfprobe
 
-from cefmp4.hls.examination import examine
-from cefmp4.hls.examined import Examined, SoundOnly
+from cefmp4.hls.examined import ExaminedVideo, examine
 from cefmp4.media.source import MediaSource, UnusableSourceError
 
 SOURCE = MediaSource(url="http://recording/object")
@@ -26,9 +25,9 @@ def ffprobe(*streams: Any, frames: Any = FIRST, form: Any = None, **others: Any)
     )
 
 
-async def examined(asked: FakeFfprobe) -> Examined:
+async def examined(asked: FakeFfprobe) -> ExaminedVideo:
     found = await examine(SOURCE, asked)
-    assert isinstance(found, Examined)
+    assert isinstance(found, ExaminedVideo)
     return found
 
 
@@ -53,10 +52,10 @@ async def test_first_pictures_that_come_late_are_asked_for() -> None:
 
 async def test_a_length_that_nothing_tells_is_measured() -> None:
     packets = {"packets": [{"pts_time": "3.0", "flags": "K_"}, {"pts_time": "2.96"}]}
-    asked = ffprobe(pictures(duration=None), form={"duration": None}, packets=packets)
+    asked = ffprobe(pictures(duration=None), form={"duration": None}, last=packets)
     found = await examined(asked)
     assert (found.duration_s, found.is_length_a_guess) == (3.0, True)
-    assert asked.asked == ["header", "packets"]
+    assert asked.asked == ["header", "last"]
 
 
 async def test_a_length_that_cannot_be_measured() -> None:
@@ -77,19 +76,19 @@ async def test_the_light_of_hdr_is_asked_for() -> None:
         frame={"frames": [{"side_data_list": [light]}]},
     )
     found = await examined(asked)
-    assert (found.video.picture.hdr, found.light_level) == ("PQ", "900,300")
+    assert (found.video.picture.hdr, found.hdr10) == ("PQ", ("max-cll=900,300",))
     assert found.video.picture.bit_depth == 10
 
 
 async def test_sound_alone() -> None:
     found = await examine(SOURCE, ffprobe(SOUND))
-    assert isinstance(found, SoundOnly)
+    assert not isinstance(found, ExaminedVideo)
     assert (found.duration_s, found.is_length_a_guess) == (4.5, False)
 
 
 async def test_a_cover_is_no_video() -> None:
     cover = pictures(disposition={"attached_pic": 1})
-    assert isinstance(await examine(SOURCE, ffprobe(SOUND, cover)), SoundOnly)
+    assert not isinstance(await examine(SOURCE, ffprobe(SOUND, cover)), ExaminedVideo)
 
 
 @pytest.mark.parametrize(
