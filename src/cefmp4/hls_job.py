@@ -21,7 +21,7 @@ from cefmp4.media.source import MediaSource
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
 from cefmp4.outputs import leftovers, publish
 from cefmp4.outputs.names import RESULT, hls_prefix
-from cefmp4.outputs.published import SOURCE, find_published
+from cefmp4.outputs.publish import SOURCE, find_published
 from cefmp4.outputs.sink import SegmentSink
 from cefmp4.ports.results import JobResult, ResultStore
 from cefmp4.ports.store import ObjectStore

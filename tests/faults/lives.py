@@ -53,7 +53,7 @@ MAX_LIVES = 4
 class Seen:
     """Finds every file playable."""
 
-    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
+    async def probe(self, fd: int) -> MediaInfo:
         return MediaInfo(playable=True)
 
 

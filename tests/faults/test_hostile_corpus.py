@@ -82,7 +82,8 @@ async def look(path: Path, timeout_s: float = TIMEOUT_S) -> MediaInfo:
     """In bounded time, and with a reason for whatever is not playable."""
     probe = FfprobeMediaProbe(Ffprobe(timeout_s=timeout_s, memory_bytes=1024 * MIB))
     started = time.monotonic()
-    media = await probe.probe(str(path))
+    with path.open("rb") as file:
+        media = await probe.probe(file.fileno())
     assert time.monotonic() - started < TRIES * timeout_s + 5
     assert media.playable is True or media.reason
     assert media.reason.isprintable()

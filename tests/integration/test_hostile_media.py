@@ -89,7 +89,8 @@ BAITS = {"hls": HLS_FILE, "dash": DASH, "concat": CONCAT}
 
 async def look(path: Path) -> tuple[bool | None, str]:
     probe = FfprobeMediaProbe(Ffprobe(timeout_s=20, memory_bytes=1024 * MIB))
-    media = await probe.probe(str(path))
+    with path.open("rb") as file:
+        media = await probe.probe(file.fileno())
     return media.playable, media.reason
 
 

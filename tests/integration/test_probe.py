@@ -1,4 +1,4 @@
-"""The real ffprobe on real recordings, whole and broken, under names that nobody should use."""
+"""The real ffprobe on real recordings, whole and broken."""
 
 import os
 import shutil
@@ -41,7 +41,8 @@ def probe_of(**changed: object) -> FfprobeMediaProbe:
 
 
 async def look(path: Path, **changed: object) -> MediaInfo:
-    return await probe_of(**changed).probe(str(path))
+    with path.open("rb") as file:
+        return await probe_of(**changed).probe(file.fileno())
 
 
 def remuxed(recording: Path, target: Path, *options: str) -> Path:
@@ -66,46 +67,13 @@ async def test_a_whole_recording(recording: Path) -> None:
     assert (second.language, second.channels) == ("fra", 2)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "-i.mp4",
-        "a:b.mp4",
-        "http:evil.mp4",
-        "concat:a|b.mp4",
-        "%03d.mp4",
-        "*.mp4",
-        "new\nline.mp4",
-        "quo'te\".mp4",
-        "☃.mp4",
-        "\udcff\udcfe.mp4",
-        "x" * 251 + ".mp4",
-        "no suffix",
-        "lies.m3u8",
-    ],
-)
-async def test_any_name(recording: Path, tmp_path: Path, name: str) -> None:
-    shutil.copy(recording, tmp_path / name)
-    media = await look(tmp_path / name)
-    assert media.playable, media.reason
-
-
-async def test_relative_names_are_no_options(
-    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(recording, tmp_path / "-version")
-    monkeypatch.chdir(tmp_path)
-    media = await probe_of().probe("-version")
-    assert media.playable
-
-
 async def test_an_open_descriptor_outlives_its_name(recording: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     shutil.copy(recording, path)
     fd = os.open(path, os.O_RDONLY)
     try:
         path.unlink()
-        media = await probe_of().probe(str(path), fd)
+        media = await probe_of().probe(fd)
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0
     finally:
         os.close(fd)
@@ -115,7 +83,8 @@ async def test_an_open_descriptor_outlives_its_name(recording: Path, tmp_path: P
 async def test_descriptors_are_given_back(recording: Path, tmp_path: Path) -> None:
     await look(recording)
     before = len(os.listdir("/proc/self/fd"))
-    for path in (recording, tmp_path, tmp_path / "missing"):
+    (tmp_path / "empty").touch()
+    for path in (recording, tmp_path / "empty"):
         await look(path)
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -243,15 +212,6 @@ async def test_a_babbling_ffprobe_is_stopped(recording: Path, tmp_path: Path) ->
     babble.chmod(0o755)
     media = await look(recording, program=str(babble))
     assert media.playable is None
-
-
-async def test_only_a_regular_file_is_opened(recording: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.mp4")
-    (tmp_path / "link.mp4").symlink_to(recording)
-    for path in (tmp_path / "pipe.mp4", tmp_path / "link.mp4", tmp_path, tmp_path / "missing.mp4"):
-        media = await look(path)
-        assert media.playable is None
-        assert "cannot be read" in media.reason
 
 
 def renamed_entry(path: Path, target: Path, old: bytes, new: bytes) -> Path:

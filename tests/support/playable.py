@@ -9,7 +9,7 @@ class Seen:
     def __init__(self, verdict: MediaInfo) -> None:
         self._verdict = verdict
 
-    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
+    async def probe(self, fd: int) -> MediaInfo:
         return self._verdict
 
 

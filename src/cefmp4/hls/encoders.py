@@ -5,7 +5,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import structlog
@@ -90,31 +90,22 @@ def is_gpu(encoder: str) -> bool:
     return encoder.endswith("_nvenc")
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class EncoderChooser:
     """`gpu_patience_s`: how long to wait for a GPU that is merely full before the CPU is used."""
 
-    def __init__(
-        self,
-        *,
-        program: str,
-        use_gpu: bool = True,
-        gpu_patience_s: float = 15.0,
-        run: Callable[[Sequence[str]], Awaitable[Exit]] = run_briefly,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._program = program
-        self._use_gpu = use_gpu
-        self._gpu_patience_s = gpu_patience_s
-        self._run = run
-        self._clock = clock
-        self._sleep = sleep
-        self._known: dict[tuple[str, int], tuple[Tried, float]] = {}
-        self._lock = asyncio.Lock()
+    program: str
+    use_gpu: bool = True
+    gpu_patience_s: float = 15.0
+    run: Callable[[Sequence[str]], Awaitable[Exit]] = run_briefly
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _known: dict[tuple[str, int], tuple[Tried, float]] = field(default_factory=dict, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def choose(self, renditions: Sequence[Rendition], *, use_gpu: bool = True) -> Choice:
         """Raises PermanentError where not even the CPU can encode."""
-        use_gpu = use_gpu and self._use_gpu
+        use_gpu = use_gpu and self.use_gpu
         found: dict[tuple[Codec, int], str] = {}
         fallbacks: list[Tried] = []
         async with self._lock:  # one probe at a time: probes take sessions, too
@@ -132,7 +123,7 @@ class EncoderChooser:
         for kind, (known, _) in list(self._known.items()):
             if is_gpu(known.encoder) and known.works is Works.YES:
                 failed = replace(known, works=Works.NOT_NOW, reason=reason)
-                self._known[kind] = failed, self._clock()
+                self._known[kind] = failed, self.clock()
         return reason
 
     async def try_gpu(self, rendition: Rendition) -> Tried:
@@ -146,7 +137,7 @@ class EncoderChooser:
 
     async def _choose_one(self, rendition: Rendition, fallbacks: list[Tried], use_gpu: bool) -> str:
         if use_gpu:
-            tried = await self._try_patiently(_GPU[rendition.codec], rendition)
+            tried = await self._try(_GPU[rendition.codec], rendition, self.gpu_patience_s)
             if tried.works is Works.YES:
                 return tried.encoder
             fallbacks.append(tried)
@@ -159,37 +150,27 @@ class EncoderChooser:
             )
         return tried.encoder
 
-    async def _try_patiently(self, encoder: str, rendition: Rendition) -> Tried:
-        """A full GPU gets time to finish what it does, once; then it counts as full for all."""
-        known = self._recall(encoder, rendition.bit_depth)
-        if known is not None:
+    async def _try(self, encoder: str, rendition: Rendition, patience_s: float = 0.0) -> Tried:
+        """What is known of it, or comes out. A full GPU gets time to finish what it does, once;
+        then it counts as full for all."""
+        kind = encoder, rendition.bit_depth
+        if (known := self._recall(kind)) is not None:
             return known
-        deadline, wait_s = self._clock() + self._gpu_patience_s, _FIRST_WAIT_S
+        command = encoder_trial_command(self.program, rendition, encoder)
+        deadline, wait_s = self.clock() + patience_s, _FIRST_WAIT_S
         while True:
-            tried = await self._try(encoder, rendition)
-            left = deadline - self._clock()
+            tried = _judge(encoder, await self.run(command))
+            self._known[kind] = tried, self.clock()
+            left = deadline - self.clock()
             if tried.works is not Works.NOT_NOW or left <= 0:
                 return tried
-            await self._sleep(min(wait_s, left))
+            await self.sleep(min(wait_s, left))
             wait_s *= 2
-            self._known.pop((encoder, rendition.bit_depth), None)
 
-    async def _try(self, encoder: str, rendition: Rendition) -> Tried:
-        known = self._recall(encoder, rendition.bit_depth)
-        if known is not None:
-            return known
-        command = encoder_trial_command(self._program, rendition, encoder)
-        tried = _judge(encoder, await self._run(command))
-        self._known[encoder, rendition.bit_depth] = tried, self._clock()
-        return tried
-
-    def _recall(self, encoder: str, bit_depth: int) -> Tried | None:
-        known = self._known.get((encoder, bit_depth))
-        if known is None:
-            return None
-        tried, at = known
-        is_over = self._clock() - at >= REMEMBER_BUSY_S
-        return None if tried.works is Works.NOT_NOW and is_over else tried
+    def _recall(self, kind: tuple[str, int]) -> Tried | None:
+        tried, at = self._known.get(kind, (None, 0.0))
+        is_over = self.clock() - at >= REMEMBER_BUSY_S
+        return None if tried and tried.works is Works.NOT_NOW and is_over else tried
 
 
 def _judge(encoder: str, done: Exit) -> Tried:

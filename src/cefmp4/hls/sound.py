@@ -28,9 +28,9 @@ def audio_pumps(
     """`end_s`: when each of them is to end."""
     return [
         TrackPump(
-            name,
-            encode.sink,
-            ffmpeg.audio(track, end_s, may_copy=may_copy),
+            name=name,
+            sink=encode.sink,
+            options=ffmpeg.audio(track, end_s, may_copy=may_copy),
             on_stored=run.moved,
             encoder="aac",
             language=track.language,

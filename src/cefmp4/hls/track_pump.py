@@ -3,6 +3,7 @@ segments wait for the store it stops reading, which stops ffmpeg."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from cefmp4.hls import playlist
 from cefmp4.hls.ffmpeg import SEGMENT_SECONDS
@@ -18,43 +19,36 @@ _READ_BYTES = 1024 * 1024
 FragmentLook = Callable[[Fragment, Init], Awaitable[None]]
 
 
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class TrackPump:
     """`options`: what makes ffmpeg write it. `look` sees every fragment before it is used, and may
     refuse it by raising."""
 
-    def __init__(
-        self,
-        name: str,
-        sink: SegmentSink,
-        options: Sequence[str],
-        *,
-        on_stored: Callable[[], None],
-        on_reached: Callable[[float], None] | None = None,
-        look: FragmentLook | None = None,
-        encoder: str = "",
-        hdr: str | None = None,
-        language: str = "",
-    ) -> None:
-        self.name = name
-        self.options = options
-        self._sink = sink
-        self._folder = sink.folder(name)
-        self._on_stored = on_stored
-        self._on_reached = on_reached
-        self._look = look
-        self._encoder = encoder
-        self._hdr = hdr
-        self._language = language
-        self._slots = asyncio.Semaphore(SEGMENTS_IN_FLIGHT)
-        self._init: Init | None = None
-        self._cutter: SegmentCutter | None = None
-        self._rows: list[SegmentRow] = []
-        self._key_frames: list[tuple[KeyFrame, ...]] = []
-        self._frames = 0
-        self.is_torn = False
+    name: str
+    sink: SegmentSink
+    options: Sequence[str]
+    on_stored: Callable[[], None]
+    on_reached: Callable[[float], None] | None = None
+    look: FragmentLook | None = None
+    encoder: str
+    hdr: str | None = None
+    language: str = ""
+    is_torn: bool = field(default=False, init=False)
+    _slots: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(SEGMENTS_IN_FLIGHT), init=False
+    )
+    _init: Init | None = field(default=None, init=False)
+    _cutter: SegmentCutter | None = field(default=None, init=False)
+    _rows: list[SegmentRow] = field(default_factory=list, init=False)
+    _key_frames: list[tuple[KeyFrame, ...]] = field(default_factory=list, init=False)
+    _frames: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
         return f"<TrackPump {self.name} segments={len(self._rows)} torn={self.is_torn}>"
+
+    @property
+    def folder(self) -> str:
+        return self.sink.folder(self.name)
 
     async def pump(self, pipe: asyncio.StreamReader) -> None:
         """Returns when the pipe has ended and every segment is stored."""
@@ -81,32 +75,32 @@ class TrackPump:
             return None
         return StoredTrack(
             name=self.name,
-            folder=self._folder,
+            folder=self.folder,
             header=self._init.header,
             rows=tuple(self._rows),
             key_frames=tuple(self._key_frames),
             frames=self._frames,
-            encoder=self._encoder,
-            hdr=self._hdr,
-            language=self._language,
+            encoder=self.encoder,
+            hdr=self.hdr,
+            language=self.language,
         )
 
     async def _add(self, fragment: Fragment, init: Init, uploads: asyncio.TaskGroup) -> None:
         if self._cutter is None:
             # Not before: a track in which nothing is leaves nothing in the store.
             self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
-            await self._upload(f"{self._folder}/{playlist.INIT}", init.data, uploads)
-        if self._look:
-            await self._look(fragment, init)
-        if self._on_reached:
-            self._on_reached(fragment.end / init.header.timescale)
+            await self._upload(f"{self.folder}/{playlist.INIT}", init.data, uploads)
+        if self.look:
+            await self.look(fragment, init)
+        if self.on_reached:
+            self.on_reached(fragment.end / init.header.timescale)
         if segment := self._cutter.add(fragment):
             await self._add_segment(segment, init.header, uploads)
 
     async def _add_segment(
         self, segment: Segment, header: TrackHeader, uploads: asyncio.TaskGroup
     ) -> None:
-        name = f"{self._folder}/{playlist.segment_name(segment.index)}"
+        name = f"{self.folder}/{playlist.segment_name(segment.index)}"
         await self._upload(name, segment.data, uploads)
         self._rows.append(self._row(segment, header, name))
         self._key_frames.append(segment.key_frames)
@@ -118,10 +112,10 @@ class TrackPump:
 
     async def _store(self, name: str, data: bytes) -> None:
         try:
-            await self._sink.put(name, data)
+            await self.sink.put(name, data)
         finally:
             self._slots.release()
-        self._on_stored()
+        self.on_stored()
 
     def _row(self, segment: Segment, header: TrackHeader, name: str) -> SegmentRow:
         start, end = segment.start / header.timescale, segment.end / header.timescale
@@ -131,8 +125,8 @@ class TrackPump:
             start=round(start, 6),
             end=round(end, 6),
             bytes=len(segment.data),
-            key=self._sink.prefix + name,
-            bucket=self._sink.bucket,
+            key=self.sink.prefix + name,
+            bucket=self.sink.bucket,
             size=f"{header.width}x{header.height}" if is_video else "",
             fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,
             codec=header.codec,

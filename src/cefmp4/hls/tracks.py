@@ -46,9 +46,9 @@ async def copy_tracks(encode: Encode, examined: ExaminedVideo, stills: Stills | 
             await stills.take(fragment, init)
 
     video = TrackPump(
-        f"{codec}-{min(picture.width, picture.height)}p",
-        encode.sink,
-        ffmpeg.copied_video(examined.video),
+        name=f"{codec}-{min(picture.width, picture.height)}p",
+        sink=encode.sink,
+        options=ffmpeg.copied_video(examined.video),
         on_stored=run.moved,
         look=look,
         encoder="copy",
@@ -96,9 +96,9 @@ async def encode_tracks(
     def pump(number: int, rendition: Rendition, encoder: str) -> TrackPump:
         told = ffmpeg.encoder_options(rendition, encoder, video.meant_colors, examined.hdr10)
         return TrackPump(
-            rendition.name,
-            encode.sink,
-            ffmpeg.encoded_video(f"v{number}", told),
+            name=rendition.name,
+            sink=encode.sink,
+            options=ffmpeg.encoded_video(f"v{number}", told),
             on_stored=run.moved,
             on_reached=None if number else reached,
             encoder=encoder,

@@ -10,6 +10,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from itertools import islice
 from typing import Protocol
 
@@ -30,16 +31,6 @@ _MOST_AHEAD = 3  # pieces, or a server far away is waited for
 _REQUEST = re.compile(rb"(GET|HEAD) http://recording(?::80)?/object HTTP/1\.[01]\r\n")
 _RANGE = re.compile(rb"\r\nRange: *bytes=(\d{1,18})-(\d{0,18})\r\n", re.IGNORECASE)
 _TOKEN = re.compile(rb"\r\nProxy-Authorization: *Basic +(\S{1,200})\r\n", re.IGNORECASE)
-_STATUS = {
-    200: "OK",
-    206: "Partial Content",
-    403: "Forbidden",
-    404: "Not Found",
-    407: "Proxy Authentication Required",
-    410: "Gone",
-    416: "Range Not Satisfiable",
-    503: "Service Unavailable",
-}
 
 
 class RemoteObject(Protocol):
@@ -189,5 +180,9 @@ def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _reply(status: int, *headers: str, length: int = 0) -> bytes:
-    lines = (f"HTTP/1.1 {status} {_STATUS[status]}", *headers, f"Content-Length: {length}")
+    lines = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        *headers,
+        f"Content-Length: {length}",
+    )
     return "\r\n".join((*lines, "Connection: close", "", "")).encode("ascii")

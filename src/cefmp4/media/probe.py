@@ -1,9 +1,7 @@
-"""Looks into one local file: what is in it, and whether it plays."""
+"""Looks into one open file: what is in it, and whether it plays."""
 
 import asyncio
-import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,27 +56,13 @@ class FfprobeMediaProbe:
 
     ffprobe: Ffprobe
 
-    async def probe(self, path: str, fd: int | None = None) -> MediaInfo:
-        """`fd`: an open descriptor of the file, where the caller has one; then `path` is not used
-        and a rename in between does no harm."""
-        if fd is not None:
-            return await self._probe_open(fd)
-        try:
-            opened = await asyncio.to_thread(_open_regular, path)
-        except (OSError, ValueError) as error:
-            return _unreadable(error)
-        try:
-            return await self._probe_open(opened)
-        finally:
-            os.close(opened)
-
-    async def _probe_open(self, fd: int) -> MediaInfo:
+    async def probe(self, fd: int) -> MediaInfo:
         try:
             problem = await asyncio.to_thread(find_problem, fd)
             protection = await asyncio.to_thread(find_protection, fd)
             source = MediaSource.of_file(fd)
         except OSError as error:
-            return _unreadable(error)
+            return MediaInfo(reason=f"the file cannot be read: {printable(str(error))}")
         try:
             # Which tracks it has no decoder for is a warning to ffprobe.
             told = await self.ffprobe.run(source, _HEADER_QUESTIONS, loudness="level+warning")
@@ -121,19 +105,6 @@ def _obstacle(media: MediaInfo) -> str:
     if any(track.is_encrypted for track in tracks):
         return _ENCRYPTED
     return f"codec {tracks[0].codec} is not supported by this ffmpeg"
-
-
-def _open_regular(path: str) -> int:
-    """Neither a symlink nor a pipe that would block us: only a regular file is looked into."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError("it is not a regular file")
-    return fd
-
-
-def _unreadable(error: Exception) -> MediaInfo:
-    return MediaInfo(reason=f"the file cannot be read: {printable(str(error))}")
 
 
 def parse_header(

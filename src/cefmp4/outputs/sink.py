@@ -2,6 +2,7 @@
 remembers what it put, so that a failed encode leaves nothing behind."""
 
 import asyncio
+from functools import partial
 
 from cefmp4.errors import ServerUnreachableError, ThrottledError
 from cefmp4.model.names import META_STREAM_ID, content_type_of
@@ -16,14 +17,7 @@ PATIENCE_S = 40.0  # a store that is away for less costs no encode; ffmpeg count
 
 
 class SegmentSink:
-    def __init__(
-        self,
-        store: ObjectStore,
-        *,
-        stream_id: str,
-        bucket: str,
-        attempt: str,
-    ) -> None:
+    def __init__(self, store: ObjectStore, *, stream_id: str, bucket: str, attempt: str) -> None:
         self._store = store
         self.stream_id = stream_id
         self.bucket = bucket
@@ -41,27 +35,20 @@ class SegmentSink:
     def folder(self, name: str) -> str:
         return attempt_folder(name, self._attempt)
 
-    async def put(self, name: str, data: bytes) -> str:
-        """`name` counts from the prefix. Returns the key once the store has the bytes."""
+    async def put(self, name: str, data: bytes) -> None:
+        """`name` counts from the prefix. Returns once the store has the bytes."""
         key = self.prefix + name
+        put = partial(
+            self._store.put_object,
+            key,
+            data,
+            content_type=content_type_of(key),
+            metadata={META_STREAM_ID: self.stream_id},
+            crc64=crc_of(data),
+        )
         async with self._slots:
             self._keys.add(key)  # before: a lost answer may still have stored it
-            await self._put_patiently(key, data)
-        return key
-
-    async def _put_patiently(self, key: str, data: bytes) -> None:
-        crc64 = crc_of(data)
-
-        async def put() -> None:
-            await self._store.put_object(
-                key,
-                data,
-                content_type=content_type_of(key),
-                metadata={META_STREAM_ID: self.stream_id},
-                crc64=crc64,
-            )
-
-        await for_a_while(put, seconds=PATIENCE_S, on=(ServerUnreachableError, ThrottledError))
+            await for_a_while(put, seconds=PATIENCE_S, on=(ServerUnreachableError, ThrottledError))
 
     async def remove_folder(self, folder: str) -> None:
         """Takes back what it put there: something else comes into its place."""

@@ -18,7 +18,7 @@ async def test_a_store_that_is_away_for_a_while_costs_nothing() -> None:
     store.fail("put_object", ServerUnreachableError(), times=3)
     store.fail("put_object", ThrottledError(retry_after_s=0.1))
     with retry.no_waiting():
-        assert await sink_of(store).put("x.a1/seg", b"data") == "hls/s1/x.a1/seg"
+        await sink_of(store).put("x.a1/seg", b"data")
     assert store.data("hls/s1/x.a1/seg") == b"data"
 
 

@@ -136,7 +136,7 @@ class Describer:
         if not await self._is_proven_still(source, stream):  # this may be a while later
             return MediaInfo(reason="the local file changed before it could be examined")
         async with self._probing.enter(stream.relpath):
-            media = await self._probe.probe(source.path, source.fd)
+            media = await self._probe.probe(source.fd)
         if media.playable is False:
             # A verdict, not a failure of ours: the file is stored and described as what it is.
             log.info("not playable", file_path=stream.relpath, reason=media.reason)
