@@ -40,8 +40,8 @@ def fragment(start: int, frames: int = 60, *, sizes: int = 10, is_sync: bool = T
     return box("moof", box("traf", tfhd, tfdt, trun)) + box("mdat", bytes(frames * sizes))
 
 
-def parsed(data: bytes, **limits: int) -> list[Init | Fragment]:
-    parser = FragmentParser(**limits)
+def parsed(data: bytes) -> list[Init | Fragment]:
+    parser = FragmentParser()
     found = list(parser.feed(data))
     parser.close()
     return found

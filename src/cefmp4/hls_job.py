@@ -11,9 +11,8 @@ from typing import Any, Protocol
 import structlog
 
 from cefmp4.errors import LeaseLostError, PermanentError, SourceError, TransientError
-from cefmp4.hls.encode import EncodeLimits
-from cefmp4.hls.encoders import EncoderChooser, count_fallback
-from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.encoders import count_fallback
+from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import NeedsEncoderError, Progress, Tier, document
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
 from cefmp4.media.loopback import Loopback, RemoteObject
@@ -44,17 +43,6 @@ class ReadableStore(ObjectStore, Protocol):
     """A store whose objects can be read as they were when they were found."""
 
     async def find_object(self, key: str, *, bucket: str = "") -> FoundObject: ...
-
-
-def make_encoder(
-    *,
-    ffmpeg: str,
-    options: HlsOptions,
-    limits: EncodeLimits,
-    chooser: EncoderChooser | None = None,
-) -> HlsEncoder:
-    chooser = chooser or EncoderChooser(program=ffmpeg)
-    return HlsEncoder(program=ffmpeg, chooser=chooser, options=options, limits=limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +130,8 @@ class HlsJobs:
                 yield MediaSource.of_file(fd)
                 return
             found = await self._remote(job.spec.input)
-            async with Loopback(found).open() as loopback:
-                yield MediaSource(
-                    url=loopback.url, environment=loopback.environment, size=found.size
-                )
+            async with Loopback(found).open() as source:
+                yield source
 
     async def _remote(self, source: JobInput) -> FoundObject:
         if not source.key:

@@ -26,9 +26,8 @@ from tests.support.hls_media import (
 )
 
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
-from cefmp4.hls.encode import EncodeLimits
 from cefmp4.hls.result import NeedsEncoderError, Tier
-from cefmp4.media.ffmpeg_run import EncodeCancelledError
+from cefmp4.media.ffmpeg_run import EncodeCancelledError, RunLimits
 from cefmp4.media.source import MediaSource
 from cefmp4.model.names import META_PART_BASE, META_STREAM_ID
 from cefmp4.outputs.leftovers import remove_attempt
@@ -157,7 +156,7 @@ async def failing(path: Path, **limits: float) -> BaseException:
     store = FakeObjectStore()
     async with opened(path) as source:
         with pytest.raises(TransientError) as caught:
-            await encoder(limits=EncodeLimits(**limits)).encode(  # type: ignore[arg-type]  # the limits of one test
+            await encoder(limits=RunLimits(**limits)).encode(  # type: ignore[arg-type]  # the limits of one test
                 source, sink_of(store)
             )
     assert store.keys == []
@@ -174,7 +173,7 @@ async def test_a_store_that_hangs_is_noticed(tmp_path: Path) -> None:
     path, store = recording(tmp_path), FakeObjectStore()
     async with opened(path) as source:
         with store.pause("put_object"), pytest.raises(TransientError, match="no further"):
-            await encoder(limits=EncodeLimits(stall_s=3.0)).encode(source, sink_of(store))
+            await encoder(limits=RunLimits(stall_s=3.0)).encode(source, sink_of(store))
     assert store.keys == []
 
 

@@ -9,8 +9,9 @@ from tests.support.fake_store import FakeObjectStore
 from tests.support.hls_http import front_loaded, served
 from tests.support.hls_media import NEEDS_FFMPEG, encode, encoder, recording, sink_of
 
+from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import Tier
 from cefmp4.media.source import MediaSource
 
@@ -48,9 +49,8 @@ async def test_a_copy_whose_thumbnails_cannot_be_made_is_complete(
     program.chmod(0o755)
     chooser = EncoderChooser(program=str(program), use_gpu=False)
     using = HlsEncoder(
-        program=str(program),
         chooser=chooser,
-        options=HlsOptions(images_patience_s=1.0),
+        options=HlsOptions(program=str(program), images_patience_s=1.0),
     )
     with capture_logs() as logs:
         encoded = await encode(recording(tmp_path, seconds=9), using=using)

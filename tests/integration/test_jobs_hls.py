@@ -16,9 +16,10 @@ from awscrt.checksums import crc64nvme
 from tests.support.servers import RedisPlace, SwiftServer
 
 from cefmp4 import hls_job, metrics
-from cefmp4.hls.encode import EncodeLimits
-from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls_job import HlsJobs, make_encoder
+from cefmp4.hls.encode import HlsOptions
+from cefmp4.hls.encoders import EncoderChooser
+from cefmp4.hls.make import HlsEncoder
+from cefmp4.hls_job import HlsJobs
 from cefmp4.jobs import attempt as attempts
 from cefmp4.jobs.attempt import Attempt, JobContext, JobProcedure
 from cefmp4.jobs.queue import JobQueue, open_jobs
@@ -66,9 +67,8 @@ async def queue(redis_url: str) -> AsyncIterator[JobQueue]:
 
 @pytest.fixture
 def jobs(store: S3Store, bucket: str, queue: JobQueue) -> HlsJobs:
-    encoder = make_encoder(
-        ffmpeg="ffmpeg", options=HlsOptions(has_thumbnails=False), limits=EncodeLimits()
-    )
+    chooser = EncoderChooser(program="ffmpeg")
+    encoder = HlsEncoder(chooser=chooser, options=HlsOptions(has_thumbnails=False))
     results = ObjectResults(store, queue.ledger)
     return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results, watch_dir="/")
 
@@ -330,7 +330,9 @@ async def test_an_object_that_is_not_there_fails_at_once(
 
 def never_an_encoder() -> HlsEncoder:
     """One that would fail: no program is there."""
-    return make_encoder(ffmpeg="no-such-program", options=HlsOptions(), limits=EncodeLimits())
+    program = "no-such-program"
+    chooser = EncoderChooser(program=program)
+    return HlsEncoder(chooser=chooser, options=HlsOptions(program=program))
 
 
 async def stored(store: S3Store) -> dict[str, tuple[str, float]]:

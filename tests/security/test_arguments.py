@@ -18,10 +18,10 @@ from tests.support.servers import S3Place
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError
-from cefmp4.hls.encode import EncodeLimits
+from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.make import HlsOptions
-from cefmp4.hls_job import HlsJobs, make_encoder
+from cefmp4.hls.make import HlsEncoder
+from cefmp4.hls_job import HlsJobs
 from cefmp4.jobs.attempt import JobContext
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.loopback import Loopback
@@ -54,12 +54,12 @@ class Bytes:
         return self.data[start:end]
 
 
-def port_of(loopback: Loopback) -> int:
+def port_of(loopback: MediaSource) -> int:
     return int(loopback.environment["http_proxy"].rpartition(":")[2])
 
 
 async def ask(
-    loopback: Loopback, wanted: str = "", *, url: str = "", method: str = "GET"
+    loopback: MediaSource, wanted: str = "", *, url: str = "", method: str = "GET"
 ) -> tuple[int, dict[str, str], bytes]:
     def talk() -> tuple[int, dict[str, str], bytes]:
         password = loopback.environment["http_proxy"].partition("//")[2].partition("@")[0]
@@ -89,12 +89,13 @@ def spying(folder: Path, program: str) -> str:
 async def test_the_arguments_hold_nothing_secret(s3_server: S3Place, tmp_path: Path) -> None:
     bucket = await s3_server.new_bucket()
     data = recording(tmp_path, seconds=3).read_bytes()
-    options = HlsOptions(rungs=(180,), ffprobe=Ffprobe(program=spying(tmp_path, "ffprobe")))
-    using = make_encoder(
-        ffmpeg=spying(tmp_path, "ffmpeg"),
-        options=options,
-        limits=EncodeLimits(),
+    using = HlsEncoder(
         chooser=EncoderChooser(program="ffmpeg", use_gpu=False),
+        options=HlsOptions(
+            program=spying(tmp_path, "ffmpeg"),
+            rungs=(180,),
+            ffprobe=Ffprobe(program=spying(tmp_path, "ffprobe")),
+        ),
     )
     async with open_s3_store(s3_server.config(bucket)) as store:
         await store.put_object(
@@ -174,8 +175,7 @@ async def test_another_user_who_floods_the_port_stops_nothing(tmp_path: Path) ->
         try:
             assert flood.stdout
             assert await asyncio.to_thread(flood.stdout.readline) == "ready\n"
-            source = MediaSource(url=loopback.url, environment=loopback.environment)
-            done = await encoder(may_copy=True).encode(source, sink_of(FakeObjectStore()))
+            done = await encoder(may_copy=True).encode(loopback, sink_of(FakeObjectStore()))
             assert flood.poll() is None
         finally:
             flood.kill()
@@ -188,8 +188,7 @@ async def test_what_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
     data = recording(tmp_path, "-b:v", "4M", seconds=8).read_bytes()
     away = TransientError("the store is away")
     object_ = Bytes(data, *[None, away] * 3)
-    async with Loopback(object_).open() as loopback:
-        source = MediaSource(url=loopback.url, environment=loopback.environment)
+    async with Loopback(object_).open() as source:
         done = await encoder(may_copy=True).encode(source, sink_of(FakeObjectStore()))
     assert done.duration_s == pytest.approx(8, abs=0.1)
 

@@ -13,8 +13,9 @@ from tests.support.hls_media import H264, NEEDS_FFMPEG, PICTURE, encoder, ffmpeg
 
 from cefmp4.errors import PermanentError
 from cefmp4.hls import worth
+from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import HlsResult
 from cefmp4.media.source import UnusableSourceError
 
@@ -107,9 +108,8 @@ async def test_all_of_a_job_has_a_limit_that_the_reason_names(tmp_path: Path) ->
     ffmpeg(*PICTURE, "-t", "1", *H264, path)
     chooser = EncoderChooser(program="ffmpeg", use_gpu=False)
     using = HlsEncoder(
-        program=str(program),
         chooser=chooser,
-        options=HlsOptions(timeout_s=3, may_copy=False),
+        options=HlsOptions(program=str(program), timeout_s=3, may_copy=False),
     )
     with pytest.raises(PermanentError, match="raise HLS_TIMEOUT_HOURS"):
         await made(path, using)

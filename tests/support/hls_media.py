@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from tests.support.fake_store import FakeObjectStore
 
-from cefmp4.hls.encode import EncodeLimits
+from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
-from cefmp4.hls.make import HlsEncoder, HlsOptions
+from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import HlsResult, Progress
+from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import RUNGS, CodecChoice
@@ -77,16 +78,18 @@ def encoder(
     rungs: tuple[int, ...] = RUNGS,
     may_copy: bool = False,
     has_thumbnails: bool = True,
-    limits: EncodeLimits | None = None,
+    limits: RunLimits | None = None,
     chooser: EncoderChooser | None = None,
 ) -> HlsEncoder:
     chosen = chooser or EncoderChooser(program="ffmpeg", use_gpu=False)
     return HlsEncoder(
-        program="ffmpeg",
         chooser=chosen,
-        limits=limits or EncodeLimits(),
         options=HlsOptions(
-            codecs=codecs, rungs=rungs, may_copy=may_copy, has_thumbnails=has_thumbnails
+            limits=limits or RunLimits(),
+            codecs=codecs,
+            rungs=rungs,
+            may_copy=may_copy,
+            has_thumbnails=has_thumbnails,
         ),
     )
 

@@ -15,15 +15,16 @@ from cefmp4.app.gpu_slots import usable_slots
 from cefmp4.app.http_server import access_of, servers_away
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
-from cefmp4.hls.encode import EncodeLimits
+from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.make import HlsEncoder, HlsOptions
-from cefmp4.hls_job import HlsJobs, make_encoder
+from cefmp4.hls.make import HlsEncoder
+from cefmp4.hls_job import HlsJobs
 from cefmp4.jobs.attempt import JobProcedure
 from cefmp4.jobs.queue import open_jobs
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import open_workplace
+from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import Job, JobKind, SlotKind
 from cefmp4.reachability import tell_of_outages
@@ -117,9 +118,10 @@ def slots_of(settings: Settings) -> dict[SlotKind, int]:
 
 
 def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
-    return make_encoder(
-        ffmpeg=settings.ffmpeg_path,
+    return HlsEncoder(
+        chooser=chooser,
         options=HlsOptions(
+            program=settings.ffmpeg_path,
             codecs=settings.hls_codec,
             rungs=settings.hls_rungs,
             may_copy=settings.hls_remux,
@@ -130,12 +132,12 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
                 timeout_s=settings.ffprobe_timeout_seconds,
                 memory_bytes=settings.ffprobe_memory_bytes,
             ),
+            limits=RunLimits(
+                # With all of it, the machine would swap, or end whatever it likes, before we
+                # notice.
+                memory_bytes=settings.ffmpeg_memory_bytes or proc.machine_memory_bytes() * 3 // 4
+            ),
         ),
-        limits=EncodeLimits(
-            # With all of it, the machine would swap, or end whatever it likes, before we notice.
-            memory_bytes=settings.ffmpeg_memory_bytes or proc.machine_memory_bytes() * 3 // 4
-        ),
-        chooser=chooser,
     )
 
 

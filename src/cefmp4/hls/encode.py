@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cefmp4.hls import gate
 from cefmp4.hls.examined import Examined
 from cefmp4.hls.failures import check_complete
+from cefmp4.hls.ffmpeg import picture
 from cefmp4.hls.gate import Stored
 from cefmp4.hls.lengths import remeasured
 from cefmp4.hls.result import Progress
@@ -14,26 +15,23 @@ from cefmp4.hls.track_pump import TrackPump
 from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.source import MediaSource
+from cefmp4.model.rendition import RUNGS, CodecChoice
 from cefmp4.outputs.sink import SegmentSink
 
 _MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeLimits:
-    """`slowest_speed`: recorded seconds per second below which an encode is given up."""
-
-    slowest_speed: float = 0.02
-    grace_s: float = 120.0
-    stall_s: float = 60.0
-    memory_bytes: int | None = None
-
-    def of(self, duration_s: float) -> RunLimits:
-        return RunLimits(
-            total_s=self.grace_s + duration_s / self.slowest_speed,
-            stall_s=self.stall_s,
-            memory_bytes=self.memory_bytes,
-        )
+class HlsOptions:
+    program: str = "ffmpeg"
+    codecs: CodecChoice = CodecChoice.BOTH
+    rungs: tuple[int, ...] = RUNGS
+    may_copy: bool = True
+    has_thumbnails: bool = True
+    ffprobe: Ffprobe = field(default_factory=Ffprobe)
+    limits: RunLimits = field(default_factory=RunLimits)
+    images_patience_s: float = 30.0  # after a copy is done
+    timeout_s: float = 168 * 3600.0  # of all that is done for one recording; less for few bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +42,15 @@ class Encode:
     sink: SegmentSink
     progress: Callable[[Progress], None]
     cancel: asyncio.Event | None = None
-    program: str = "ffmpeg"
-    ffprobe: Ffprobe = field(default_factory=Ffprobe)
-    limits: EncodeLimits = field(default_factory=EncodeLimits)
+    options: HlsOptions = field(default_factory=HlsOptions)
 
     def run(self, duration_s: float) -> FfmpegRun:
         def report(pace: Pace) -> None:
             self.progress(_progress(pace, duration_s))
 
         return FfmpegRun(
-            limits=self.limits.of(duration_s),
+            limits=self.options.limits,
+            length_s=duration_s,
             on_pace=report,
             cancel=self.cancel,
             pass_fds=self.source.pass_fds,
@@ -61,12 +58,12 @@ class Encode:
         )
 
 
-@dataclass(slots=True)
 class ImagePump:
-    """Takes what ffmpeg makes by these options."""
+    """Takes the picture that ffmpeg makes under a label."""
 
-    options: Sequence[str]
-    data: bytearray = field(default_factory=bytearray)
+    def __init__(self, label: str) -> None:
+        self.options = picture(label)
+        self.data = b""
 
     async def pump(self, pipe: asyncio.StreamReader) -> None:
         while piece := await pipe.read(_MAX_IMAGE_BYTES):
@@ -82,7 +79,7 @@ async def complete(encode: Encode, examined: Examined, pumps: Sequence[TrackPump
     # From a server only what ffmpeg got would be measured again, perhaps cut off at the same
     # place.
     if problems and not torn and examined.is_length_a_guess and not encode.source.is_remote:
-        told = await remeasured(encode.source, examined, encode.ffprobe)
+        told = await remeasured(encode.source, examined, encode.options.ffprobe)
         problems = gate.problems(told, stored)
     check_complete(problems, encode.source)
     return stored

@@ -183,19 +183,19 @@ async def examine(source: MediaSource, ffprobe: Ffprobe) -> Examined:
     if not has_codec(pictures):
         raise UnusableSourceError(f"codec {codec_name(pictures)} is not supported by this ffmpeg")
     # The first ones come with the header, unless the file begins with much else.
-    frames = _frames_of(document, index)
-    frames = frames or _frames_of(await _first_frame(source, ffprobe, index), index)
-    video = _video_track(pictures, start, frames)
+    frames, is_hdr10 = _frames_of(document, index), hdr(pictures) == "PQ"
+    first = await _first_frame(source, ffprobe, index) if is_hdr10 or not frames else {}
+    video = _video_track(pictures, start, frames or _frames_of(first, index))
     duration = video.duration_s or max(0.0, whole - video.start_s)
     if not duration:
         end = await _measure(source, index, ffprobe, start)
         duration = max(_SHORTEST_S, end - video.start_s)
-    is_stream, is_hdr10 = form in _CLOCKS_THAT_JUMP, video.picture.hdr == "PQ"
+    is_stream = form in _CLOCKS_THAT_JUMP
     return ExaminedVideo(
         video=video,
         audio=audio,
         duration_s=duration,
-        hdr10=_hdr10(await _first_frame(source, ffprobe, index)) if is_hdr10 else (),
+        hdr10=_hdr10(first) if is_hdr10 else (),
         whole_s=0.0 if is_stream else whole,
         is_length_a_guess=is_stream or not video.duration_s or form == "asf",
         notes=notes,

@@ -41,22 +41,22 @@ def clock_of(index: int) -> list[str]:
     return ["-map", f"0:{index}", "-c:v", "copy", "-f", "null", "-"]
 
 
-def encoded_video(label: str, options: Sequence[str]) -> list[str]:
-    return ["-map", f"[{label}]", *_PLAIN, *options, "-f", "mp4", "-movflags", _VIDEO_FLAGS]
+def video(stream: str, options: Sequence[str]) -> list[str]:
+    """`stream`: of the source, or a label of the filters."""
+    return ["-map", stream, *_PLAIN, *options, "-f", "mp4", "-movflags", _VIDEO_FLAGS]
 
 
-def copied_video(video: VideoTrack) -> list[str]:
+def copied_video(source: VideoTrack) -> list[str]:
     """Writes into a copy what its pictures mean, where nothing in it tells."""
-    options = ["-c:v", "copy", *(("-tag:v", "hvc1") if video.codec == Codec.HEVC else ())]
-    if colors.is_sd(video.width, video.height) and not colors.is_told(video.color):
+    options = ["-c:v", "copy", *(("-tag:v", "hvc1") if source.codec == Codec.HEVC else ())]
+    if colors.is_sd(source.width, source.height) and not colors.is_told(source.color):
         known = [
             f"{name}={_CODE_POINTS[value]}"
-            for name, value in zip(_COLOR_NAMES, video.meant_colors, strict=True)
+            for name, value in zip(_COLOR_NAMES, source.meant_colors, strict=True)
             if value in _CODE_POINTS
         ]
-        options += ["-bsf:v", f"{video.codec}_metadata={':'.join(known)}"]
-    form = ("-f", "mp4", "-movflags", _VIDEO_FLAGS)
-    return ["-map", f"0:{video.index}", *_PLAIN, *options, *form]
+        options += ["-bsf:v", f"{source.codec}_metadata={':'.join(known)}"]
+    return video(f"0:{source.index}", options)
 
 
 def audio(track: AudioTrack, end_s: float | None, *, may_copy: bool) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cefmp4.media.fragment_boxes import Sample, TrackHeader, read_fragment, read_header
 from cefmp4.media.mp4_boxes import BrokenMediaError, box_at, child, is_cut
 
-MAX_BOX_BYTES = 192 * 1024 * 1024  # more than six seconds of any camera's own stream
+_MAX_BOX_BYTES = 192 * 1024 * 1024  # more than six seconds of any camera's own stream
 _IGNORED = frozenset({"styp", "sidx", "free", "skip", "prft", "emsg", "mfra"})
 
 
@@ -61,8 +61,7 @@ class Segment:
 class FragmentParser:
     """Feed it bytes as they come. What it yields is complete and its lengths are true."""
 
-    def __init__(self, *, max_box_bytes: int = MAX_BOX_BYTES) -> None:
-        self._max_box_bytes = max_box_bytes
+    def __init__(self) -> None:
         self._buffer = bytearray()
         self._head = b""  # ftyp, until moov comes
         self._header: TrackHeader | None = None
@@ -88,7 +87,7 @@ class FragmentParser:
         if is_cut(header):
             return 0
         box = box_at(header, 0, 0)
-        if box is None or not 8 <= box.end <= self._max_box_bytes:
+        if box is None or not 8 <= box.end <= _MAX_BOX_BYTES:
             raise BrokenMediaError(f"a box of {box.end if box else 0} bytes")
         return box.end
 

@@ -30,22 +30,17 @@ def problems(examined: Examined, stored: Stored) -> list[str]:
     if not isinstance(examined, ExaminedVideo):
         return found
     pictures = {name: track for name, track in stored.items() if name not in examined.heard}
-    full = [track for track in pictures.values() if track]
-    return [
-        *(f"{name} is empty" for name, track in pictures.items() if not track),
-        *video_problems(full, examined.pictures_end_s + examined.held_s),
-        *found,
-    ]
+    return [*video_problems(pictures, examined.pictures_end_s + examined.held_s), *found]
 
 
-def video_problems(tracks: Sequence[StoredTrack], expected_s: float) -> Iterator[str]:
+def video_problems(pictures: Stored, expected_s: float) -> Iterator[str]:
     tolerance_s = duration_tolerance_s(expected_s)
-    for track in tracks:
-        if not track.rows:
-            yield f"{track.name} is empty"
+    for name, track in pictures.items():
+        if not (track and track.rows):
+            yield f"{name} is empty"
         elif abs(track.end_s - expected_s) > tolerance_s:
-            yield f"{track.name} lasts {track.end_s:.2f} s of {expected_s:.2f} s"
-    full = [track for track in tracks if track.rows]
+            yield f"{name} lasts {track.end_s:.2f} s of {expected_s:.2f} s"
+    full = [track for track in pictures.values() if track and track.rows]
     for track in full[1:]:
         yield from _disagreements(full[0], track)
 

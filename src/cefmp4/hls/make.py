@@ -11,7 +11,7 @@ import structlog
 
 from cefmp4.errors import PermanentError, TransientError, first_error
 from cefmp4.hls import playlist, remux, result, sound, worth
-from cefmp4.hls.encode import Encode, EncodeLimits
+from cefmp4.hls.encode import Encode, HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.examined import NO_DECODER, Examined, ExaminedVideo, examine, left_out
 from cefmp4.hls.failures import UndecodableTrackError
@@ -22,9 +22,9 @@ from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import Images, SpritePlan, plan_sprite, webvtt
 from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks, make_images
 from cefmp4.media.ffmpeg_run import EncodeCancelledError
-from cefmp4.media.ffprobe import LAST_PACKETS, Ffprobe
+from cefmp4.media.ffprobe import LAST_PACKETS
 from cefmp4.media.source import MediaSource, UnusableSourceError
-from cefmp4.model.rendition import RUNGS, CodecChoice, ladder
+from cefmp4.model.rendition import ladder
 from cefmp4.outputs.names import MASTER, RESULT, STAGED
 from cefmp4.outputs.sink import SegmentSink
 from cefmp4.tasks import finish
@@ -35,24 +35,11 @@ _IMAGES = "images"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HlsOptions:
-    codecs: CodecChoice = CodecChoice.BOTH
-    rungs: tuple[int, ...] = RUNGS
-    may_copy: bool = True
-    has_thumbnails: bool = True
-    ffprobe: Ffprobe = field(default_factory=Ffprobe)
-    images_patience_s: float = 30.0  # after a copy is done
-    timeout_s: float = 168 * 3600.0  # of all that is done for one recording; less for few bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HlsEncoder:
     """One for all jobs of a worker; `encode` may run several times at once."""
 
-    program: str
     chooser: EncoderChooser
     options: HlsOptions = field(default_factory=HlsOptions)
-    limits: EncodeLimits = field(default_factory=EncodeLimits)
 
     async def encode(
         self,
@@ -74,9 +61,7 @@ class HlsEncoder:
             sink=sink,
             progress=progress,
             cancel=cancel,
-            program=self.program,
-            ffprobe=self.options.ffprobe,
-            limits=self.limits,
+            options=self.options,
         )
         try:
             async with self._time_for(source):
@@ -222,28 +207,9 @@ def _without(found: Examined, index: int) -> Examined:
 
 async def _describe(sink: SegmentSink, made: HlsResult, started: float) -> HlsResult:
     """Stores the playlists and images, and last what `publish` will make visible."""
-    poster, thumbnails = await _put_texts(sink, made)
-    done = replace(
-        made,
-        stream_id=sink.stream_id,
-        bucket=sink.bucket,
-        master_key=sink.prefix + MASTER,
-        poster_key=poster,
-        thumbnails_key=thumbnails,
-        images=Images(),  # they are stored
-        seconds=time.monotonic() - started,
-    )
-    staged = sink.folder(STAGED)
-    await sink.put(f"{staged}/{RESULT}", result.as_json(done))
-    await sink.put(f"{staged}/{MASTER}", playlist.master_playlist(done.tracks).encode())
-    return done
-
-
-async def _put_texts(sink: SegmentSink, made: HlsResult) -> tuple[str, str]:
-    """The keys of the poster and of the thumbnail track, "" for what there is not."""
-    texts, images = _playlists(made), made.images
     folder = sink.folder(_IMAGES)
     poster, thumbnails = f"{folder}/poster.jpg", f"{folder}/thumbnails.vtt"
+    texts, images = _playlists(made), made.images
     if images.poster:
         texts[poster] = images.poster
     if images.sprite and images.plan:
@@ -253,10 +219,20 @@ async def _put_texts(sink: SegmentSink, made: HlsResult) -> tuple[str, str]:
         async with asyncio.TaskGroup() as group:
             for name, data in texts.items():
                 group.create_task(sink.put(name, data), name=f"put {name}")
-    return (
-        sink.prefix + poster if poster in texts else "",
-        sink.prefix + thumbnails if thumbnails in texts else "",
+    done = replace(
+        made,
+        stream_id=sink.stream_id,
+        bucket=sink.bucket,
+        master_key=sink.prefix + MASTER,
+        poster_key=sink.prefix + poster if poster in texts else "",
+        thumbnails_key=sink.prefix + thumbnails if thumbnails in texts else "",
+        images=Images(),  # they are stored
+        seconds=time.monotonic() - started,
     )
+    staged = sink.folder(STAGED)
+    await sink.put(f"{staged}/{RESULT}", result.as_json(done))
+    await sink.put(f"{staged}/{MASTER}", playlist.master_playlist(done.tracks).encode())
+    return done
 
 
 def _playlists(made: HlsResult) -> dict[str, bytes]:

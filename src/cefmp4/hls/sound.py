@@ -41,7 +41,7 @@ def audio_pumps(
 
 async def encode_alone(encode: Encode, sound: Examined, *, has_poster: bool) -> HlsResult:
     """Tracks of a recording without pictures, and a picture of its sound."""
-    poster = ImagePump(ffmpeg.picture("wave"))
+    poster = ImagePump("wave")
     images = [poster] if has_poster else []
     pumps, ended = await _run(encode, sound.heard, sound.duration_s, sound.end_s, images)
     stored = await complete(encode, sound, pumps)
@@ -53,7 +53,7 @@ async def encode_alone(encode: Encode, sound: Examined, *, has_poster: bool) -> 
         tracks=tracks,
         errors=ended.stderr.errors,
         notes=tuple(gate.notes_of(sound, stored)),
-        images=Images(poster=bytes(poster.data)),
+        images=Images(poster=poster.data),
     )
 
 
@@ -104,7 +104,7 @@ async def _run(
     run = encode.run(duration_s)
     pumps = audio_pumps(encode, run, audios, end_s, may_copy=True)
     graph = wave_graph(next(iter(audios.values())).index, duration_s) if images else ""
-    argv = ffmpeg.reading(encode.program, encode.source, graph)
+    argv = ffmpeg.reading(encode.options.program, encode.source, graph)
     try:
         ended = await run.run(argv, [*images, *pumps], rest)
     except BrokenMediaError as error:

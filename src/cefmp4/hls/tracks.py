@@ -56,7 +56,7 @@ async def copy_tracks(encode: Encode, examined: ExaminedVideo, stills: Stills | 
     audios = sound.audio_pumps(encode, run, examined.heard, examined.end_s, may_copy=True)
     pumps = [video, *audios]
     try:
-        ended = await run.run(ffmpeg.reading(encode.program, encode.source), pumps)
+        ended = await run.run(ffmpeg.reading(encode.options.program, encode.source), pumps)
     except BrokenMediaError as error:
         raise CopyRefusedError(str(error)) from error
     if stills:
@@ -98,7 +98,7 @@ async def encode_tracks(
         return TrackPump(
             name=rendition.name,
             sink=encode.sink,
-            options=ffmpeg.encoded_video(f"v{number}", told),
+            options=ffmpeg.video(f"[v{number}]", told),
             on_stored=run.moved,
             on_reached=None if number else reached,
             encoder=encoder,
@@ -107,10 +107,10 @@ async def encode_tracks(
 
     videos = [pump(number, *encoding) for number, encoding in enumerate(encodings)]
     audios = sound.audio_pumps(encode, run, examined.heard, examined.end_s, may_copy=False)
-    sprite, poster = ImagePump(ffmpeg.picture("sprite")), ImagePump(ffmpeg.picture("poster"))
+    sprite, poster = ImagePump("sprite"), ImagePump("poster")
     images = (sprite, poster) if plan else ()
     graph = filter_graph(video, encodings, plan, held_s)
-    argv = ffmpeg.reading(encode.program, encode.source, graph)
+    argv = ffmpeg.reading(encode.options.program, encode.source, graph)
     try:
         ended = await run.run(argv, [*videos, *audios, *images])
     except BrokenMediaError as error:
@@ -123,28 +123,29 @@ async def encode_tracks(
         errors=ended.stderr.errors,
         notes=notes,
         fallbacks=tuple(f"{tried.encoder}: {tried.reason}" for tried in choice.fallbacks),
-        images=Images(sprite=bytes(sprite.data), poster=bytes(poster.data), plan=plan),
+        images=Images(sprite=sprite.data, poster=poster.data, plan=plan),
     )
 
 
 async def make_images(encode: Encode, examined: ExaminedVideo, stills: Stills) -> Images:
     """Sprite and poster of a copy that goes on meanwhile. How long it takes is for the copy to
     say: without pictures to decode there is no progress to watch."""
-    limits = encode.limits.of(examined.duration_s)
+    length_s = examined.duration_s
     run = FfmpegRun(
-        limits=replace(limits, stall_s=limits.total_s),
+        limits=replace(encode.options.limits, stall_s=encode.options.limits.total_s(length_s)),
+        length_s=length_s,
         on_pace=lambda _pace: None,
         cancel=encode.cancel,
         feed=stills.feed,
     )
-    sprite, poster = ImagePump(ffmpeg.picture("sprite")), ImagePump(ffmpeg.picture("poster"))
+    sprite, poster = ImagePump("sprite"), ImagePump("poster")
     graph = stills_graph(examined.video, stills.plan)
-    ended = await run.run(ffmpeg.reading_stills(encode.program, graph), [sprite, poster])
+    ended = await run.run(ffmpeg.reading_stills(encode.options.program, graph), [sprite, poster])
     if ended.returncode != 0:
         raise TransientError(last_words(ended))
     return Images(
-        sprite=bytes(sprite.data),
-        poster=bytes(poster.data),
+        sprite=sprite.data,
+        poster=poster.data,
         plan=stills.plan,
         errors=ended.stderr.errors,
     )

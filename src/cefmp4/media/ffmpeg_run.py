@@ -72,13 +72,17 @@ class FfmpegExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
-    """`stall_s`: longest time in which neither ffmpeg gets on nor a segment is stored.
-    `memory_bytes`: what it really uses. A limit of its address space would count what encoders and
-    drivers map and never touch."""
+    """`slowest_speed`: recorded seconds per second below which it is given up. `stall_s`: longest
+    time in which neither ffmpeg gets on nor a segment is stored. `memory_bytes`: what it really
+    uses. A limit of its address space would count what encoders and drivers map and never touch."""
 
-    total_s: float
+    slowest_speed: float = 0.02
+    grace_s: float = 120.0
     stall_s: float = 60.0
     memory_bytes: int | None = None
+
+    def total_s(self, length_s: float) -> float:
+        return self.grace_s + length_s / self.slowest_speed
 
 
 @dataclass(slots=True)
@@ -87,6 +91,7 @@ class FfmpegRun:
     ffmpeg got on: while the store is slow, ffmpeg has to wait for it."""
 
     limits: RunLimits
+    length_s: float  # of the recording
     on_pace: Callable[[Pace], None]
     cancel: asyncio.Event | None = None
     pass_fds: Sequence[int] = ()
@@ -115,14 +120,13 @@ class FfmpegRun:
         unwrapped."""
         self.moved()
         self._began_at = self.pace.moved_at
+        total_s = self.limits.total_s(self.length_s)
         with first_error():
             try:
-                async with asyncio.timeout(self.limits.total_s):
+                async with asyncio.timeout(total_s):
                     return await self._run(argv, outputs, rest)
             except TimeoutError as error:
-                raise TransientError(
-                    f"ffmpeg needed more than {self.limits.total_s:.0f} s for it"
-                ) from error
+                raise TransientError(f"ffmpeg needed more than {total_s:.0f} s for it") from error
 
     async def _run(
         self, argv: Sequence[str], outputs: Sequence[Output], rest: Sequence[str]
@@ -131,7 +135,7 @@ class FfmpegRun:
             open_pipes(len(outputs)) as (readers, fds),
             proc.streaming(
                 [*argv, *_into(outputs, fds), *rest],
-                cpu_limit_s=self.limits.total_s,
+                cpu_limit_s=self.limits.total_s(self.length_s),
                 stdin=subprocess.PIPE if self.feed else subprocess.DEVNULL,
                 pass_fds=(*self.pass_fds, *fds),
                 environment=self.environment,

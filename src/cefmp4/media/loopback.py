@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 
 from cefmp4.errors import AccessDeniedError, CefError, PermanentError
+from cefmp4.media.source import MediaSource
 from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
@@ -48,22 +49,13 @@ class Loopback:
         token = secrets.token_urlsafe(32)
         self._password = f"job:{token}"
         self._accepted = base64.b64encode(self._password.encode())
-        self._port = 0
         self._strangers: dict[asyncio.StreamWriter, None] = {}
 
     def __repr__(self) -> str:
-        return f"<Loopback port={self._port} strangers={len(self._strangers)}>"
-
-    @property
-    def url(self) -> str:
-        return _URL
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"http_proxy": f"http://{self._password}@127.0.0.1:{self._port}"}
+        return f"<Loopback strangers={len(self._strangers)}>"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["Loopback"]:
+    async def open(self) -> AsyncIterator[MediaSource]:
         answering: set[asyncio.Task[None]] = set()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,9 +64,10 @@ class Loopback:
             task.add_done_callback(answering.discard)
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_HEADER_BYTES)
-        self._port = server.sockets[0].getsockname()[1]
+        port = server.sockets[0].getsockname()[1]
+        secret = {"http_proxy": f"http://{self._password}@127.0.0.1:{port}"}
         try:
-            yield self
+            yield MediaSource(url=_URL, environment=secret, size=self._source.size)
         finally:
             server.close()
             for task in answering:

@@ -72,9 +72,6 @@ class FfprobeMediaProbe:
             is_bad = bool(problem) or isinstance(error, UnusableSourceError)
             return MediaInfo(playable=False if is_bad else None, reason=problem or str(error))
         media = parse_header(answer, told.stderr_tail, protection)
-        return await self._judged(media, problem, source)
-
-    async def _judged(self, media: MediaInfo, problem: str, source: MediaSource) -> MediaInfo:
         if obstacle := problem or _obstacle(media):
             return replace(media, playable=False, reason=obstacle)
         if media.duration_seconds is not None:

@@ -67,7 +67,7 @@ def test_one_decoder_feeds_all_renditions() -> None:
     assert graph.startswith(f"[0:0]{MEANING}fps=30000/1001:start_time=0,split=4[s0][s1][s2][s3];")
     assert "[s2]scale=960:540:flags=bicubic,setsar=1,format=yuv420p[v2]" in graph
     assert after(ffmpeg.reading("ffmpeg", LOCAL, graph), "-filter_complex") == graph
-    assert after(ffmpeg.encoded_video("v2", ()), "-map") == "[v2]"
+    assert after(ffmpeg.video("[v2]", ()), "-map") == "[v2]"
 
 
 def test_what_two_encoders_take_alike_is_scaled_once() -> None:

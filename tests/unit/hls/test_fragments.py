@@ -93,7 +93,7 @@ def test_hostile_bytes_raise_only_our_error(seed: int) -> None:
     for _ in range(dice.randrange(1, 12)):
         data[dice.randrange(len(data))] = dice.randrange(256)
     try:
-        parsed(bytes(data), max_box_bytes=1 << 20)
+        parsed(bytes(data))
     except BrokenMediaError:
         return
 

@@ -15,7 +15,7 @@ SOUND = AudioTrack(
 
 
 def problems(expected_s: float, *tracks: StoredTrack) -> list[str]:
-    return list(gate.video_problems(tracks, expected_s))
+    return list(gate.video_problems({track.name: track for track in tracks}, expected_s))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from cefmp4.media.ffmpeg_run import FfmpegRun, RunLimits
 from cefmp4.model.rendition import Picture
 
 PICTURE = Picture(width=320, height=180, frame_rate=Fraction(30))
-EVERYTHING = "cat > /proc/self/fd/${1#pipe:}"
+EVERYTHING = 'for last in "$@"; do :; done; cat > /proc/self/fd/${last#pipe:}'
 
 
 async def made(
@@ -28,7 +28,7 @@ async def made(
 ) -> bytes:
     """What a decoder got of a copy whose key frames are that far apart. Every key frame has a size
     of its own, by which it is known again."""
-    stills, taken = Stills(plan_sprite(PICTURE, planned_s), **options), ImagePump(())
+    stills, taken = Stills(plan_sprite(PICTURE, planned_s), **options), ImagePump("sprite")
 
     async def copy() -> None:
         at = 0
@@ -43,7 +43,10 @@ async def made(
 
     async def decode() -> None:
         run = FfmpegRun(
-            limits=RunLimits(total_s=20, stall_s=20), on_pace=lambda _pace: None, feed=stills.feed
+            limits=RunLimits(grace_s=20, stall_s=20),
+            length_s=0,
+            on_pace=lambda _pace: None,
+            feed=stills.feed,
         )
         try:
             await run.run(["sh", "-c", decoder, "sh"], [taken])

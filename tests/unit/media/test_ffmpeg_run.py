@@ -39,7 +39,8 @@ async def run(
     """In the script, $1 and $2 are the pipes."""
     seen: list[float] = []
     made = FfmpegRun(
-        limits=RunLimits(**{"total_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
+        limits=RunLimits(**{"grace_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
+        length_s=0,
         on_pace=lambda pace: seen.append(pace.out_time_s),
         cancel=cancel,
     )
@@ -102,7 +103,7 @@ async def test_a_stalled_child_is_killed() -> None:
 
 async def test_the_time_limit() -> None:
     with pytest.raises(TransientError, match="needed more than"):
-        await run("sleep 60; true", Taker(), total_s=0.3)
+        await run("sleep 60; true", Taker(), grace_s=0.3)
 
 
 async def test_a_child_that_takes_too_much_memory_is_killed() -> None:
