@@ -46,7 +46,15 @@ class Encode:
 
     def run(self, duration_s: float) -> FfmpegRun:
         def report(pace: Pace) -> None:
-            self.progress(_progress(pace, duration_s))
+            left_s = max(0.0, duration_s - pace.out_time_s)
+            self.progress(
+                Progress(
+                    fraction=min(1.0, pace.out_time_s / duration_s) if duration_s else 0.0,
+                    speed=pace.speed,
+                    fps=pace.fps,
+                    eta_s=left_s / pace.speed if pace.speed > 0 else None,
+                )
+            )
 
         return FfmpegRun(
             limits=self.options.limits,
@@ -83,13 +91,3 @@ async def complete(encode: Encode, examined: Examined, pumps: Sequence[TrackPump
         problems = gate.problems(told, stored)
     check_complete(problems, encode.source)
     return stored
-
-
-def _progress(pace: Pace, duration_s: float) -> Progress:
-    left_s = max(0.0, duration_s - pace.out_time_s)
-    return Progress(
-        fraction=min(1.0, pace.out_time_s / duration_s) if duration_s else 0.0,
-        speed=pace.speed,
-        fps=pace.fps,
-        eta_s=left_s / pace.speed if pace.speed > 0 else None,
-    )

@@ -14,7 +14,6 @@ _TO_SDR = (
     "zscale=t=linear:npl=100,format=gbrpf32le,"
     "zscale=p=709,tonemap=hable:desat=0,zscale=t=709:m=709:r=limited,"
 )
-_AS_JPEG = "out_color_matrix=bt601"  # whatever the size
 _FROM_RGB = "yuv444p|yuv444p10le|yuv444p12le"
 _FAR_LARGER = 1.5
 _WAVE_SIZE, _WAVE_COLOR = "1280x360", "0x4FA3FF"
@@ -117,10 +116,13 @@ def _sdr(hdr: str | None) -> str:
 
 
 def _sprite(plan: SpritePlan) -> str:
-    size = f"scale={plan.width}:{plan.height}:{_AS_JPEG}"
-    return f"{size},setsar=1,tile={plan.columns}x{plan.rows},format=yuvj420p"
+    return f"{_image(plan.size)},tile={plan.columns}x{plan.rows},format=yuvj420p"
 
 
 def _poster(plan: SpritePlan) -> str:
-    size = f"scale={plan.poster_width}:{plan.poster_height}:{_AS_JPEG}"
-    return f"{size},setsar=1,format=yuvj420p"
+    return f"{_image(plan.poster_size)},format=yuvj420p"
+
+
+def _image(size: tuple[int, int]) -> str:
+    """JPEG has one matrix, whatever the size."""
+    return f"scale={size[0]}:{size[1]}:out_color_matrix=bt601,setsar=1"

@@ -149,13 +149,12 @@ class HlsEncoder:
         if reasons := remux.reasons_against(examined, options.codecs, options.rungs[0]):
             return reasons
 
-        async def look(interval: str) -> list[tuple[float, str]]:
-            return await options.ffprobe.packets(source, examined.video.index, interval)
-
         # One after the other: from a server the second look is a request of its own.
-        if reasons := remux.reasons_in_head(await look(remux.HEAD_INTERVAL)):
+        index, ffprobe = examined.video.index, options.ffprobe
+        head = await ffprobe.packets(source, index, remux.HEAD_INTERVAL)
+        if reasons := remux.reasons_in_head(head):
             return reasons
-        return remux.reasons_in_tail(await look(LAST_PACKETS))
+        return remux.reasons_in_tail(await ffprobe.packets(source, index, LAST_PACKETS))
 
     async def _copy(
         self, encode: Encode, examined: ExaminedVideo, plan: SpritePlan | None

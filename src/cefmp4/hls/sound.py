@@ -70,11 +70,11 @@ async def refit(
     }
     if not excess:
         return tuple(tracks), ()
-    wrong = {name: examined.heard[name] for name in excess}
     # By what came out of them, whatever the header said.
     known = {
         name: replace(track, duration_s=max(0.0, end_s + excess[name] - track.start_s))
-        for name, track in wrong.items()
+        for name, track in examined.heard.items()
+        if name in excess
     }
     for track in tracks:
         if track.name in excess:
@@ -88,7 +88,7 @@ async def refit(
     still = [track for track in fits if not track.is_video and gate.excess_s(track, end_s)]
     if is_torn or still or len(fits) < len(tracks):
         raise TransientError("the sound could not be made to end with the pictures")
-    notes = tuple(gate.told_of(wrong[name].index, more_s) for name, more_s in excess.items())
+    notes = tuple(gate.told_of(known[name].index, more_s) for name, more_s in excess.items())
     return tuple(fits), notes
 
 

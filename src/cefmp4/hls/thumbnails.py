@@ -20,10 +20,8 @@ class SpritePlan:
 
     interval_s: int
     count: int
-    width: int
-    height: int
-    poster_width: int
-    poster_height: int
+    size: tuple[int, int]  # of a thumbnail
+    poster_size: tuple[int, int]
     poster_s: float
 
     @property
@@ -52,27 +50,22 @@ class Images:
 
 def plan_sprite(picture: Picture, duration_s: float) -> SpritePlan:
     interval = max(_MIN_INTERVAL_S, math.ceil(duration_s / _MAX_THUMBNAILS))
-    width, height = _within(picture, _LONG_SIDE)
-    poster_width, poster_height = _within(picture, _POSTER_LONG_SIDE)
     return SpritePlan(
         interval_s=interval,
         count=max(1, math.ceil(duration_s / interval - 1e-6)),
-        width=width,
-        height=height,
-        poster_width=poster_width,
-        poster_height=poster_height,
+        size=_within(picture, _LONG_SIDE),
+        poster_size=_within(picture, _POSTER_LONG_SIDE),
         poster_s=min(duration_s * _POSTER_SHARE, _MAX_POSTER_S),
     )
 
 
 def webvtt(plan: SpritePlan, image: str, duration_s: float) -> str:
-    cues = ["WEBVTT\n"]
+    cues, (width, height) = ["WEBVTT\n"], plan.size
     for number in range(plan.count):
         start = number * plan.interval_s
         end = min(start + plan.interval_s, max(duration_s, start + 0.001))
-        x = number % plan.columns * plan.width
-        y = number // plan.columns * plan.height
-        box = f"{x},{y},{plan.width},{plan.height}"
+        row, column = divmod(number, plan.columns)
+        box = f"{column * width},{row * height},{width},{height}"
         cues.append(f"{_clock(start)} --> {_clock(end)}\n{image}#xywh={box}\n")
     return "\n".join(cues)
 

@@ -102,7 +102,20 @@ class TrackPump:
     ) -> None:
         name = f"{self.folder}/{playlist.segment_name(segment.index)}"
         await self._upload(name, segment.data, uploads)
-        self._rows.append(self._row(segment, header, name))
+        start, end = segment.start / header.timescale, segment.end / header.timescale
+        is_video = header.kind == "video"
+        row = SegmentRow(
+            index=segment.index,
+            start=round(start, 6),
+            end=round(end, 6),
+            bytes=len(segment.data),
+            key=self.sink.prefix + name,
+            bucket=self.sink.bucket,
+            size=f"{header.width}x{header.height}" if is_video else "",
+            fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,
+            codec=header.codec,
+        )
+        self._rows.append(row)
         self._key_frames.append(segment.key_frames)
         self._frames += segment.frames
 
@@ -116,18 +129,3 @@ class TrackPump:
         finally:
             self._slots.release()
         self.on_stored()
-
-    def _row(self, segment: Segment, header: TrackHeader, name: str) -> SegmentRow:
-        start, end = segment.start / header.timescale, segment.end / header.timescale
-        is_video = header.kind == "video"
-        return SegmentRow(
-            index=segment.index,
-            start=round(start, 6),
-            end=round(end, 6),
-            bytes=len(segment.data),
-            key=self.sink.prefix + name,
-            bucket=self.sink.bucket,
-            size=f"{header.width}x{header.height}" if is_video else "",
-            fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,
-            codec=header.codec,
-        )

@@ -66,28 +66,25 @@ def _is_scrambled(data: bytes) -> bool:
 
 def _encrypted_tracks(fd: int) -> Iterator[int]:
     read = in_file(fd)
-    moov = _first(_within(read, 0, os.fstat(fd).st_size), b"moov")
+    moov = _follow(read, Box(b"", 0, os.fstat(fd).st_size), b"moov")
     if moov is None:
         return
     tracks = (box for box in _within(read, moov.start, moov.end) if box.kind == b"trak")
     for place, track in enumerate(islice(tracks, _MAX_TRACKS)):
-        if _has_encrypted_entry(read, track):
+        found = _follow(read, track, *_PATH)
+        entries = _within(read, found.start + 8, found.end) if found else ()
+        if any(entry.kind in _ENCRYPTED_ENTRIES for entry in entries):
             yield place
 
 
-def _has_encrypted_entry(read: Read, track: Box) -> bool:
-    found = track
-    for name in _PATH:
-        box = _first(_within(read, found.start, found.end), name)
-        if box is None:
-            return False
-        found = box
-    entries = _within(read, found.start + 8, found.end)
-    return any(entry.kind in _ENCRYPTED_ENTRIES for entry in entries)
-
-
-def _first(found: Iterator[Box], kind: bytes) -> Box | None:
-    return next((box for box in found if box.kind == kind), None)
+def _follow(read: Read, box: Box, *path: bytes) -> Box | None:
+    """The first box at that path within another."""
+    for name in path:
+        inner = (one for one in _within(read, box.start, box.end) if one.kind == name)
+        if (found := next(inner, None)) is None:
+            return None
+        box = found
+    return box
 
 
 def _within(read: Read, start: int, end: int) -> Iterator[Box]:

@@ -26,8 +26,8 @@ def test_plans(seconds: float, interval: int, count: int, columns: int, rows: in
 
 def test_sizes() -> None:
     upright = plan_sprite(Picture(width=360, height=640, frame_rate=Fraction(30)), 8)
-    assert (upright.width, upright.height) == (90, 160)
-    assert (upright.poster_width, upright.poster_height) == (360, 640)
+    assert upright.size == (90, 160)
+    assert upright.poster_size == (360, 640)
 
 
 def test_the_track() -> None:
