@@ -69,17 +69,13 @@ class Choice:
 def judge_refusal(stderr: str) -> tuple[Works, str]:
     """What an encoder that failed said: what that means, and the line that tells."""
     for line in stderr.splitlines():
-        if word := _word(line):
+        if word := word_for(line, ""):
             return Works.NOT_NOW if word == _BUSY else Works.NEVER, last_line(line)
     return Works.NEVER, last_line(stderr) or "it failed without a word"
 
 
-def word_for(reason: str) -> str:
-    return _word(reason) or "other"
-
-
-def _word(line: str) -> str:
-    return next((word for pattern, word in _REFUSALS if pattern.search(line)), "")
+def word_for(reason: str, default: str = "other") -> str:
+    return next((word for pattern, word in _REFUSALS if pattern.search(reason)), default)
 
 
 def count_fallback(encoder: str, reason: str) -> None:

@@ -36,11 +36,11 @@ def problems(examined: Examined, stored: Stored) -> list[str]:
 def video_problems(pictures: Stored, expected_s: float) -> Iterator[str]:
     tolerance_s = duration_tolerance_s(expected_s)
     for name, track in pictures.items():
-        if not (track and track.rows):
+        if not track:
             yield f"{name} is empty"
         elif abs(track.end_s - expected_s) > tolerance_s:
             yield f"{name} lasts {track.end_s:.2f} s of {expected_s:.2f} s"
-    full = [track for track in pictures.values() if track and track.rows]
+    full = [track for track in pictures.values() if track]
     for track in full[1:]:
         yield from _disagreements(full[0], track)
 
@@ -50,7 +50,7 @@ def audio_problems(sounds: Sequence[Sound], end_s: float | None = None) -> Itera
     cut."""
     for track, told in sounds:
         expected_s = min(told.end_s or 0.0, math.inf if end_s is None else end_s)
-        if track and track.rows and expected_s - track.end_s > duration_tolerance_s(expected_s):
+        if track and expected_s - track.end_s > duration_tolerance_s(expected_s):
             yield f"{track.name} lasts {track.end_s:.2f} s of {expected_s:.2f} s"
 
 
@@ -68,7 +68,7 @@ def notes_of(examined: Examined, stored: Stored) -> Iterator[str]:
     that was never on leaves a track without a sound in it, too."""
     yield from examined.notes
     for track, told in _sounds(examined, stored):
-        if not (track and track.rows) and (told.duration_s or 0.0) > _SHORTEST_SOUND_S:
+        if not track and (told.duration_s or 0.0) > _SHORTEST_SOUND_S:
             yield left_out(told.index, told.codec, "nothing of it can be decoded")
     if isinstance(examined, ExaminedVideo) and (held_s := examined.held_s):
         yield f"the last picture stays for {held_s:.2f} s: the sound outlasts the pictures"

@@ -50,7 +50,7 @@ class SegmentRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTrack:
-    """One rendition, or one audio track, as it lies in the store."""
+    """One rendition, or one audio track, as it lies in the store: one segment at least."""
 
     name: str
     folder: str
@@ -68,11 +68,11 @@ class StoredTrack:
 
     @property
     def duration_s(self) -> float:
-        return self.rows[-1].end - self.rows[0].start if self.rows else 0.0
+        return self.end_s - self.rows[0].start
 
     @property
     def end_s(self) -> float:
-        return self.rows[-1].end if self.rows else 0.0
+        return self.rows[-1].end
 
     @property
     def total_bytes(self) -> int:

@@ -45,7 +45,7 @@ async def encode_alone(encode: Encode, sound: Examined, *, has_poster: bool) -> 
     images = [poster] if has_poster else []
     pumps, ended = await _run(encode, sound.heard, sound.duration_s, sound.end_s, images)
     stored = await complete(encode, sound, pumps)
-    tracks = tuple(track for track in stored.values() if track and track.rows)
+    tracks = tuple(track for track in stored.values() if track)
     if not tracks:
         raise PermanentError("nothing of its sound can be decoded")
     return HlsResult(
@@ -83,7 +83,7 @@ async def refit(
     pumps, _ = await _run(encode, known, end_s, end_s, rest=clock)
     again = {pump.name: pump.stored() for pump in pumps}
     made = [again.get(track.name, track) for track in tracks]
-    fits = [track for track in made if track and track.rows]
+    fits = [track for track in made if track]
     is_torn = any(pump.is_torn for pump in pumps)
     still = [track for track in fits if not track.is_video and gate.excess_s(track, end_s)]
     if is_torn or still or len(fits) < len(tracks):

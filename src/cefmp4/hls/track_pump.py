@@ -70,8 +70,8 @@ class TrackPump:
                 await self._add_segment(last, self._init.header, uploads)
 
     def stored(self) -> StoredTrack | None:
-        """All of it, after `pump`. None where not even an init segment came."""
-        if self._init is None:
+        """All of it, after `pump`. None where nothing came, or no more than an init segment."""
+        if self._init is None or not self._rows:
             return None
         return StoredTrack(
             name=self.name,

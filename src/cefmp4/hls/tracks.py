@@ -156,7 +156,7 @@ async def _checked(
 ) -> tuple[tuple[StoredTrack, ...], tuple[str, ...]]:
     """The tracks, and what is to be told of them."""
     stored = await complete(encode, examined, pumps)
-    tracks = [track for track in stored.values() if track and track.rows]
+    tracks = [track for track in stored.values() if track]
     _check_outlasting(examined, tracks)
     fitting, refitted = await sound.refit(encode, examined, tracks)
     return fitting, (*gate.notes_of(examined, stored), *refitted)

@@ -35,7 +35,7 @@ def test_whole_and_short() -> None:
 
 
 def test_nothing_at_all() -> None:
-    assert problems(12.0, track()) == ["hevc-720p is empty"]
+    assert list(gate.video_problems({"hevc-720p": None}, 12.0)) == ["hevc-720p is empty"]
 
 
 def test_renditions_must_agree() -> None:
