@@ -73,7 +73,7 @@ def track(
             )
         )
         at += seconds
-    frame = KeyFrame(offset=0, size=5000, start=0, duration=60_000)
+    frame = KeyFrame(offset=0, size=5000, duration=60_000)
     return StoredTrack(
         name=name,
         folder=f"{name}.1",

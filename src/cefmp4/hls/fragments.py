@@ -44,18 +44,7 @@ class KeyFrame:
 
     offset: int
     size: int
-    start: int
     duration: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    index: int
-    data: bytes
-    start: int
-    end: int
-    frames: int
-    key_frames: tuple[KeyFrame, ...]
 
 
 class FragmentParser:
@@ -134,57 +123,34 @@ class SegmentCutter:
     timescale: int
     target_s: float
     _fragments: list[Fragment] = field(default_factory=list)
-    _start: int = 0
-    _end: int | None = None
-    _index: int = 0
 
-    def add(self, fragment: Fragment) -> Segment | None:
-        """The segment before, where this fragment begins a new one."""
+    def add(self, fragment: Fragment) -> list[Fragment]:
+        """The segment before, where this fragment begins a new one; else nothing."""
         if not fragment.samples[0].is_sync:
             raise BrokenMediaError("a fragment does not begin with a key frame")
-        if self._end is not None and fragment.start != self._end:
-            gap_s = (fragment.start - self._end) / self.timescale
+        if self._fragments and fragment.start != self._fragments[-1].end:
+            gap_s = (fragment.start - self._fragments[-1].end) / self.timescale
             raise BrokenMediaError(f"a hole of {gap_s:.3f} s between two fragments")
-        closed = self._close() if self._is_better_without(fragment) else None
-        if not self._fragments:
-            self._start = fragment.start
+        closed: list[Fragment] = []
+        if self._is_better_without(fragment):
+            closed, self._fragments = self._fragments, []
         self._fragments.append(fragment)
-        self._end = fragment.end
         return closed
 
-    def close(self) -> Segment | None:
+    def close(self) -> list[Fragment]:
         """The rest, at the end of the stream."""
-        return self._close() if self._fragments else None
+        return self._fragments
 
     def _is_better_without(self, fragment: Fragment) -> bool:
         if not self._fragments:
             return False
-        target = self.target_s * self.timescale
-        shorter = abs(fragment.start - self._start - target)
-        return shorter <= abs(fragment.end - self._start - target)
-
-    def _close(self) -> Segment:
-        fragments, self._fragments = self._fragments, []
-        segment = Segment(
-            index=self._index,
-            data=b"".join(fragment.data for fragment in fragments),
-            start=self._start,
-            end=fragments[-1].end,
-            frames=sum(len(fragment.samples) for fragment in fragments),
-            key_frames=tuple(_key_frames(fragments)),
-        )
-        self._index += 1
-        return segment
+        start, target = self._fragments[0].start, self.target_s * self.timescale
+        return abs(fragment.start - start - target) <= abs(fragment.end - start - target)
 
 
-def _key_frames(fragments: list[Fragment]) -> Iterator[KeyFrame]:
+def key_frames(segment: list[Fragment]) -> Iterator[KeyFrame]:
     offset = 0
-    for fragment in fragments:
+    for fragment in segment:
         first = fragment.samples[0]
-        yield KeyFrame(
-            offset=offset,
-            size=first.offset + first.size,
-            start=fragment.start,
-            duration=fragment.duration,
-        )
+        yield KeyFrame(offset=offset, size=first.offset + first.size, duration=fragment.duration)
         offset += len(fragment.data)

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 from cefmp4.hls import playlist
 from cefmp4.hls.ffmpeg import SEGMENT_SECONDS
-from cefmp4.hls.fragments import Fragment, FragmentParser, Init, KeyFrame, Segment, SegmentCutter
+from cefmp4.hls.fragments import (
+    Fragment,
+    FragmentParser,
+    Init,
+    KeyFrame,
+    SegmentCutter,
+    key_frames,
+)
 from cefmp4.hls.result import SegmentRow, StoredTrack
 from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.mp4_boxes import BrokenMediaError
@@ -98,26 +105,28 @@ class TrackPump:
             await self._add_segment(segment, init.header, uploads)
 
     async def _add_segment(
-        self, segment: Segment, header: TrackHeader, uploads: asyncio.TaskGroup
+        self, segment: list[Fragment], header: TrackHeader, uploads: asyncio.TaskGroup
     ) -> None:
-        name = f"{self.folder}/{playlist.segment_name(segment.index)}"
-        await self._upload(name, segment.data, uploads)
-        start, end = segment.start / header.timescale, segment.end / header.timescale
+        number, data = len(self._rows), b"".join(fragment.data for fragment in segment)
+        name = f"{self.folder}/{playlist.segment_name(number)}"
+        await self._upload(name, data, uploads)
+        start, end = segment[0].start / header.timescale, segment[-1].end / header.timescale
+        frames = sum(len(fragment.samples) for fragment in segment)
         is_video = header.kind == "video"
         row = SegmentRow(
-            index=segment.index,
+            index=number,
             start=round(start, 6),
             end=round(end, 6),
-            bytes=len(segment.data),
+            bytes=len(data),
             key=self.sink.prefix + name,
             bucket=self.sink.bucket,
             size=f"{header.width}x{header.height}" if is_video else "",
-            fps=round(segment.frames / max(end - start, 1e-6), 3) if is_video else None,
+            fps=round(frames / max(end - start, 1e-6), 3) if is_video else None,
             codec=header.codec,
         )
         self._rows.append(row)
-        self._key_frames.append(segment.key_frames)
-        self._frames += segment.frames
+        self._key_frames.append(tuple(key_frames(segment)))
+        self._frames += frames
 
     async def _upload(self, name: str, data: bytes, uploads: asyncio.TaskGroup) -> None:
         await self._slots.acquire()

@@ -25,9 +25,7 @@ class TrackHeader:
     height: int = 0
     channels: int = 0
     nal_length: int = 0  # bytes of the length before each NAL unit
-    default_duration: int = 0
-    default_size: int = 0
-    default_flags: int = 0
+    defaults: tuple[int, int, int] = (0, 0, 0)  # duration, size and flags of a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +53,10 @@ def _read_header(moov: memoryview) -> TrackHeader:
     if not timescale:
         raise BrokenMediaError("the timescale is zero")
     trex = child(moov, b"mvex", b"trex")
-    duration, size, flags = struct.unpack_from(">III", trex, 12)
+    defaults = struct.unpack_from(">III", trex, 12)
     kind, entry = next(children(child(media, b"minf", b"stbl", b"stsd")[8:]), (b"", moov[:0]))
     read = _audio_header if bytes(child(media, b"hdlr")[8:12]) == b"soun" else _video_header
-    return replace(
-        read(kind.decode("latin-1"), entry, timescale),
-        default_duration=duration,
-        default_size=size,
-        default_flags=flags,
-    )
+    return replace(read(kind.decode("latin-1"), entry, timescale), defaults=defaults)
 
 
 def _video_header(kind: str, entry: memoryview, timescale: int) -> TrackHeader:
@@ -167,7 +160,7 @@ def _fragment_defaults(tfhd: memoryview, header: TrackHeader) -> tuple[int, int,
     """Duration, size and flags of samples that say nothing of their own."""
     (marks,) = struct.unpack_from(">I", tfhd, 0)
     at = 8 + 8 * bool(marks & 0x1) + 4 * bool(marks & 0x2)
-    values = [header.default_duration, header.default_size, header.default_flags]
+    values = list(header.defaults)
     for position, mark in enumerate((0x8, 0x10, 0x20)):
         if marks & mark:
             (values[position],) = struct.unpack_from(">I", tfhd, at)

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.hls_parts import INIT, TIMESCALE, fragment, parsed
 
-from cefmp4.hls.fragments import Fragment, FragmentParser, Init, Segment, SegmentCutter
+from cefmp4.hls.fragments import Fragment, FragmentParser, Init, SegmentCutter, key_frames
 from cefmp4.media.mp4_boxes import BrokenMediaError
 
 
-def segments(durations_s: list[float], target_s: float = 6) -> list[Segment]:
-    cutter, at, closed = SegmentCutter(TIMESCALE, target_s), 0, list[Segment | None]()
+def segments(durations_s: list[float], target_s: float = 6) -> list[list[Fragment]]:
+    cutter, at, closed = SegmentCutter(TIMESCALE, target_s), 0, list[list[Fragment]]()
     for seconds in durations_s:
         (piece,) = parsed(INIT + fragment(at, round(seconds * 30)))[1:]
         assert isinstance(piece, Fragment)
@@ -22,6 +22,14 @@ def segments(durations_s: list[float], target_s: float = 6) -> list[Segment]:
         at += round(seconds * 30) * 1000
     closed.append(cutter.close())
     return [segment for segment in closed if segment]
+
+
+def length(segment: list[Fragment]) -> int:
+    return segment[-1].end - segment[0].start
+
+
+def frames_of(segment: list[Fragment]) -> int:
+    return sum(len(fragment.samples) for fragment in segment)
 
 
 @pytest.mark.parametrize("size", range(1, 10))
@@ -100,36 +108,35 @@ def test_hostile_bytes_raise_only_our_error(seed: int) -> None:
 
 def test_three_groups_make_a_segment() -> None:
     cut = segments([2.0] * 7)
-    assert [segment.end - segment.start for segment in cut] == [180_000, 180_000, 60_000]
-    assert [segment.index for segment in cut] == [0, 1, 2]
-    assert [segment.frames for segment in cut] == [180, 180, 60]
+    assert [length(segment) for segment in cut] == [180_000, 180_000, 60_000]
+    assert [frames_of(segment) for segment in cut] == [180, 180, 60]
 
 
 def test_a_rate_that_just_misses_the_target_does_not_drift() -> None:
-    lengths = [(s.end - s.start) / TIMESCALE for s in segments([59 / 30] * 12)]
+    lengths = [length(segment) / TIMESCALE for segment in segments([59 / 30] * 12)]
     assert lengths == pytest.approx([5.9] * 4)
 
 
 def test_uneven_groups_stay_near_the_target() -> None:
-    lengths = [(s.end - s.start) / TIMESCALE for s in segments([5.0, 5.0, 1.0, 4.0, 4.0])]
+    lengths = [length(segment) / TIMESCALE for segment in segments([5.0, 5.0, 1.0, 4.0, 4.0])]
     assert lengths == pytest.approx([5.0, 6.0, 4.0, 4.0])
 
 
 @given(st.lists(st.integers(1, 190), min_size=1, max_size=40))
 def test_segments_are_contiguous_and_complete(frames: list[int]) -> None:
     cut = segments([count / 30 for count in frames])
-    assert cut[0].start == 0
-    assert cut[-1].end == sum(frames) * 1000
-    assert all(before.end == after.start for before, after in pairwise(cut))
-    assert sum(segment.frames for segment in cut) == sum(frames)
+    assert cut[0][0].start == 0
+    assert cut[-1][-1].end == sum(frames) * 1000
+    assert all(before[-1].end == after[0].start for before, after in pairwise(cut))
+    assert sum(map(frames_of, cut)) == sum(frames)
 
 
 def test_key_frames_are_ranges_that_begin_with_a_moof() -> None:
     (segment,) = segments([2.0, 2.0, 1.0])
-    assert len(segment.key_frames) == 3
-    for frame in segment.key_frames:
-        assert segment.data[frame.offset + 4 : frame.offset + 8] == b"moof"
-    assert segment.key_frames[1].start == 60_000
+    data, found = b"".join(fragment.data for fragment in segment), list(key_frames(segment))
+    assert [frame.duration for frame in found] == [60_000, 60_000, 30_000]
+    for frame in found:
+        assert data[frame.offset + 4 : frame.offset + 8] == b"moof"
 
 
 def test_a_hole_is_refused() -> None:
