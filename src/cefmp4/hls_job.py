@@ -13,8 +13,9 @@ import structlog
 from cefmp4.errors import LeaseLostError, PermanentError, SourceError, TransientError
 from cefmp4.hls.encoders import count_fallback
 from cefmp4.hls.make import HlsEncoder
-from cefmp4.hls.result import NeedsEncoderError, Progress, Tier, document
+from cefmp4.hls.result import NeedsEncoderError, Tier, document
 from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
+from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.loopback import Loopback, RemoteObject
 from cefmp4.media.source import MediaSource
 from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
@@ -75,7 +76,7 @@ class HlsJobs:
                     source,
                     sink,
                     allowed=_ALLOWED[context.slot],
-                    progress=lambda progress: context.report(_shown(progress)),
+                    progress=lambda pace: context.report(_shown(pace)),
                     cancel=context.ended,
                 )
             except NeedsEncoderError as error:
@@ -197,12 +198,12 @@ def _is_as_it_was(fd: int, source: JobInput, is_stopped: Callable[[], bool]) -> 
     return holds_crc(fd, 0, source.size, source.crc64, is_stopped=is_stopped)
 
 
-def _shown(progress: Progress) -> JobProgress:
+def _shown(pace: Pace) -> JobProgress:
     return JobProgress(
-        percent=round(100 * progress.fraction, 1),
-        speed=round(progress.speed, 2),
-        fps=round(progress.fps, 1),
-        eta_seconds=progress.eta_s,
+        percent=round(100 * pace.fraction, 1),
+        speed=round(pace.speed, 2),
+        fps=round(pace.fps, 1),
+        eta_seconds=pace.eta_s,
         step="encode",
     )
 

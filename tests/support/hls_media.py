@@ -19,7 +19,7 @@ from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.make import HlsEncoder
-from cefmp4.hls.result import HlsResult, Progress
+from cefmp4.hls.result import HlsResult
 from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.source import MediaSource
@@ -102,7 +102,7 @@ def sink_of(store: FakeObjectStore, attempt: str = "1") -> SegmentSink:
 class Encoded:
     store: FakeObjectStore
     result: HlsResult
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)  # shares of the whole
 
     def text(self, name: str) -> str:
         return self.store.data(f"hls/s1/{name}").decode()
@@ -121,10 +121,12 @@ async def encode(
 ) -> Encoded:
     """With a store in memory; everything in it has been looked at when this returns, unless it is
     meant to be damaged."""
-    store, progress = FakeObjectStore(), list[Progress]()
+    store, progress = FakeObjectStore(), list[float]()
     made = using or encoder(**options)  # type: ignore[arg-type]  # the options of one test
     async with opened(path) as source:
-        result = await made.encode(source, sink_of(store), progress=progress.append)
+        result = await made.encode(
+            source, sink_of(store), progress=lambda pace: progress.append(pace.fraction)
+        )
     await publish(store, stream_id="s1", attempt="1")
     encoded = Encoded(store, result, progress)
     if is_examined:

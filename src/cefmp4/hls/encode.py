@@ -10,7 +10,6 @@ from cefmp4.hls.failures import check_complete
 from cefmp4.hls.ffmpeg import picture
 from cefmp4.hls.gate import Stored
 from cefmp4.hls.lengths import remeasured
-from cefmp4.hls.result import Progress
 from cefmp4.hls.track_pump import TrackPump
 from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.media.ffprobe import Ffprobe
@@ -40,26 +39,15 @@ class Encode:
 
     source: MediaSource
     sink: SegmentSink
-    progress: Callable[[Progress], None]
+    progress: Callable[[Pace], None]
     cancel: asyncio.Event | None = None
     options: HlsOptions = field(default_factory=HlsOptions)
 
-    def run(self, duration_s: float) -> FfmpegRun:
-        def report(pace: Pace) -> None:
-            left_s = max(0.0, duration_s - pace.out_time_s)
-            self.progress(
-                Progress(
-                    fraction=min(1.0, pace.out_time_s / duration_s) if duration_s else 0.0,
-                    speed=pace.speed,
-                    fps=pace.fps,
-                    eta_s=left_s / pace.speed if pace.speed > 0 else None,
-                )
-            )
-
+    def run(self, length_s: float) -> FfmpegRun:
         return FfmpegRun(
             limits=self.options.limits,
-            length_s=duration_s,
-            on_pace=report,
+            pace=Pace(length_s=length_s),
+            on_pace=self.progress,
             cancel=self.cancel,
             pass_fds=self.source.pass_fds,
             environment=self.source.environment,

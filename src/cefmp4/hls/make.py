@@ -17,11 +17,11 @@ from cefmp4.hls.examined import NO_DECODER, Examined, ExaminedVideo, examine, le
 from cefmp4.hls.failures import UndecodableTrackError
 from cefmp4.hls.lengths import remeasured
 from cefmp4.hls.remux import CopyRefusedError
-from cefmp4.hls.result import HlsResult, NeedsEncoderError, Progress, Tier
+from cefmp4.hls.result import HlsResult, NeedsEncoderError, Tier
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import Images, SpritePlan, plan_sprite, webvtt
 from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks, make_images
-from cefmp4.media.ffmpeg_run import EncodeCancelledError
+from cefmp4.media.ffmpeg_run import EncodeCancelledError, Pace
 from cefmp4.media.ffprobe import LAST_PACKETS
 from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import ladder
@@ -47,7 +47,7 @@ class HlsEncoder:
         sink: SegmentSink,
         *,
         allowed: Tier = Tier.GPU,
-        progress: Callable[[Progress], None] = lambda _progress: None,
+        progress: Callable[[Pace], None] = lambda _pace: None,
         cancel: asyncio.Event | None = None,
     ) -> HlsResult:
         """Everything is stored when this returns, and nothing of it is visible before `publish`.

@@ -26,14 +26,6 @@ class NeedsEncoderError(CefError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    fraction: float
-    speed: float  # recorded seconds per second
-    fps: float
-    eta_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRow:
     """One stored segment; `start` and `end` in seconds of the recording."""
 

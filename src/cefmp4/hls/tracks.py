@@ -18,7 +18,7 @@ from cefmp4.hls.result import HlsResult, StoredTrack, Tier
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import Images, SpritePlan
 from cefmp4.hls.track_pump import TrackPump
-from cefmp4.media.ffmpeg_run import FfmpegRun
+from cefmp4.media.ffmpeg_run import FfmpegRun, Pace
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.stderr import last_line
 from cefmp4.model.rendition import Codec, Rendition
@@ -133,7 +133,7 @@ async def make_images(encode: Encode, examined: ExaminedVideo, stills: Stills) -
     length_s = examined.duration_s
     run = FfmpegRun(
         limits=replace(encode.options.limits, stall_s=encode.options.limits.total_s(length_s)),
-        length_s=length_s,
+        pace=Pace(length_s=length_s),
         on_pace=lambda _pace: None,
         cancel=encode.cancel,
         feed=stills.feed,

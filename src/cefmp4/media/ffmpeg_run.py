@@ -42,12 +42,22 @@ class Output(Protocol):
 
 @dataclass(slots=True)
 class Pace:
-    """Where ffmpeg is, by its own account."""
+    """Where ffmpeg is, by its own account, in a recording of that length."""
 
+    length_s: float = 0.0
     out_time_s: float = 0.0
     fps: float = 0.0
-    speed: float = 0.0
+    speed: float = 0.0  # recorded seconds per second
     moved_at: float = 0.0
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.out_time_s / self.length_s) if self.length_s else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        left_s = max(0.0, self.length_s - self.out_time_s)
+        return left_s / self.speed if self.speed > 0 else None
 
     def take(self, key: str, value: str, now: float) -> bool:
         """Whether a report is complete with this line."""
@@ -91,13 +101,12 @@ class FfmpegRun:
     ffmpeg got on: while the store is slow, ffmpeg has to wait for it."""
 
     limits: RunLimits
-    length_s: float  # of the recording
+    pace: Pace
     on_pace: Callable[[Pace], None]
     cancel: asyncio.Event | None = None
     pass_fds: Sequence[int] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     feed: Feed | None = None  # writes to its standard input, and closes it
-    pace: Pace = field(default_factory=Pace)
     stderr: Stderr = field(default_factory=Stderr)
     _began_at: float = 0.0
 
@@ -120,7 +129,7 @@ class FfmpegRun:
         unwrapped."""
         self.moved()
         self._began_at = self.pace.moved_at
-        total_s = self.limits.total_s(self.length_s)
+        total_s = self.limits.total_s(self.pace.length_s)
         with first_error():
             try:
                 async with asyncio.timeout(total_s):
@@ -135,7 +144,7 @@ class FfmpegRun:
             open_pipes(len(outputs)) as (readers, fds),
             proc.streaming(
                 [*argv, *_into(outputs, fds), *rest],
-                cpu_limit_s=self.limits.total_s(self.length_s),
+                cpu_limit_s=self.limits.total_s(self.pace.length_s),
                 stdin=subprocess.PIPE if self.feed else subprocess.DEVNULL,
                 pass_fds=(*self.pass_fds, *fds),
                 environment=self.environment,

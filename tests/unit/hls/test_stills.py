@@ -11,7 +11,7 @@ from cefmp4.hls.encode import ImagePump
 from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import plan_sprite
-from cefmp4.media.ffmpeg_run import FfmpegRun, RunLimits
+from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.model.rendition import Picture
 
 PICTURE = Picture(width=320, height=180, frame_rate=Fraction(30))
@@ -44,7 +44,7 @@ async def made(
     async def decode() -> None:
         run = FfmpegRun(
             limits=RunLimits(grace_s=20, stall_s=20),
-            length_s=0,
+            pace=Pace(),
             on_pace=lambda _pace: None,
             feed=stills.feed,
         )

@@ -40,7 +40,7 @@ async def run(
     seen: list[float] = []
     made = FfmpegRun(
         limits=RunLimits(**{"grace_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
-        length_s=0,
+        pace=Pace(),
         on_pace=lambda pace: seen.append(pace.out_time_s),
         cancel=cancel,
     )
@@ -141,3 +141,13 @@ def test_pace_never_goes_back() -> None:
         pace.take("out_time_us", value, now=5.0)
     assert (pace.out_time_s, pace.moved_at) == (1.0, 5.0)
     assert pace.take("progress", "end", now=6.0)
+
+
+def test_what_is_left_is_told_by_the_speed() -> None:
+    pace = Pace(length_s=10.0)
+    assert (pace.fraction, pace.eta_s) == (0.0, None)
+    for key, value in (("out_time_us", "4000000"), ("speed", "2.0x")):
+        pace.take(key, value, now=1.0)
+    assert (pace.fraction, pace.eta_s) == (0.4, 3.0)
+    pace.take("out_time_us", "12000000", now=2.0)
+    assert (pace.fraction, pace.eta_s) == (1.0, 0.0)
