@@ -76,17 +76,16 @@ async def refit(
         for name, track in examined.heard.items()
         if name in excess
     }
-    for track in tracks:
-        if track.name in excess:
-            await encode.sink.remove_folder(track.folder)
+    for name in excess:
+        await encode.sink.remove_folder(encode.sink.folder(name))
     clock = ffmpeg.clock_of(examined.video.index)
     pumps, _ = await _run(encode, known, end_s, end_s, rest=clock)
     again = {pump.name: pump.stored() for pump in pumps}
     made = [again.get(track.name, track) for track in tracks]
-    fits = [track for track in made if track]
-    is_torn = any(pump.is_torn for pump in pumps)
-    still = [track for track in fits if not track.is_video and gate.excess_s(track, end_s)]
-    if is_torn or still or len(fits) < len(tracks):
+    fits = [
+        track for track in made if track and (track.is_video or not gate.excess_s(track, end_s))
+    ]
+    if len(fits) < len(tracks) or any(pump.is_torn for pump in pumps):
         raise TransientError("the sound could not be made to end with the pictures")
     notes = tuple(gate.told_of(known[name].index, more_s) for name, more_s in excess.items())
     return tuple(fits), notes

@@ -33,21 +33,20 @@ async def remove_other_attempts(store: ObjectStore, *, stream_id: str, attempt: 
 
 async def remove(store: ObjectStore, keys: Sequence[str]) -> int:
     """What the store refuses to delete now is found when an attempt is published or removed."""
-    slots, removed = asyncio.Semaphore(_PARALLEL_DELETES), 0
+    slots = asyncio.Semaphore(_PARALLEL_DELETES)
 
-    async def delete(key: str) -> None:
-        nonlocal removed
+    async def delete(key: str) -> bool:
         async with slots:
             try:
                 await store.delete(key)
-                removed += 1
             except CefError as error:
                 log.warning("object is left behind", key=key, reason=str(error))
+                return False
+            return True
 
     async with asyncio.TaskGroup() as group:
-        for key in keys:
-            group.create_task(delete(key), name="delete")
-    return removed
+        tasks = [group.create_task(delete(key), name="delete") for key in keys]
+    return sum(task.result() for task in tasks)
 
 
 async def _ours(store: ObjectStore, stream_id: str, is_wanted: Callable[[str], bool]) -> list[str]:
