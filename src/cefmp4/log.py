@@ -13,6 +13,8 @@ import structlog
 
 from cefmp4.log_flood import FloodGate
 
+Fields = MutableMapping[str, Any]
+
 _SECRET_FIELD = re.compile(r"secret|token|password|authorization|access_key", re.IGNORECASE)
 _SECRET_IN_TEXT = re.compile(
     # redis://user:PASSWORD@host, whatever is in it; not the port of http://host:9000/key@home
@@ -26,9 +28,7 @@ def redact(text: str) -> str:
     return _SECRET_IN_TEXT.sub(lambda m: f"{m[1] or m[3]}***{m[2] or ''}", text)
 
 
-def _redact_fields(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _redact_fields(_logger: Any, _method: str, fields: Fields) -> Fields:
     for name, value in fields.items():
         if _SECRET_FIELD.search(name):
             fields[name] = "***"
@@ -46,9 +46,7 @@ def printable(text: str) -> str:
     return text.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def _printable(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
     for name, value in fields.items():
         if isinstance(value, str):
             is_trace = name == "exception"
@@ -58,18 +56,14 @@ def _printable(
     return fields
 
 
-def _indent_trace(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _indent_trace(_logger: Any, _method: str, fields: Fields) -> Fields:
     """What an error says may be a hostile name, too: no line of it looks like one of the log."""
     if isinstance(trace := fields.get("exception"), str):
         fields["exception"] = "\n".join(f"    {line}" for line in trace.split("\n"))
     return fields
 
 
-def _merge_ids(
-    logger: Any, method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _merge_ids(logger: Any, method: str, fields: Fields) -> Fields:
     """asyncio tells of an error that nobody asked for when its task is cleared away: in the midst
     of whatever else goes on, so that the ids of that would be wrong."""
     record = fields.get("_record")
@@ -78,9 +72,7 @@ def _merge_ids(
     return structlog.contextvars.merge_contextvars(logger, method, fields)
 
 
-def _name_logger(
-    logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _name_logger(logger: Any, _method: str, fields: Fields) -> Fields:
     record = fields.get("_record")
     fields["logger_name"] = logger.name if record is None else record.name
     return fields

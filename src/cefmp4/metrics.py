@@ -5,7 +5,6 @@ docs/metrics.md says what each is for."""
 import os
 from collections.abc import Iterable, Sequence
 from itertools import product
-from time import monotonic
 from typing import TypeVar
 
 from prometheus_client import (
@@ -218,11 +217,6 @@ encoder_fallbacks = _counter(
 # What is told here, and becomes more than one metric.
 
 
-def is_server_down(server: str) -> bool:
-    """Whether its last request failed; a server nobody asked yet is not down."""
-    return (server,) in server_up._metrics and server_up.labels(server)._value.get() == 0
-
-
 def queues_measured(kind: JobKind, *, depth: int, age_s: float, workers: int) -> None:
     job_queue_depth.labels(kind).set(depth)
     job_queue_age.labels(kind).set(age_s)
@@ -241,37 +235,15 @@ disk_folders: dict[str, str | os.PathLike[str]] = {}  # what `folder` stands for
 def measure_disks() -> None:
     """Blocking, on a dead network mount for as long as that is dead."""
     for folder, path in disk_folders.items():
-        _measure_disk(folder, path)
-
-
-def _measure_disk(folder: str, path: str | os.PathLike[str]) -> None:
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        for gauge in (disk_free, disk_size):
-            if (folder,) in gauge._metrics:
-                gauge.remove(folder)
-        return
-    disk_free.labels(folder).set(found.f_bavail * found.f_frsize)
-    disk_size.labels(folder).set(found.f_blocks * found.f_frsize)
-
-
-FULL_MEMORY_S = 30.0  # whoever was refused asks again within seconds; if not, nobody knows
-_refused_at: dict[str, float] = {}
-server_full.labels("s3").set_function(lambda: float(is_server_full("s3")))
-
-
-def note_full(server: str) -> None:
-    _refused_at[server] = monotonic()
-
-
-def note_room(server: str) -> None:
-    _refused_at.pop(server, None)
-
-
-def is_server_full(server: str) -> bool:
-    refused_at = _refused_at.get(server)
-    return refused_at is not None and monotonic() - refused_at < FULL_MEMORY_S
+        try:
+            found = os.statvfs(path)
+        except OSError:
+            for gauge in (disk_free, disk_size):
+                if (folder,) in gauge._metrics:
+                    gauge.remove(folder)
+            continue
+        disk_free.labels(folder).set(found.f_bavail * found.f_frsize)
+        disk_size.labels(folder).set(found.f_blocks * found.f_frsize)
 
 
 def count_part(stream_id: str, size: int, *, is_copy: bool) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +91,21 @@ async def streaming(
     """A child whose output is read while it runs. Arguments are for all users of the machine to
     see, so what is secret goes into its `environment`. The caller drains `stdout` and `stderr`; on
     leaving the block, however it is left, the whole group is killed and reaped."""
-    launched = _launched(argv, cpu_limit_s, memory_bytes)
-    process = await _spawn(launched, stdin, pass_fds, environment)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *_launched(argv, cpu_limit_s, memory_bytes),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**_environment(), **environment},
+            cwd="/",
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        if error.errno not in RAN_OUT:
+            raise
+        raise TransientError(f"no program can be started now: {error.strerror}") from None
     try:
         _lower_priority(process.pid)
         yield process
@@ -111,7 +124,7 @@ async def run(
 ) -> Exit:
     """Runs a program to its end, or kills its group: at the time limit, when it prints more than
     `max_output_bytes`, when we are cancelled, and (Linux) when this process dies."""
-    stdout, stderr = _Head(max_output_bytes), _Tail(_STDERR_TAIL_BYTES)
+    stdout, stderr = bytearray(), bytearray()
     timed_out = False
     async with streaming(
         argv,
@@ -122,18 +135,18 @@ async def run(
     ) as process:
         try:
             async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
-                group.create_task(_drain(process.stdout, stdout, lambda: _kill_group(process)))
-                group.create_task(_drain(process.stderr, stderr, lambda: None))
+                group.create_task(_keep_head(process, stdout, max_output_bytes))
+                group.create_task(_keep_tail(process, stderr))
                 group.create_task(process.wait())
         except TimeoutError:
             timed_out = True
     returncode = process.returncode
     return Exit(
         returncode=-signal.SIGKILL if returncode is None else returncode,
-        stdout=bytes(stdout.kept),
-        stderr_tail=bytes(stderr.kept).decode("utf-8", "replace"),
+        stdout=bytes(stdout[:max_output_bytes]),
+        stderr_tail=stderr.decode("utf-8", "replace"),
         timed_out=timed_out,
-        killed_for_output=stdout.overflowed,
+        killed_for_output=len(stdout) > max_output_bytes,
     )
 
 
@@ -157,26 +170,6 @@ def machine_memory_bytes() -> int:
         if limit.isdecimal():
             found = min(found, int(limit))
     return found
-
-
-async def _spawn(
-    argv: Sequence[str], stdin: int, pass_fds: Sequence[int], environment: Mapping[str, str]
-) -> asyncio.subprocess.Process:
-    try:
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**_environment(), **environment},
-            cwd="/",
-            start_new_session=True,
-            pass_fds=pass_fds,
-        )
-    except OSError as error:
-        if error.errno not in RAN_OUT:
-            raise
-        raise TransientError(f"no program can be started now: {error.strerror}") from None
 
 
 def _launched(argv: Sequence[str], timeout_s: float, memory_bytes: int | None) -> list[str]:
@@ -212,41 +205,20 @@ def _lower_priority(pid: int) -> None:
         log.debug("child keeps its priority", pid=pid)
 
 
-class _Head:
-    """Keeps the first bytes, and tells when there are more than it may keep."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.kept = bytearray()
-        self.overflowed = False
-
-    def add(self, data: bytes) -> bool:
-        self.overflowed = self.overflowed or len(self.kept) + len(data) > self.limit
-        self.kept += data[: self.limit - len(self.kept)]
-        return self.overflowed
+async def _keep_head(process: asyncio.subprocess.Process, kept: bytearray, most: int) -> None:
+    """The first bytes of its output: one more than it may print, and it is killed."""
+    assert process.stdout is not None
+    while data := await process.stdout.read(_READ_BYTES):
+        kept += data[: most + 1 - len(kept)]
+        if len(kept) > most:
+            _kill_group(process)
 
 
-class _Tail:
-    """Keeps the last bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.kept = bytearray()
-
-    def add(self, data: bytes) -> bool:
-        self.kept += data
-        del self.kept[: -self.limit]
-        return False
-
-
-async def _drain(
-    pipe: asyncio.StreamReader | None, into: _Head | _Tail, on_overflow: Callable[[], None]
-) -> None:
-    if pipe is None:
-        return
-    while data := await pipe.read(_READ_BYTES):
-        if into.add(data):
-            on_overflow()
+async def _keep_tail(process: asyncio.subprocess.Process, kept: bytearray) -> None:
+    assert process.stderr is not None
+    while data := await process.stderr.read(_READ_BYTES):
+        kept += data
+        del kept[:-_STDERR_TAIL_BYTES]
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:

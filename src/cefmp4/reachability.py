@@ -1,6 +1,6 @@
-"""Whether a server answers, and takes what we ask of it, as told by every request to it. An outage
-is one line when it begins and one when it is over, however many requests it meets;
-cefmp4_server_up tells of it at once."""
+"""Whether a server answers and does what we ask, as told by every request to it. An outage is one
+line when it begins and one when it is over, however many requests it meets; health checks and
+metrics tell of it at once."""
 
 import contextvars
 import logging
@@ -18,6 +18,7 @@ log = structlog.get_logger()
 # So long without a failure, and the outage is over: a Redis whose disk is full answers every
 # reading request between two writing ones that it refuses.
 SETTLED_S = 3.0
+FULL_MEMORY_S = 30.0  # whoever was refused asks again within seconds; if not, nobody knows
 
 
 class Reachability:
@@ -39,6 +40,8 @@ class Reachability:
         self._clock = clock
         self._began_at: float | None = None
         self._failed_at = 0.0
+        self._is_silent = False  # nobody knows of a server that was not asked yet
+        self._full_at: float | None = None
         self._refusals: dict[str, str] = {}  # by operation: each is a right of its own
 
     def __repr__(self) -> str:
@@ -46,11 +49,12 @@ class Reachability:
 
     def failed(self, error: BaseException) -> None:
         is_full = isinstance(error, StoreFullError)
-        metrics.server_up.labels(self._server).set(float(is_full))  # a refusal is an answer
-        if is_full:
-            metrics.note_full(self._server)
+        self._is_silent = not is_full  # a refusal is an answer
+        metrics.server_up.labels(self._server).set(float(is_full))
         self._on_failure()
         self._failed_at = self._clock()
+        if is_full:
+            self._full_at = self._failed_at
         # Of other errors it answered, if badly.
         is_outage = is_full or isinstance(error, ServerUnreachableError)
         if is_outage and self._began_at is None and self.is_told:
@@ -59,6 +63,7 @@ class Reachability:
             self._tell(f"{self._name} {trouble}: {self._waiting} wait", reason=str(error))
 
     def answered(self) -> None:
+        self._is_silent = False
         metrics.server_up.labels(self._server).set(1)
         if self._began_at is None or self._clock() - self._failed_at < SETTLED_S:
             return
@@ -73,10 +78,22 @@ class Reachability:
     def refused(self, operation: str, error: AccessDeniedError) -> None:
         self._refusals[operation] = str(error.args[0])
 
+    def has_room(self) -> None:
+        """It has stored something."""
+        self._full_at = None
+
     @property
-    def refusals(self) -> list[str]:
-        """Until it takes the same request again, nothing goes on: health checks must say so."""
-        return [f"{self._name} refuses us: {reason}" for reason in self._refusals.values()]
+    def is_full(self) -> bool:
+        return self._full_at is not None and self._clock() - self._full_at < FULL_MEMORY_S
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why nothing goes on, for health checks; a refusal until the same request is taken."""
+        return [
+            *([f"{self._name} does not answer"] if self._is_silent else []),
+            *([f"the disk of the {self._name} server is full"] if self.is_full else []),
+            *(f"{self._name} refuses us: {reason}" for reason in self._refusals.values()),
+        ]
 
     def _tell(self, event: str, **fields: object) -> None:
         """Without the ids of the stream or job whose request noticed it: it meets all of them."""
@@ -85,6 +102,7 @@ class Reachability:
 
 REDIS = Reachability("redis", "Redis", "uploads and jobs", on_failure=metrics.queues_unknown)
 S3 = Reachability("s3", "S3", "uploads and jobs")
+metrics.server_full.labels("s3").set_function(lambda: float(S3.is_full))
 
 
 def tell_of_outages() -> None:

@@ -20,6 +20,7 @@ from cefmp4.embedded.supervisor import EmbeddedServers
 from cefmp4.errors import CefError, StoreFullError
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import MIB, MIN_PART_BYTES
+from cefmp4.reachability import S3
 from cefmp4.retry import patiently
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
@@ -79,8 +80,7 @@ async def test_a_part_waits_with_the_right_words_and_goes_on_soon(
     ballast = await asyncio.to_thread(fill, tmp_path / "state")
     with pytest.raises(StoreFullError, match="the disk of the S3 server is full"):
         await send(store, upload_id, 2, part)
-    assert metrics.is_server_full("s3")
-    assert not metrics.is_server_down("s3")
+    assert S3.troubles == ["the disk of the S3 server is full"]
     waiting = asyncio.create_task(
         patiently(lambda: send(store, upload_id, 2, part), what="part upload")
     )
@@ -90,7 +90,7 @@ async def test_a_part_waits_with_the_right_words_and_goes_on_soon(
     freed_at = time.monotonic()
     await waiting
     assert time.monotonic() - freed_at < SOON_S
-    assert not metrics.is_server_full("s3")
+    assert not S3.is_full
 
 
 async def test_a_server_on_a_full_disk_lives_and_starts_again(

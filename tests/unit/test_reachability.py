@@ -56,9 +56,9 @@ def test_an_answer_among_failures_ends_nothing() -> None:
     with capture_logs() as lines:
         for _ in range(20):
             server.failed(SILENT)
-            assert metrics.is_server_down("test")
+            assert server.troubles == ["Test does not answer"]
             server.answered()
-            assert not metrics.is_server_down("test")
+            assert server.troubles == []
             clock.now += SETTLED_S / 2
     assert len(lines) == 1
 
@@ -68,7 +68,7 @@ def test_a_bad_answer_is_no_silence() -> None:
     with capture_logs() as lines:
         server.failed(ThrottledError("slow down"))
     assert lines == []
-    assert metrics.is_server_down("test")
+    assert server.troubles == ["Test does not answer"]
     assert level_of(ThrottledError("slow down")) == logging.WARNING
 
 
@@ -97,9 +97,9 @@ def test_a_command_says_by_itself_what_went_wrong(monkeypatch: pytest.MonkeyPatc
 def test_each_operation_is_a_right_of_its_own() -> None:
     server, _ = reachability()
     server.allowed("PutObject")
-    assert server.refusals == []
+    assert server.troubles == []
     server.refused("PutObject", AccessDeniedError("status 403", hint="not told"))
     server.refused("UploadPart", AccessDeniedError("status 401"))
-    assert server.refusals == ["Test refuses us: status 403", "Test refuses us: status 401"]
+    assert server.troubles == ["Test refuses us: status 403", "Test refuses us: status 401"]
     server.allowed("PutObject")
-    assert server.refusals == ["Test refuses us: status 401"]
+    assert server.troubles == ["Test refuses us: status 401"]

@@ -7,7 +7,6 @@ from functools import partial
 
 import structlog
 
-from cefmp4 import metrics
 from cefmp4.app.clients import JobsOnDemand
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
@@ -97,11 +96,4 @@ def _health(sessions: IngestSessions) -> Health:
 
 
 def servers_away() -> list[str]:
-    away = [
-        f"{server} does not answer"
-        for server, label in (("Redis", "redis"), ("S3", "s3"))
-        if metrics.is_server_down(label)
-    ]
-    if metrics.is_server_full("s3"):
-        away.append("the disk of the S3 server is full")
-    return [*away, *REDIS.refusals, *S3.refusals]
+    return [*REDIS.troubles, *S3.troubles]

@@ -22,7 +22,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
@@ -83,7 +83,10 @@ class RedisCheckpointStore:
         await self._link.call("SET", _key_of("epoch", folder), "1", "NX")
 
     async def load_streams(self, folder: str | None = None) -> list[Stream]:
-        folders = [folder] if folder is not None else ["", *await self._folders()]
+        if folder is None:
+            folders = ["", *map(to_text, await self._link.call("SMEMBERS", "cefmp4:folders"))]
+        else:
+            folders = [folder]
         ids: set[bytes] = set()
         for name in folders:
             async for paths in self._link.pages("HSCAN", _key_of("paths", name)):
@@ -101,9 +104,6 @@ class RedisCheckpointStore:
     async def load_stream(self, stream_id: str) -> Stream | None:
         record = await self._link.call("HGET", "cefmp4:streams", stream_id)
         return next(iter(_decode_streams([record])), None)
-
-    async def _folders(self) -> list[str]:
-        return sorted(map(to_text, await self._link.call("SMEMBERS", "cefmp4:folders")))
 
     async def load_stream_at(self, folder: str, relpath: str) -> Stream | None:
         stream_id = await self._link.call("HGET", _key_of("paths", folder), to_bytes(relpath))
@@ -239,10 +239,8 @@ class RedisCheckpointStore:
     async def request(self, action: str, stream_id: str) -> None:
         await self._link.call("PUBLISH", CHANNEL, json.dumps([action, stream_id]))
 
-    async def requests(self) -> AsyncGenerator[tuple[str, str], None]:
-        async with aclosing(listen(self._link)) as requests:
-            async for request in requests:
-                yield request
+    def requests(self) -> AsyncGenerator[tuple[str, str], None]:
+        return listen(self._link)
 
     async def remember(self, name: str, value: str) -> None:
         await self._link.call("SET", f"cefmp4:memo:{name}", to_bytes(value))

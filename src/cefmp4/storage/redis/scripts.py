@@ -2,17 +2,6 @@
 their strings: its numbers are doubles, and a CRC does not fit into one."""
 
 import hashlib
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    text: str
-
-    @property
-    def sha(self) -> str:
-        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
 
 _SHARED = """
 local function record_of(id)
@@ -26,21 +15,15 @@ local function paths_key(folder)
   if folder == '' then return 'cefmp4:paths' end
   return 'cefmp4:paths:' .. folder
 end
+local function text_of(record, name)
+  local text = record and record[name]
+  return type(text) == 'string' and text or nil
+end
 local function place_of(id)
   local record = record_of(id)
-  if not record or type(record.relpath) ~= 'string' then return nil end
-  local folder = record.folder
-  return paths_key(type(folder) == 'string' and folder or ''), record.relpath
-end
-local function previous_of(id)
-  local record = record_of(id)
-  if record and type(record.previous_id) == 'string' then return record.previous_id end
-  return nil
-end
-local function key_of(id)
-  local record = record_of(id)
-  if record and type(record.key) == 'string' then return record.key end
-  return ''
+  local path = text_of(record, 'relpath')
+  if not path then return nil end
+  return paths_key(text_of(record, 'folder') or ''), path
 end
 local function let_key_go(key, id)
   if key ~= '' and redis.call('HGET', 'cefmp4:keys', key) == id then
@@ -87,15 +70,22 @@ local function lease_of(id)
 end
 """
 
+
+class Script:
+    """`steps` may call the functions above."""
+
+    def __init__(self, steps: str) -> None:
+        self.text = _SHARED + steps
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
 # ARGV: id, owner, folder, path, previous id, lease ms, record, lease value of a dead holder, object
 # key or ''. The key is the stream's where no other has it: SAVE tells.
 # Answers the fence; or 0 and the lease that stands in the way, '' where no lease does.
 # A fence starts at the clock, so that it grows even across FLUSHALL.
 # Of the generations before, only one is kept: its parts can be copied into the new object.
 # A stream whose path was taken by another one can still be brought to its end.
-CLAIM = Script(
-    _SHARED
-    + """
+CLAIM = Script("""
 local id, owner, folder, path, previous, ms, record, dead, key = unpack(ARGV)
 local function split(lease)
   return string.match(lease, '^(.*)|(%d+)$')
@@ -117,7 +107,7 @@ if held and held ~= id and not is_pathless then
   end
   local lease = lease_of(held)
   if lease and lease ~= dead and split(lease) ~= owner then return {'0', lease} end
-  local grandparent = previous_of(held)
+  local grandparent = text_of(record_of(held), 'previous_id')
   if grandparent and not lease_of(grandparent) and not is_latest(grandparent)
     and not is_displaced(grandparent) then
     erase(grandparent)
@@ -135,27 +125,21 @@ if not is_pathless then lead_to(id, folder, path) end
 redis.call('HSETNX', 'cefmp4:streams', id, record)
 hold_key(key, id)
 return {fence}
-"""
-)
+""")
 
 # ARGV: id, record, object key or ''. Answers 0 where the record is another now, or is worked on.
-SET_ASIDE = Script(
-    _SHARED
-    + """
+SET_ASIDE = Script("""
 local id, record, key = unpack(ARGV)
 if redis.call('HGET', 'cefmp4:streams', id) ~= record or lease_of(id) then return 0 end
 redis.call('HSET', 'cefmp4:unreadable', id, record)
 erase(id)
 let_key_go(key, id)
 return 1
-"""
-)
+""")
 
 # Answers the records of the unfinished streams that no path leads to, and forgets which of them
 # came to their end.
-DISPLACED = Script(
-    _SHARED
-    + """
+DISPLACED = Script("""
 local records = {}
 for _, id in ipairs(redis.call('SMEMBERS', 'cefmp4:displaced')) do
   if is_displaced(id) then
@@ -165,8 +149,7 @@ for _, id in ipairs(redis.call('SMEMBERS', 'cefmp4:displaced')) do
   end
 end
 return records
-"""
-)
+""")
 
 # KEYS: leases. ARGV: lease ms, then what each lease must still say. Answers the places of the lost.
 RENEW = Script("""
@@ -191,16 +174,14 @@ return 1
 # then number and value of each part. Answers 0 where the lease is no longer ours, 2 where the key
 # is another stream's. Only a rename may take a path from another stream: a stream whose file was
 # replaced must not take its path back.
-SAVE = Script(
-    _SHARED
-    + """
+SAVE = Script("""
 local id, lease, record, folder, path, key, drops = unpack(ARGV, 1, 7)
 if lease_of(id) ~= lease then return 0 end
 local paths, former = place_of(id)
 local is_moved = paths and (paths ~= paths_key(folder) or former ~= path)
 if is_moved then let_path_go(paths, former, id) end
 if is_moved or not redis.call('HGET', paths_key(folder), path) then lead_to(id, folder, path) end
-local former_key = key_of(id)
+local former_key = text_of(record_of(id), 'key') or ''
 if former_key ~= key then let_key_go(former_key, id) end
 redis.call('HSET', 'cefmp4:streams', id, record)
 local parts = 'cefmp4:parts:' .. id
@@ -212,15 +193,12 @@ for place = first_part, #ARGV, 2 do
   redis.call('HSET', parts, ARGV[place], ARGV[place + 1])
 end
 return hold_key(key, id) and 1 or 2
-"""
-)
+""")
 
 # ARGV: id, folder, path, lease value of a dead holder. Answers the lease that stands in the way.
 # The path goes back to the generation before; one that was at another path is forgotten too,
 # because nothing would lead to it. Their keys are free again, as far as objects leave them.
-FORGET = Script(
-    _SHARED
-    + """
+FORGET = Script("""
 local id, folder, path, dead = unpack(ARGV)
 local lease = lease_of(id)
 if lease and lease ~= dead then return lease end
@@ -228,9 +206,9 @@ redis.call('DEL', 'cefmp4:lease:' .. id)
 let_path_go(paths_key(folder), path, id)
 while id do
   local paths, recorded = place_of(id)
-  local previous = previous_of(id)
+  local previous = text_of(record_of(id), 'previous_id')
   let_path_go(paths, recorded, id)
-  let_key_go(key_of(id), id)
+  let_key_go(text_of(record_of(id), 'key') or '', id)
   erase(id)
   id = nil
   if previous and not lease_of(previous) and not is_latest(previous) then
@@ -243,14 +221,11 @@ while id do
   end
 end
 return ''
-"""
-)
+""")
 
 # ARGV: the folder, then id, path, former folder and new record of each stream. A stream that
 # somebody works on, or that is not the latest of its path, stays. Answers the ids that went over.
-ADOPT = Script(
-    _SHARED
-    + """
+ADOPT = Script("""
 local folder, taken = ARGV[1], {}
 for place = 2, #ARGV, 4 do
   local id, path, former, record = unpack(ARGV, place, place + 3)
@@ -267,8 +242,7 @@ for place = 2, #ARGV, 4 do
   end
 end
 return taken
-"""
-)
+""")
 
 # ARGV: instance, views, ms they are good for, note.
 PUBLISH_VIEWS = Script("""

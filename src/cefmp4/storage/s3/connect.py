@@ -1,26 +1,26 @@
-"""Opens the HTTP clients that one endpoint needs: aioboto3's for the calls, and one of our own for
-the bytes of parts, because only that one can leave a body to the kernel, or to OpenSSL."""
+"""Opens what one endpoint needs: aioboto3's client for the calls, and a sender of our own for the
+bytes of parts, because only that one can leave a body to the kernel, or to OpenSSL."""
 
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aioboto3
-import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from cefmp4.config.ingest import PartTransfer
-from cefmp4.storage.s3.file_body import STALL_TIMEOUT_S
 from cefmp4.storage.s3.part_transfer import BodyTransfer
-from cefmp4.storage.s3.tls_put import TlsSender
-
-CONNECT_TIMEOUT_S = 5.0
-_KEEPALIVE_S = 20.0
+from cefmp4.storage.s3.range_put import (
+    CONNECT_TIMEOUT_S,
+    KEEPALIVE_S,
+    STALL_TIMEOUT_S,
+    RangeSender,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +49,13 @@ async def connect(config: S3Config) -> AsyncIterator[tuple[Any, BodyTransfer]]:
         aws_secret_access_key=config.secret,
         region_name=config.region,
     )
-    async with (
-        session.client(
-            "s3", endpoint_url=config.endpoint_url, verify=ca_file, config=_client_config(config)
-        ) as client,
-        _body_session(config, trusted) as http,
-    ):
-        proxy = _proxy_for(client.meta.endpoint_url)
-        with _tls_sender(config, trusted) if trusted and not proxy else nullcontext() as tls:
-            transfer = BodyTransfer(
-                client, http, bucket=config.bucket, transfer=config.transfer, tls=tls, proxy=proxy
-            )
-            transfer.install()
-            yield client, transfer
+    client_config = _client_config(config)
+    async with session.client(
+        "s3", endpoint_url=config.endpoint_url, verify=ca_file, config=client_config
+    ) as client:
+        by_client = config.transfer is PartTransfer.CLIENT or _has_proxy(client.meta.endpoint_url)
+        with RangeSender(trusted, threads=config.max_connections) as sender:
+            yield client, BodyTransfer(client, None if by_client else sender, bucket=config.bucket)
 
 
 def _client_config(config: S3Config) -> AioConfig:
@@ -76,36 +70,10 @@ def _client_config(config: S3Config) -> AioConfig:
         # The default would hash every body with CRC-32 as well, and old servers refuse its trailer.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        connector_args={"keepalive_timeout": _KEEPALIVE_S},
+        connector_args={"keepalive_timeout": KEEPALIVE_S},
     )
 
 
-def _tls_sender(config: S3Config, trusted: ssl.SSLContext) -> TlsSender:
-    return TlsSender(
-        trusted,
-        threads=config.max_connections,
-        connect_timeout_s=CONNECT_TIMEOUT_S,
-        stall_timeout_s=STALL_TIMEOUT_S,
-        keepalive_s=_KEEPALIVE_S,
-    )
-
-
-def _body_session(config: S3Config, trusted: ssl.SSLContext | None) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=config.max_connections, ssl=trusted or False, keepalive_timeout=_KEEPALIVE_S
-        ),
-        # No total: a part may be 5 GiB. The body watches its own progress, and the wait for the
-        # reply begins when the last byte has left.
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S
-        ),
-        skip_auto_headers={"Content-Type"},
-        auto_decompress=False,
-    )
-
-
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the client library takes for the same endpoint."""
-    proxy = get_environ_proxies(url).get(url.partition(":")[0])
-    return str(proxy) if proxy else None
+def _has_proxy(url: str) -> bool:
+    """For that endpoint: the client library knows how to ask it."""
+    return url.partition(":")[0] in get_environ_proxies(url)

@@ -27,6 +27,7 @@ from cefmp4.errors import (
     PermanentError,
     ProofFailedError,
     ServerUnreachableError,
+    SourceError,
     StoreFullError,
     ThrottledError,
     TransientError,
@@ -133,6 +134,14 @@ def _refusal_from_client(operation: str, error: ClientError) -> Refusal:
 def _seconds(text: str) -> float:
     # A date is allowed there too; no S3 server that was seen sends one, our own back-off serves.
     return float(text) if text.isdecimal() else 0.0
+
+
+def unreadable(error: OSError) -> SourceError:
+    return SourceError(f"the file cannot be read: {error.strerror}")
+
+
+def became_shorter() -> ProofFailedError:
+    return ProofFailedError("the file became shorter while it was sent")
 
 
 def translate(operation: str, error: Exception) -> CefError:

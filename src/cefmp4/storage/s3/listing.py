@@ -48,43 +48,42 @@ async def list_uploads(calls: S3Calls, prefix: str) -> list[OpenUpload]:
 
 async def _list_uploads(calls: S3Calls, prefix: str, **query: str) -> list[OpenUpload]:
     uploads: dict[tuple[str, str], OpenUpload] = {}
-    markers: dict[str, str] = {}
-    while True:
-        page = await calls.call("ListMultipartUploads", **query, **markers)
-        for upload in page.get("Uploads", []):
-            with _read("ListMultipartUploads"):
-                found = OpenUpload(
-                    key=upload["Key"],
-                    upload_id=upload["UploadId"],
-                    initiated_at=upload["Initiated"].timestamp(),
-                )
-            if found.key.startswith(prefix):
-                uploads[found.key, found.upload_id] = found
-        following = _next_markers(page)
-        if not page.get("IsTruncated") or not following or following == markers:
-            return list(uploads.values())
-        markers = following
-
-
-def _next_markers(page: dict[str, Any]) -> dict[str, str]:
-    names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
-    return {name: page[following] for name, following in names.items() if page.get(following)}
+    markers = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+    async for upload in _entries(calls, "ListMultipartUploads", "Uploads", query, markers):
+        with _read("ListMultipartUploads"):
+            found = OpenUpload(
+                key=upload["Key"],
+                upload_id=upload["UploadId"],
+                initiated_at=upload["Initiated"].timestamp(),
+            )
+        if found.key.startswith(prefix):
+            uploads[found.key, found.upload_id] = found
+    return list(uploads.values())
 
 
 async def list_objects(calls: S3Calls, prefix: str) -> AsyncIterator[StoredObject]:
-    query: dict[str, str] = {"Prefix": prefix}
+    query, markers = {"Prefix": prefix}, {"ContinuationToken": "NextContinuationToken"}
+    async for entry in _entries(calls, "ListObjectsV2", "Contents", query, markers):
+        with _read("ListObjectsV2"):
+            stored = StoredObject(
+                key=entry["Key"],
+                size=entry["Size"],
+                etag=etag_in(entry),
+                modified_at=entry["LastModified"].timestamp(),
+            )
+        yield stored
+
+
+async def _entries(
+    calls: S3Calls, operation: str, of: str, query: dict[str, str], markers: dict[str, str]
+) -> AsyncIterator[dict[str, Any]]:
+    """`markers`: what asks for the next page, and what a page calls it."""
+    asked: dict[str, str] = {}
     while True:
-        page = await calls.call("ListObjectsV2", **query)
-        for entry in page.get("Contents", []):
-            with _read("ListObjectsV2"):
-                stored = StoredObject(
-                    key=entry["Key"],
-                    size=entry["Size"],
-                    etag=etag_in(entry),
-                    modified_at=entry["LastModified"].timestamp(),
-                )
-            yield stored
-        token = page.get("NextContinuationToken")
-        if not page.get("IsTruncated") or not token or token == query.get("ContinuationToken"):
+        page = await calls.call(operation, **query, **asked)
+        for entry in page.get(of, []):
+            yield entry
+        following = {name: page[told] for name, told in markers.items() if page.get(told)}
+        if not page.get("IsTruncated") or not following or following == asked:
             return
-        query["ContinuationToken"] = token
+        asked = following

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cefmp4.errors import PermanentError, ProofFailedError
-from cefmp4.storage.s3.calls import S3Calls
+from cefmp4.storage.s3.calls import S3Calls, body_of
 
 
 class S3Object:
@@ -24,16 +24,16 @@ class S3Object:
         if self.etag:
             wanted["IfMatch"] = f'"{self.etag}"'
         try:
-            data = await self._calls.repeat("GetObject", lambda: self._read(wanted))
+            data = await self._calls.repeat("GetObject", lambda: self._read(wanted, end - start))
         except ProofFailedError as error:
             raise PermanentError(f"the object {self._key} was replaced") from error
         if len(data) != end - start:
             raise PermanentError(f"the object {self._key} has another length")
         return data
 
-    async def _read(self, wanted: dict[str, Any]) -> bytes:
+    async def _read(self, wanted: dict[str, Any], most: int) -> bytes:
         reply = await self._calls.once("GetObject", **wanted)
-        async with reply["Body"] as body:
-            if reply["ResponseMetadata"]["HTTPStatusCode"] != 206:
-                raise PermanentError("the S3 server reads no ranges of objects")
-            return bytes(await body.read())
+        if reply["ResponseMetadata"]["HTTPStatusCode"] != 206:
+            reply["Body"].close()
+            raise PermanentError("the S3 server reads no ranges of objects")
+        return await body_of(reply, self._key, most=most)

@@ -21,7 +21,7 @@ from cefmp4.errors import (
 from cefmp4.model.names import META_STREAM_ID, PROBE_ROOT, is_probe_key
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.recording.digests import crc_of, md5_of, multipart_etag, spell_crc64, spell_md5
-from cefmp4.storage.s3.calls import S3Calls, etag_in
+from cefmp4.storage.s3.calls import S3Calls, body_of, etag_in
 
 log = structlog.get_logger()
 
@@ -32,6 +32,7 @@ _FIRST_CRC64 = crc_of(_FIRST)
 _FIRST_MD5 = md5_of(_FIRST)
 _BODY = b"cefmp4 sends a part again, as it must do when a recorder goes back\n"
 _BODY_CRC64 = crc_of(_BODY)
+_MOST_BYTES = 4096  # of an answer that should be that body
 _MARK = {META_STREAM_ID: "cefmp4-probe"}
 _WHY_REPLACE = (
     "recorders change what was sent already: take another server, or another version of it"
@@ -188,11 +189,10 @@ class _Probe:
     async def _read_back(self) -> bool:
         """Whether the object tells its user metadata. Raises where it is not of the last bytes."""
         reply = await self.calls.call("GetObject", Key=self.key)
-        async with reply["Body"] as body:
-            if await body.read() != _BODY:
-                raise PermanentError(
-                    "the S3 server does not store the last version of a part", hint=_WHY_REPLACE
-                )
+        if await body_of(reply, self.key, most=_MOST_BYTES) != _BODY:
+            raise PermanentError(
+                "the S3 server does not store the last version of a part", hint=_WHY_REPLACE
+            )
         return {name.lower(): value for name, value in reply.get("Metadata", {}).items()} == _MARK
 
     async def _minds_at_complete(self) -> bool:

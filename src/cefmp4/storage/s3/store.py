@@ -9,7 +9,6 @@ from typing import Any
 from cefmp4.errors import (
     CefError,
     KeyTakenError,
-    PermanentError,
     ProofFailedError,
     TransientError,
     UploadGoneError,
@@ -26,10 +25,9 @@ from cefmp4.model.object import (
 from cefmp4.model.part import MIB, Part
 from cefmp4.recording.digests import crc_and_md5, md5_of, spell_crc64, spell_hex_crc64, spell_md5
 from cefmp4.storage.s3 import listing
-from cefmp4.storage.s3.calls import S3Calls, etag_in
+from cefmp4.storage.s3.calls import S3Calls, body_of, etag_in
 from cefmp4.storage.s3.connect import S3Config, connect
-from cefmp4.storage.s3.errors import KeyMissingError, RangeMissingError
-from cefmp4.storage.s3.file_body import unreadable
+from cefmp4.storage.s3.errors import KeyMissingError, RangeMissingError, unreadable
 from cefmp4.storage.s3.object import S3Object
 from cefmp4.storage.s3.part_transfer import BodyTransfer
 from cefmp4.storage.s3.probe import PROBE_PREFIX, probe_store
@@ -200,7 +198,10 @@ class S3Store:
         """At most 64 MiB; a range beyond the end of the object gives what there is."""
         if end is not None and end <= start:
             return b""
-        return await self._calls.repeat("GetObject", lambda: self._read(key, start, end))
+        try:
+            return await self._calls.repeat("GetObject", lambda: self._read(key, start, end))
+        except RangeMissingError:
+            return b""
 
     def list_objects(self, prefix: str) -> AsyncIterator[StoredObject]:
         return listing.list_objects(self._calls, prefix)
@@ -258,16 +259,8 @@ class S3Store:
     async def _read(self, key: str, start: int, end: int | None) -> bytes:
         ranged = start > 0 or end is not None
         wanted = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if ranged else {}
-        try:
-            reply = await self._calls.once("GetObject", Key=key, **wanted)
-        except RangeMissingError:
-            return b""
-        async with reply["Body"] as body:
-            if reply["ContentLength"] > MAX_READ_BYTES:
-                raise PermanentError(
-                    f"{key}: {reply['ContentLength']} bytes are too many for one read"
-                )
-            data = bytes(await body.read())
+        reply = await self._calls.once("GetObject", Key=key, **wanted)
+        data = await body_of(reply, key, most=MAX_READ_BYTES)
         is_whole = reply["ResponseMetadata"]["HTTPStatusCode"] == 200  # the range was ignored
         return data[start:end] if ranged and is_whole else data
 

@@ -1,15 +1,17 @@
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from awscrt.checksums import crc64nvme
 from tests.support.stub_s3 import Reply, StubS3, Traits
 
 from cefmp4 import metrics
 from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import (
+    PermanentError,
     ProofFailedError,
     ServerUnreachableError,
     SourceError,
@@ -18,7 +20,7 @@ from cefmp4.errors import (
     UploadGoneError,
 )
 from cefmp4.model.object import FileRange, PartProof, StoreProof
-from cefmp4.model.part import Part
+from cefmp4.model.part import MIB, Part
 from cefmp4.retry import no_waiting
 from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store
 
@@ -195,6 +197,45 @@ async def test_a_part_is_sent_again_when_the_server_stumbles(
         await send(store, fd)
     assert stub.seen.count("UploadPart") == 4
     assert list(stub.uploads.values()) == [{1: DATA}]
+
+
+@asynccontextmanager
+async def endless(status: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server whose bodies have 256 MiB, though it tells no length; and what it got rid of."""
+    sent: list[int] = []
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return web.Response(headers={"ETag": '"e"'}, body=b"12345")
+        reply = web.StreamResponse(status=status)
+        await reply.prepare(request)
+        with suppress(ConnectionError):
+            for _ in range(256):
+                await reply.write(bytes(MIB))
+                sent.append(MIB)
+        return reply
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", sent
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(("status", "most"), [(206, 16 * MIB), (200, 96 * MIB)])
+async def test_no_server_sends_more_than_fits(status: int, most: int) -> None:
+    async with endless(status) as (url, sent):
+        config = S3Config(endpoint_url=url, access_key="A", secret="S", bucket="b")
+        async with open_s3_store(config, proof=AWS) as store:
+            found = await store.find_object("k")
+            reading = found.read(0, 5) if status == 206 else store.read("k")
+            with pytest.raises(PermanentError, match="too many for one read"):
+                await reading
+    assert sum(sent) < most
 
 
 async def test_a_sick_store_shows_after_a_few_attempts(stub: StubS3) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import ssl
 import threading
@@ -13,7 +14,7 @@ from yarl import URL
 
 from cefmp4.errors import ProofFailedError, SourceError
 from cefmp4.model.object import FileRange
-from cefmp4.storage.s3.tls_put import TlsSender
+from cefmp4.storage.s3.range_put import RangeSender
 
 MIB = 1024 * 1024
 SIZE = 5 * MIB + 12_345
@@ -26,7 +27,7 @@ class Server:
     the end of the connection, before the body was read), stuck (nothing is read any more), hang up
     (after the body, no answer)."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         self.behave = "keep"
         self.bodies: list[bytes] = []
         self.peers: list[int] = []  # port of the client of each request
@@ -72,8 +73,11 @@ class Server:
                 pass  # a client that went away is part of the tests
 
         self._listener = Listener(("127.0.0.1", 0), Handler)
-        self._listener.socket = context.wrap_socket(self._listener.socket, server_side=True)
-        self.url = URL(f"https://127.0.0.1:{self._listener.server_port}/b/k%20k?X-Sig=a%2Fb")
+        scheme = "http"
+        if context is not None:
+            self._listener.socket = context.wrap_socket(self._listener.socket, server_side=True)
+            scheme = "https"
+        self.url = URL(f"{scheme}://127.0.0.1:{self._listener.server_port}/b/k%20k?X-Sig=a%2Fb")
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -84,36 +88,38 @@ class Server:
         self._listener.server_close()
 
 
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    return tls_contexts(tmp_path_factory.mktemp("tls"))
+Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+
+
+@pytest.fixture(scope="module", params=["http", "https"])
+def contexts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Contexts:
+    """Of the server, and of who trusts it."""
+    return (
+        tls_contexts(tmp_path_factory.mktemp("tls")) if request.param == "https" else (None, None)
+    )
 
 
 @pytest.fixture
-def server(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[Server]:
+def server(contexts: Contexts) -> Iterator[Server]:
     running = Server(contexts[0])
     yield running
     running.close()
 
 
-def sender_for(context: ssl.SSLContext, *, stall_timeout_s: float = DEADLINE_S) -> TlsSender:
-    return TlsSender(
-        context,
-        threads=4,
-        connect_timeout_s=DEADLINE_S,
-        stall_timeout_s=stall_timeout_s,
-        keepalive_s=20,
-    )
+def sender_for(
+    context: ssl.SSLContext | None, *, stall_timeout_s: float = DEADLINE_S
+) -> RangeSender:
+    return RangeSender(context, threads=4, stall_timeout_s=stall_timeout_s)
 
 
 @pytest.fixture
-def sender(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[TlsSender]:
+def sender(contexts: Contexts) -> Iterator[RangeSender]:
     with sender_for(contexts[1]) as opened:
         yield opened
 
 
 async def test_ranges_arrive_on_one_connection(
-    server: Server, sender: TlsSender, fd: int, data: bytes
+    server: Server, sender: RangeSender, fd: int, data: bytes
 ) -> None:
     ranges = [(OFFSET, SIZE), (0, 1), (5, 256 * 1024), (9, 0)]
     for offset, size in ranges:
@@ -126,7 +132,7 @@ async def test_ranges_arrive_on_one_connection(
 
 
 async def test_ranges_go_side_by_side(
-    server: Server, sender: TlsSender, fd: int, data: bytes
+    server: Server, sender: RangeSender, fd: int, data: bytes
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
         for n in range(4):
@@ -136,7 +142,7 @@ async def test_ranges_go_side_by_side(
 
 
 async def test_a_kept_connection_that_died_is_replaced(
-    server: Server, sender: TlsSender, fd: int, data: bytes
+    server: Server, sender: RangeSender, fd: int, data: bytes
 ) -> None:
     server.behave = "keep, then close"
     for _ in range(3):
@@ -147,7 +153,7 @@ async def test_a_kept_connection_that_died_is_replaced(
 
 
 async def test_a_new_connection_that_dies_is_an_error(
-    server: Server, sender: TlsSender, fd: int
+    server: Server, sender: RangeSender, fd: int
 ) -> None:
     server.behave = "hang up"
     with pytest.raises(ConnectionResetError):
@@ -156,7 +162,7 @@ async def test_a_new_connection_that_dies_is_an_error(
 
 
 async def test_a_refusal_is_heard_although_the_server_took_no_more(
-    server: Server, sender: TlsSender, fd: int
+    server: Server, sender: RangeSender, fd: int
 ) -> None:
     os.ftruncate(fd, 512 * MIB)  # sparse: far more than the sockets buffer
     server.behave = "early"
@@ -166,7 +172,7 @@ async def test_a_refusal_is_heard_although_the_server_took_no_more(
 
 
 async def test_a_server_that_takes_nothing_more_is_noticed(
-    server: Server, contexts: tuple[ssl.SSLContext, ssl.SSLContext], fd: int
+    server: Server, contexts: Contexts, fd: int
 ) -> None:
     os.ftruncate(fd, 256 * MIB)
     server.behave = "stuck"
@@ -179,14 +185,14 @@ async def test_a_server_that_takes_nothing_more_is_noticed(
             await sender.put(server.url, {}, body)
 
 
-async def test_a_file_that_ends_too_soon(server: Server, sender: TlsSender, fd: int) -> None:
+async def test_a_file_that_ends_too_soon(server: Server, sender: RangeSender, fd: int) -> None:
     os.ftruncate(fd, 3 * MIB)
     with pytest.raises(ProofFailedError):
         await sender.put(server.url, {}, FileRange(fd, 0, SIZE))
     assert all(len(body) <= 3 * MIB for body in server.bodies)
 
 
-async def test_a_file_that_cannot_be_read(server: Server, sender: TlsSender, fd: int) -> None:
+async def test_a_file_that_cannot_be_read(server: Server, sender: RangeSender, fd: int) -> None:
     unreadable = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
     try:
         with pytest.raises(SourceError, match="the file cannot be read"):
@@ -196,7 +202,7 @@ async def test_a_file_that_cannot_be_read(server: Server, sender: TlsSender, fd:
 
 
 async def test_one_that_is_cancelled_stops_reading(
-    server: Server, sender: TlsSender, fd: int
+    server: Server, sender: RangeSender, fd: int
 ) -> None:
     os.ftruncate(fd, 256 * MIB)
     server.behave = "stuck"
@@ -228,6 +234,36 @@ def _opened(fd: int) -> list[int]:
     return found
 
 
+async def test_where_sendfile_cannot_be_the_range_is_read(
+    server: Server,
+    sender: RangeSender,
+    fd: int,
+    data: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unavailable(*_: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "sendfile", unavailable)
+    reply = await sender.put(server.url, {}, FileRange(fd, OFFSET, SIZE))
+    assert reply.status == 200
+    assert server.bodies == [data[OFFSET : OFFSET + SIZE]]
+
+
+async def test_a_plain_body_is_left_to_the_kernel(
+    fd: int, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "preadv")
+    server = Server(None)
+    try:
+        with sender_for(None) as sender:
+            await sender.put(server.url, {}, FileRange(fd, OFFSET, SIZE))
+    finally:
+        server.close()
+    assert server.bodies == [data[OFFSET : OFFSET + SIZE]]
+
+
+@pytest.mark.parametrize("contexts", ["https"], indirect=True)
 async def test_a_server_that_nobody_vouches_for(server: Server, fd: int) -> None:
     with (
         sender_for(ssl.create_default_context()) as sender,
