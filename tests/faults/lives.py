@@ -1,60 +1,45 @@
-"""One stream in memory, from first byte to end, as often as its process starts anew.
+"""One recording in memory, from first byte to end, as often as the service starts anew. It is the
+service itself that lives here, on stores in memory, in a time that leaps.
 What outlives a process can be judged: the file, the bucket, the checkpoints, the jobs."""
 
 import asyncio
 import hashlib
 import json
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.support.crash import Crash
+from tests.support.crash import Death
 from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
+from tests.support.playable import PLAYABLE
 
-from cefmp4.ingest.admission import Admission
-from cefmp4.ingest.admitted import Admitted
-from cefmp4.ingest.after.completion import Completion
-from cefmp4.ingest.after.describer import Describer
-from cefmp4.ingest.after.handover import Handover
-from cefmp4.ingest.after.local_file import LocalFilePolicy
-from cefmp4.ingest.claims import Claims
-from cefmp4.ingest.finished_index import FinishedIndex
-from cefmp4.ingest.object_keys import ObjectKeys
-from cefmp4.ingest.part_slots import PartSlots
-from cefmp4.ingest.processor import StreamProcessor, StreamTools
-from cefmp4.ingest.recover.bucket_search import BucketSearch
-from cefmp4.ingest.recover.orphans import OrphanSweeper
-from cefmp4.ingest.recover.recovery import Recovery
-from cefmp4.ingest.recover.startup import Startup
-from cefmp4.ingest.rules import WaitingTimes
-from cefmp4.ingest.uploader import Uploader
-from cefmp4.ingest.writer_profile import WriterProfiles
-from cefmp4.model.event import EventKind
-from cefmp4.model.job import JobKind, JobSpec
-from cefmp4.model.media import MediaInfo
-from cefmp4.model.names import DEFAULT_KEY_TEMPLATE
-from cefmp4.model.part import MIB, MIN_PART_BYTES, PartPlan
+from cefmp4.app.builder import IngestParts, Ports, build_ingest, build_parts
+from cefmp4.config.ingest import WatchMode
+from cefmp4.config.settings import Settings
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
+from cefmp4.ingest.service import IngestService
+from cefmp4.ingest.sessions import IngestSessions
+from cefmp4.model.folder import WatchedFolder
+from cefmp4.model.job import JobSpec
+from cefmp4.model.part import MIB, MIN_PART_BYTES
 from cefmp4.recording.clocks import Clocks
-from cefmp4.recording.identity import Identity
-from cefmp4.recording.stamps import stamp_of
 from cefmp4.recording.write_guard import WriteGuards
+from cefmp4.tasks import cancel_all
+from cefmp4.watch.folder_marks import place_of
 
 NAME = "r.mp4"
 PART = MIN_PART_BYTES
 DATA = Random(7).randbytes(4 * PART + 1234)
 PATCHED = DATA[: PART + 99] + b"patched" + DATA[PART + 106 :]  # in part 2, which left early
+VERSIONS = (DATA[: 3 * PART + MIB], DATA, PATCHED)
+WRITES_EVERY_S = 1.0  # less than the settle time
+FOLDER = "f"
 MAX_LIVES = 4
-
-
-class Seen:
-    """Finds every file playable."""
-
-    async def probe(self, fd: int) -> MediaInfo:
-        return MediaInfo(playable=True)
+LIFE_S = 300.0
+GRACE_S = 60
 
 
 class KnownJobs:
@@ -62,213 +47,148 @@ class KnownJobs:
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
-        self.calls: Counter[str] = Counter()
-        self._crash = ("", 0)
-
-    def crash_before(self, operation: str, nth: int = 1) -> None:
-        self._crash = ("before", self.calls[operation] + nth)
-
-    def crash_after(self, operation: str, nth: int = 1) -> None:
-        self._crash = ("after", self.calls[operation] + nth)
 
     async def submit(self, spec: JobSpec) -> bool:
-        self.calls["submit"] += 1
-        await asyncio.sleep(0)
-        self._crash_at("before")
         is_new = spec.id not in self.ids
         self.ids.add(spec.id)
-        self._crash_at("after")
         return is_new
-
-    def _crash_at(self, moment: str) -> None:
-        if self._crash == (moment, self.calls["submit"]):
-            raise Crash(f"{moment} submit")
 
 
 @dataclass
 class Ground:
-    """What outlives a process: the disk, S3, Redis, the queue, the time."""
+    """What outlives a process: the disk, S3, Redis, the queue; and the recorder, which is another
+    process."""
 
     folder: Path
     hashing: ThreadPoolExecutor
+    write_guards: WriteGuards
     store: FakeObjectStore = field(default_factory=lambda: FakeObjectStore(min_part_bytes=PART))
     jobs: KnownJobs = field(default_factory=KnownJobs)
+    death: Death = field(default_factory=Death)
     dead: set[str] = field(default_factory=set)
-    now: float = 1_000_000.0
-    stage: int = 0
+    is_recorded: bool = False
     checkpoints: FakeCheckpointStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.checkpoints = FakeCheckpointStore(
-            clock=self.time, is_dead=lambda owner: owner in self.dead
+            clock=asyncio.get_running_loop().time, is_dead=lambda owner: owner in self.dead
         )
 
     @property
     def path(self) -> Path:
         return self.folder / NAME
 
-    def time(self) -> float:
-        return self.now
-
-    def go_on_recording(self) -> bool:
-        """The recorder does its next thing; False when it has ended."""
-        versions = (DATA[: 3 * PART + MIB], DATA, PATCHED)
-        if self.stage < len(versions):
+    async def record(self) -> None:
+        for version in VERSIONS:
             with self.path.open("r+b" if self.path.exists() else "wb") as file:
-                file.write(versions[self.stage])
-        self.stage += 1
-        return self.stage < len(versions)
+                file.write(version)
+            await asyncio.sleep(WRITES_EVERY_S)
+        self.is_recorded = True
+
+    async def is_over(self) -> bool:
+        """Nothing is left to do for anybody."""
+        streams = await self.checkpoints.load_streams()
+        is_known = bool(streams) and all(stream.is_final for stream in streams)
+        return self.is_recorded and is_known and not await self.checkpoints.is_fresh(FOLDER)
+
+    def settings(self) -> Settings:
+        return Settings(
+            watch_dir=self.folder,
+            watch_dir_id=FOLDER,
+            watch_mode=WatchMode.POLLING,
+            instance_id="here",
+            chunk_size_bytes=PART,
+            shutdown_timeout_seconds=0,
+            orphan_grace_seconds=GRACE_S,
+        )
+
+    def ports(self, owner: str) -> Ports:
+        return Ports(
+            owner=owner,
+            checkpoints=self.death.through("checkpoints", self.checkpoints),
+            store=self.death.through("store", self.store),
+            jobs=self.death.through("jobs", self.jobs),
+            probe=PLAYABLE,
+            clocks=Clocks(monotonic=asyncio.get_running_loop().time, wall=time.time),
+            write_guards=self.write_guards,
+            hashing=self.hashing,
+        )
+
+    @property
+    def found(self) -> FoundFolder:
+        place = place_of(str(self.folder))
+        assert place is not None
+        return FoundFolder(folder=WatchedFolder(id=FOLDER), place=place, mounts=frozenset())
+
+    def parts(self, owner: str) -> IngestParts:
+        """Of a service that is told by hand."""
+        return build_parts(self.settings(), self.ports(owner), self.found)
 
 
 class Life:
     """One process: everything in it is new."""
 
-    def __init__(self, ground: Ground, owner: str, write_guards: WriteGuards) -> None:
-        self.ground = ground
-        self.owner = owner
-        self._write_guards = write_guards
-        self._admitted: Admitted | None = None
-        self._running: StreamProcessor | None = None
-        store, checkpoints, hashing = ground.store, ground.checkpoints, ground.hashing
-        index, identity = FinishedIndex(), Identity(hashing=hashing)
-        bucket_search = BucketSearch(
-            store=store, prefix="streams/", hashing=hashing, plan=PartPlan(PART)
-        )
-        claims = Claims(checkpoints=checkpoints, owner=owner, wall_clock=ground.time)
-        slots = PartSlots(max_parts=4, max_streams=4, quiet_s=0)
-        self._keys = ObjectKeys(store, DEFAULT_KEY_TEMPLATE)
-        self._uploader = Uploader(store=store, slots=slots, hashing=hashing)
-        self.admission = Admission(
+    def __init__(self, ground: Ground, owner: str) -> None:
+        self.stop = asyncio.Event()
+        self._ground = ground
+        self._owner = owner
+        settings, ports = ground.settings(), ground.ports(owner)
+        finder = FolderFinder(
             root=str(ground.folder),
-            host="here",
-            plan=PartPlan(PART),
-            keys=self._keys,
-            index=index,
-            claims=claims,
-            store=store,
-            recovery=Recovery(store=store, hashing=hashing, plan=PartPlan(PART)),
-            bucket_search=bucket_search,
-            identity=identity,
-        )
-        describer = Describer(
-            store=store,
-            probe=Seen(),
-            slots=slots,
-            identity=identity,
-            bucket="b",
-            watch_dir=str(ground.folder),
-        )
-        self._completion = Completion(
-            describer=describer,
-            handover=Handover(
-                sink=ground.jobs, kinds=(JobKind.HLS,), bucket="b", watch_dir="/", max_attempts=3
-            ),
-            local_file=LocalFilePolicy("keep"),
-            index=index,
-            claims=claims,
-            store=store,
-        )
-        self.startup = Startup(
-            checkpoints=checkpoints,
-            bucket_search=bucket_search,
-            index=index,
-            claims=claims,
-            admission=self.admission,
-            uploader=self._uploader,
-            completion=self._completion,
+            named=FOLDER,
+            host=settings.host,
+            checkpoints=ports.checkpoints,
         )
 
-    async def live(self) -> None:
-        """Until nothing is left to do."""
-        unfinished = await self.startup.load()
-        found = {NAME: stamp_of(self.ground.path.stat())} if self.ground.path.exists() else {}
-        await self.startup.place(unfinished, found)
-        is_recording = True
-        while is_recording:
-            is_recording = self.ground.go_on_recording()
-            processor = await self._processor()
-            if processor is not None and is_recording:
-                await self._step(processor)
-        await self.startup.finish_survey()
-        while (processor := await self._processor()) is not None:
-            await self._finish(processor)
+        def build(found: FoundFolder) -> IngestService:
+            return build_ingest(settings, ports, finder=finder, found=found)
 
-    async def _processor(self) -> StreamProcessor | None:
-        if self._admitted is None:
-            self._admitted = await self.admission.admit(NAME)
-            self._running = self._make(self._admitted) if self._admitted else None
-        return self._running
+        self._sessions = IngestSessions(finder, build)
 
-    def _make(self, admitted: Admitted) -> StreamProcessor:
-        ground = self.ground
-        tools = StreamTools(
-            uploader=self._uploader,
-            keys=self._keys,
-            write_guards=self._write_guards,
-            writer_profiles=WriterProfiles(),
-            times=WaitingTimes(settle=2.0, unknown_writer=2.0, idle=2.0),
-            clocks=Clocks(monotonic=ground.time, wall=ground.time),
-            trusts_ctime=False,
-        )
-        return StreamProcessor(admitted, tools)
+    async def live(self) -> bool:
+        """Until it is stopped, which it is when nothing is left to do. False if it died before."""
+        death, others = self._ground.death, asyncio.all_tasks()
+        running = asyncio.create_task(self._sessions.run(self.stop))
+        ends = [running, asyncio.create_task(death.came.wait())]
+        ending = asyncio.create_task(self._stop_at_the_end())
+        done, _ = await asyncio.wait(ends, timeout=LIFE_S, return_when=asyncio.FIRST_COMPLETED)
+        is_whole = running in done
+        await cancel_all([ending] if is_whole else asyncio.all_tasks() - others)
+        self._ground.dead.add(self._owner)
+        death.begin_anew()
+        assert done, "it comes to no end"
+        if is_whole:
+            await running
+        return is_whole
 
-    async def _step(self, processor: StreamProcessor) -> None:
-        if processor.record.stream.is_proven:
-            return
-        processor.observe(processor.source.look())
-        await processor._guarded_step()
-
-    async def _finish(self, processor: StreamProcessor) -> None:
-        assert self._admitted is not None
-        for _ in range(30):
-            if processor.end is not None:
-                break
-            processor.notify(EventKind.CLOSE)
-            await self._step(processor)
-            self.ground.now += 3.0
-        assert processor.end is not None, "the stream came to no end"
-        await self._completion.conclude(processor, self._admitted.former)
-        self.close()
-
-    def close(self) -> None:
-        if self._admitted is not None:
-            self._admitted.source.close()
-        self._admitted = self._running = None
-
-    def die(self) -> None:
-        self.close()
-        self.ground.dead.add(self.owner)
+    async def _stop_at_the_end(self) -> None:
+        while not await self._ground.is_over():  # noqa: ASYNC110  # time leaps
+            await asyncio.sleep(1.0)
+        self.stop.set()
 
 
-async def play(ground: Ground, write_guards: WriteGuards, *, wipes: bool = False) -> int:
+async def play(ground: Ground, *, wipes: bool = False) -> int:
     """Lives after lives until one ends well; returns how many it took."""
-    for number in range(1, MAX_LIVES + 1):
-        life = Life(ground, f"life-{number}", write_guards)
-        try:
-            await life.live()
-        except Crash:
-            await end_tasks()
-            life.die()
+    recording = asyncio.create_task(ground.record())
+    try:
+        for number in range(1, MAX_LIVES + 1):
+            if await Life(ground, f"life-{number}").live():
+                return number
             if wipes:
                 ground.checkpoints.wipe()
-            ground.now += 1.0
-        else:
-            return number
-    raise AssertionError("no life came to its end")
-
-
-async def end_tasks() -> None:
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
+        raise AssertionError("no life came to its end")
+    finally:
+        await cancel_all([recording])
 
 
 async def sweep(ground: Ground) -> None:
-    sweeper = OrphanSweeper(
-        store=ground.store, checkpoints=ground.checkpoints, prefix="streams/", grace_s=60
+    finder = FolderFinder(
+        root=str(ground.folder), named=FOLDER, host="here", checkpoints=ground.checkpoints
     )
-    await sweeper.step(time.time() + 61)
+    service = build_ingest(
+        ground.settings(), ground.ports("sweeper"), finder=finder, found=ground.found
+    )
+    await service.orphans.step(time.time() + GRACE_S + 1)
 
 
 async def judge(ground: Ground) -> None:

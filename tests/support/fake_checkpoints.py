@@ -4,9 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-
-from tests.support.crash import Crash
+from contextlib import asynccontextmanager, contextmanager
 
 from cefmp4.errors import LeaseLostError
 from cefmp4.model.part import Part
@@ -31,19 +29,12 @@ class FakeCheckpointStore:
         self._is_dead = is_dead
         self._fence = 0
         self._faults: dict[str, list[BaseException]] = {}
-        self._crashes: dict[tuple[str, str], int] = {}
         self._listeners: list[asyncio.Queue[tuple[str, str]]] = []
         self.calls: Counter[str] = Counter()
         self.wipe()
 
     def fail(self, operation: str, error: Exception, times: int = 1) -> None:
         self._faults.setdefault(operation, []).extend([error] * times)
-
-    def crash_before(self, operation: str, nth: int = 1) -> None:
-        self._crashes[operation, "before"] = self.calls[operation] + nth
-
-    def crash_after(self, operation: str, nth: int = 1) -> None:
-        self._crashes[operation, "after"] = self.calls[operation] + nth
 
     def wipe(self) -> None:
         """FLUSHALL."""
@@ -202,20 +193,14 @@ class FakeCheckpointStore:
         async with self._step("load_notes"):
             return {"fake": self._note} if self._note else {}
 
-    def _step(self, operation: str) -> "_Step":
-        return _Step(self, operation)
-
-    def _enter(self, operation: str) -> None:
+    @asynccontextmanager
+    async def _step(self, operation: str) -> AsyncIterator[None]:
+        """One call: lets others run, as the network would, then fails as told."""
+        await asyncio.sleep(0)
         self.calls[operation] += 1
-        if self._crashes.get((operation, "before")) == self.calls[operation]:
-            raise Crash(f"before {operation}")
-        faults = self._faults.get(operation)
-        if faults:
+        if faults := self._faults.get(operation):
             raise faults.pop(0)
-
-    def _leave(self, operation: str, number: int) -> None:
-        if self._crashes.get((operation, "after")) == number:
-            raise Crash(f"after {operation}")
+        yield
 
     def _lease_of(self, stream_id: str) -> Lease | None:
         owner, fence, until = self._leases.get(stream_id, ("", 0, 0.0))
@@ -304,24 +289,6 @@ class FakeCheckpointStore:
             yield listener
         finally:
             self._listeners.remove(listener)
-
-
-class _Step:
-    """One call: lets others run, as the network would, then fails or crashes as told."""
-
-    def __init__(self, store: FakeCheckpointStore, operation: str) -> None:
-        self._store = store
-        self._operation = operation
-        self._number = 0
-
-    async def __aenter__(self) -> None:
-        await asyncio.sleep(0)
-        self._store._enter(self._operation)
-        self._number = self._store.calls[self._operation]
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._store._leave(self._operation, self._number)
 
 
 def _place(stream: Stream) -> tuple[str, str]:

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from awscrt.checksums import crc64nvme
-from tests.support.crash import Crash
 
 from cefmp4.errors import KeyTakenError, PermanentError, ProofFailedError, UploadGoneError
 from cefmp4.model.names import META_CRC64, META_STREAM_ID
@@ -81,7 +80,6 @@ class FakeObjectStore:
         self._uploads: dict[str, _Upload] = {}
         self._faults: dict[str, list[Exception]] = {}
         self._lost_answers: dict[str, list[Exception]] = {}
-        self._crashes: dict[tuple[str, str], int] = {}
         self._gates: dict[str, Gate] = {}
         self.journal: list[Call] = []
         self.calls: Counter[str] = Counter()
@@ -96,12 +94,6 @@ class FakeObjectStore:
     def lose_answer(self, operation: str, error: Exception, times: int = 1) -> None:
         """The next `times` calls raise although they took effect."""
         self._lost_answers.setdefault(operation, []).extend([error] * times)
-
-    def crash_before(self, operation: str, nth: int = 1) -> None:
-        self._crashes[operation, "before"] = self.calls[operation] + nth
-
-    def crash_after(self, operation: str, nth: int = 1) -> None:
-        self._crashes[operation, "after"] = self.calls[operation] + nth
 
     @contextmanager
     def pause(self, operation: str) -> Iterator[Gate]:
@@ -245,21 +237,16 @@ class FakeObjectStore:
 
     @asynccontextmanager
     async def _step(self, operation: str, key: str, number: int = 0) -> AsyncIterator[None]:
-        """One call: lets others run, as the network would, then fails, waits or crashes as told."""
+        """One call: lets others run, as the network would, then fails or waits as told."""
         self.calls[operation] += 1
-        nth = self.calls[operation]
         self.journal.append(Call(operation, key, number))
         await asyncio.sleep(0)
         if gate := self._gates.get(operation):
             gate.reached.set()
             await gate.opened.wait()
-        if self._crashes.get((operation, "before")) == nth:
-            raise Crash(f"before {operation}")
         if faults := self._faults.get(operation):
             raise faults.pop(0)
         yield
-        if self._crashes.get((operation, "after")) == nth:
-            raise Crash(f"after {operation}")
         if lost := self._lost_answers.get(operation):
             raise lost.pop(0)
 
