@@ -29,7 +29,7 @@ NOW = 1_700_000_000.0
 
 
 @dataclass
-class Site:
+class JobPort:
     """The routes as `app` puts them together, with a clock of the test's own."""
 
     ledger: RedisLedger
@@ -67,9 +67,9 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(redis_url: str) -> AsyncIterator[Site]:
+async def port(redis_url: str) -> AsyncIterator[JobPort]:
     async with open_ledger(redis_url, lease_seconds=5) as ledger:
-        yield Site(ledger)
+        yield JobPort(ledger)
 
 
 def spec(number: int) -> JobSpec:
@@ -100,14 +100,14 @@ async def hook(
     )
 
 
-async def test_jobs_are_listed_and_shown(site: Site) -> None:
+async def test_jobs_are_listed_and_shown(port: JobPort) -> None:
     for number in range(4):
-        await site.submit(spec(number))
-    running = await site.ledger.begin(Lane.HLS_LOOK, owner="host|1", slot="", offered="s0-hls")
+        await port.submit(spec(number))
+    running = await port.ledger.begin(Lane.HLS_LOOK, owner="host|1", slot="", offered="s0-hls")
     assert running is not None
-    await site.ledger.cancel("s3-hls")
-    await site.ledger.heartbeat("s0-hls", running.fence, JobProgress(percent=40, speed=2.5))
-    async with site.serving() as session:
+    await port.ledger.cancel("s3-hls")
+    await port.ledger.heartbeat("s0-hls", running.fence, JobProgress(percent=40, speed=2.5))
+    async with port.serving() as session:
         _, everything = await get(session, "/api/jobs")
         _, queued = await get(session, "/api/jobs?state=queued&limit=1")
         _, one = await get(session, "/api/jobs/s0-hls")
@@ -121,13 +121,13 @@ async def test_jobs_are_listed_and_shown(site: Site) -> None:
     assert (one["input"], one["progress"]["percent"], one["owner"]) == ("s3://b/0.mp4", 40, "host")
 
 
-async def test_peek_and_metrics_tell_how_the_queue_stands(site: Site) -> None:
-    async with site.serving() as session:
+async def test_peek_and_metrics_tell_how_the_queue_stands(port: JobPort) -> None:
+    async with port.serving() as session:
         _, empty = await get(session, "/jobs/peek")
         assert (empty["depth"], empty["running"], empty["oldest_seconds"]) == (0, 0, 0)
         for number in range(3):
-            await site.submit(spec(number))
-        await site.ledger.begin(Lane.HLS_LOOK, owner="h|1", slot="gpu", offered="s0-hls")
+            await port.submit(spec(number))
+        await port.ledger.begin(Lane.HLS_LOOK, owner="h|1", slot="gpu", offered="s0-hls")
         _, peek = await get(session, "/jobs/peek")
         metrics.job_queue_depth.labels(JobKind.HLS).set(99)  # what was true long ago
         async with session.get("/metrics") as response:
@@ -146,7 +146,7 @@ async def test_peek_and_metrics_tell_how_the_queue_stands(site: Site) -> None:
 async def test_a_scrape_does_not_need_redis() -> None:
     async with (
         open_ledger("redis://127.0.0.1:1/0", lease_seconds=5) as ledger,
-        Site(ledger).serving() as session,
+        JobPort(ledger).serving() as session,
     ):
         started = time.monotonic()
         async with session.get("/metrics") as response:
@@ -156,32 +156,32 @@ async def test_a_scrape_does_not_need_redis() -> None:
     metrics.server_up.labels("redis").set(1)  # for the tests that follow
 
 
-async def test_jobs_are_cancelled_and_retried(site: Site) -> None:
-    await site.submit(spec(1))
-    async with site.serving() as session:
+async def test_jobs_are_cancelled_and_retried(port: JobPort) -> None:
+    await port.submit(spec(1))
+    async with port.serving() as session:
         assert await post(session, "/api/jobs/s1-hls/cancel") == (200, {"done": True})
         assert (await post(session, "/api/jobs/s1-hls/cancel"))[0] == 409
         assert await post(session, "/api/jobs/s1-hls/retry") == (200, {"done": True})
         assert (await post(session, "/api/jobs/s1-hls/retry"))[0] == 409
         assert (await post(session, "/api/jobs/nobody/retry"))[0] == 404
-    assert site.delivered == ["s1-hls"]
+    assert port.delivered == ["s1-hls"]
 
 
-async def test_changes_are_guarded_as_those_of_streams(site: Site) -> None:
-    await site.submit(spec(1))
+async def test_changes_are_guarded_as_those_of_streams(port: JobPort) -> None:
+    await port.submit(spec(1))
     path = "/api/jobs/s1-hls/cancel"
-    async with site.serving() as session:
+    async with port.serving() as session:
         assert (await post(session, path, Origin="http://evil.example"))[0] == 403
         assert (await post(session, path, Host="evil.example"))[0] == 403
-    async with site.serving("0.0.0.0") as session:
+    async with port.serving("0.0.0.0") as session:
         assert (await post(session, path))[0] == 403
-    async with site.serving("0.0.0.0", "token") as session:
+    async with port.serving("0.0.0.0", "token") as session:
         assert (await post(session, path))[0] == 401
         assert (await post(session, path, Authorization="Bearer token"))[0] == 200
 
 
-async def test_a_signed_request_makes_a_job_once(site: Site) -> None:
-    async with site.serving("0.0.0.0") as session:  # the signature is enough
+async def test_a_signed_request_makes_a_job_once(port: JobPort) -> None:
+    async with port.serving("0.0.0.0") as session:  # the signature is enough
         body = b'{"key": "a/b.mp4"}'
         status, first = await hook(session, body)
         assert (status, first["is_new"]) == (202, True)
@@ -190,19 +190,19 @@ async def test_a_signed_request_makes_a_job_once(site: Site) -> None:
         _, second = await hook(session, named)
         other = b'{"id": "order 7/../x", "key": "another.mp4"}'
         assert await hook(session, other) == (202, {"id": second["id"], "is_new": False})
-    job = await site.ledger.get(first["id"])
+    job = await port.ledger.get(first["id"])
     assert (job.state, job.spec.input.name) == (JobState.QUEUED, "s3://bucket/a/b.mp4")
     assert job.spec.max_attempts == 5
-    job = await site.ledger.get(second["id"])
+    job = await port.ledger.get(second["id"])
     assert job.spec.input.name == "s3://other/c.mp4"
     assert job.spec.subject.isalnum()  # it becomes part of keys
 
 
-async def test_a_wrong_signature_is_refused(site: Site) -> None:
+async def test_a_wrong_signature_is_refused(port: JobPort) -> None:
     body = b'{"key": "a.mp4"}'
     stamp = str(int(NOW))
     right = sign(SECRET, stamp, body)
-    async with site.serving() as session:
+    async with port.serving() as session:
         assert (await hook(session, body, secret="another secret"))[0] == 401
         for headers in (
             {},
@@ -218,21 +218,21 @@ async def test_a_wrong_signature_is_refused(site: Site) -> None:
         signed = {"X_Timestamp": stamp, "X_Signature": right}
         assert (await post(session, "/jobs", changed, **signed))[0] == 401
         assert (await post(session, "/jobs", body, **signed))[0] == 202
-    assert (await site.ledger.counts())[JobState.QUEUED] == 1
+    assert (await port.ledger.counts())[JobState.QUEUED] == 1
 
 
 @pytest.mark.parametrize(("late_s", "status"), [(299, 202), (-299, 202), (301, 401), (-301, 401)])
-async def test_an_old_request_is_refused(site: Site, late_s: float, status: int) -> None:
-    site.now = NOW + late_s
-    async with site.serving() as session:
+async def test_an_old_request_is_refused(port: JobPort, late_s: float, status: int) -> None:
+    port.now = NOW + late_s
+    async with port.serving() as session:
         assert (await hook(session, b'{"key": "a.mp4"}'))[0] == status
 
 
 @pytest.mark.parametrize("stamp", ["", "soon", "-1", "1e9", "9" * 5000, "nan"])
-async def test_a_signed_timestamp_must_be_one(site: Site, stamp: str) -> None:
+async def test_a_signed_timestamp_must_be_one(port: JobPort, stamp: str) -> None:
     body = b'{"key": "a.mp4"}'
     headers = {"X_Timestamp": stamp, "X_Signature": sign(SECRET, stamp, body)}
-    async with site.serving() as session:
+    async with port.serving() as session:
         assert (await post(session, "/jobs", body, **headers))[0] == 401
 
 
@@ -258,22 +258,22 @@ async def test_a_signed_timestamp_must_be_one(site: Site, stamp: str) -> None:
         json.dumps({"key": "a", "id": "x" * 257}).encode(),
     ],
 )
-async def test_a_signed_body_must_make_sense(site: Site, body: bytes) -> None:
-    async with site.serving() as session:
+async def test_a_signed_body_must_make_sense(port: JobPort, body: bytes) -> None:
+    async with port.serving() as session:
         assert (await hook(session, body))[0] == 400
         large = b'{"key": "a", "more": "' + b"x" * (1 << 17) + b'"}'
         assert (await hook(session, large))[0] == 413
 
 
-async def test_a_kind_that_no_worker_does_is_refused(site: Site) -> None:
-    async with site.serving() as session:
+async def test_a_kind_that_no_worker_does_is_refused(port: JobPort) -> None:
+    async with port.serving() as session:
         status, answer = await hook(session, b'{"key": "a", "kind": "analysis"}')
     assert status == 400
     assert "no worker does this kind of job: kind must be hls" in json.dumps(answer)
-    assert await site.ledger.latest(JobState, 10) == []
+    assert await port.ledger.latest(JobState, 10) == []
 
 
-async def test_without_a_secret_nothing_is_taken(site: Site) -> None:
-    site.secret = None
-    async with site.serving() as session:
+async def test_without_a_secret_nothing_is_taken(port: JobPort) -> None:
+    port.secret = None
+    async with port.serving() as session:
         assert (await hook(session, b'{"key": "a"}'))[0] == 503

@@ -30,7 +30,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\n\udcff.mp4"
 
 
 @dataclass
-class Site:
+class WatchPort:
     ledger: RedisLedger
     store: FakeObjectStore = field(default_factory=FakeObjectStore)
     views: list[StreamView] = field(default_factory=list)
@@ -67,9 +67,9 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(redis_url: str) -> AsyncIterator[Site]:
+async def port(redis_url: str) -> AsyncIterator[WatchPort]:
     async with open_ledger(redis_url, lease_seconds=5) as ledger:
-        yield Site(ledger)
+        yield WatchPort(ledger)
 
 
 def view(state: StreamState = StreamState.HANDED_OVER, stream_id: str = ID) -> StreamView:
@@ -78,88 +78,88 @@ def view(state: StreamState = StreamState.HANDED_OVER, stream_id: str = ID) -> S
     )
 
 
-async def test_from_the_upload_to_the_screen(site: Site) -> None:
-    site.views = [view(StreamState.UPLOADING)]
-    status, told = await site.told()
+async def test_from_the_upload_to_the_screen(port: WatchPort) -> None:
+    port.views = [view(StreamState.UPLOADING)]
+    status, told = await port.told()
     assert (status, told["state"], told["name"]) == (200, "waiting", HOSTILE)
     assert (told["master"], told["recording"]) == (None, None)
-    site.views = [view()]
-    await site.submit()
-    assert "no worker is running" in (await site.told())[1]["message"]
-    await site.ledger.announce("one", [JobKind.HLS])
-    assert (await site.told())[1]["message"] == "The HLS waits for its turn."
-    job = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
+    port.views = [view()]
+    await port.submit()
+    assert "no worker is running" in (await port.told())[1]["message"]
+    await port.ledger.announce("one", [JobKind.HLS])
+    assert (await port.told())[1]["message"] == "The HLS waits for its turn."
+    job = await port.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
     assert job is not None
-    await site.ledger.heartbeat(job.id, job.fence, JobProgress(percent=43.0))
-    _, told = await site.told()
+    await port.ledger.heartbeat(job.id, job.fence, JobProgress(percent=43.0))
+    _, told = await port.told()
     assert (told["state"], told["percent"]) == ("waiting", 43.0)
     assert told["message"] == "The HLS is being made: 43 %."
     assert told["recording"] == f"/media/{ID}/file"
     poster = f"hls/{ID}/images.a1/poster.jpg"
-    await site.ledger.accept(job.id, job.fence, {"poster_key": poster})
-    await site.put(f"hls/{ID}/master.m3u8")
-    await site.ledger.commit(job.id, job.fence)
-    _, told = await site.told()
+    await port.ledger.accept(job.id, job.fence, {"poster_key": poster})
+    await port.put(f"hls/{ID}/master.m3u8")
+    await port.ledger.commit(job.id, job.fence)
+    _, told = await port.told()
     assert (told["state"], told["message"]) == ("ready", "")
     assert told["master"] == f"/media/{ID}/master.m3u8"
     assert told["poster"] == f"/media/{ID}/images.a1/poster.jpg"
 
 
-async def test_a_recording_that_cannot_be_played_says_why(site: Site) -> None:
-    site.forgotten = [replace(view(StreamState.DESCRIBED), playable=False)]
+async def test_a_recording_that_cannot_be_played_says_why(port: WatchPort) -> None:
+    port.forgotten = [replace(view(StreamState.DESCRIBED), playable=False)]
     document = json.dumps({"playable_reason": "it is encrypted"}).encode()
-    await site.put("streams/a.mp4.metadata.json", document)
-    _, told = await site.told()
+    await port.put("streams/a.mp4.metadata.json", document)
+    _, told = await port.told()
     assert told["state"] == "never"
     assert told["message"] == "This recording cannot be played: it is encrypted."
-    await site.put("streams/a.mp4.metadata.json", b"no document")
-    assert (await site.told())[1]["state"] == "never"
+    await port.put("streams/a.mp4.metadata.json", b"no document")
+    assert (await port.told())[1]["state"] == "never"
 
 
-async def test_an_error_that_names_a_signed_address_does_not_show_it(site: Site) -> None:
-    await site.submit()
-    job = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
+async def test_an_error_that_names_a_signed_address_does_not_show_it(port: WatchPort) -> None:
+    await port.submit()
+    job = await port.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
     assert job is not None
     error = "http://s3/a?X-Amz-Signature=0123456789abcdef is refused"
-    await site.ledger.fail(job.id, job.fence, FailReason.ERROR, error)
-    _, told = await site.told()
+    await port.ledger.fail(job.id, job.fence, FailReason.ERROR, error)
+    _, told = await port.told()
     assert told["state"] == "never"
     assert "0123456789abcdef" not in told["message"]
 
 
 @pytest.mark.parametrize("stream_id", ["20260101T000000Z-00000000", "s1", "%2e%2e", "a%0ab"])
-async def test_what_nobody_knows(site: Site, stream_id: str) -> None:
-    assert (await site.told(stream_id))[0] == 404
+async def test_what_nobody_knows(port: WatchPort, stream_id: str) -> None:
+    assert (await port.told(stream_id))[0] == 404
 
 
-async def test_a_store_that_is_away(site: Site) -> None:
-    site.views = [view()]
-    site.store.fail("head", ServerUnreachableError("S3 does not answer"))
-    assert await site.told() == (503, {"error": "S3 does not answer"})
+async def test_a_store_that_is_away(port: WatchPort) -> None:
+    port.views = [view()]
+    port.store.fail("head", ServerUnreachableError("S3 does not answer"))
+    assert await port.told() == (503, {"error": "S3 does not answer"})
 
 
 async def test_what_is_published_is_watched_while_redis_is_away(tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path / "redis")  # that never ran
     async with open_ledger(server.url, lease_seconds=5) as ledger:
-        site = Site(ledger, views=[view()])
-        assert (await site.told())[0] == 503
-        await site.put(f"hls/{ID}/master.m3u8")
-        status, told = await site.told()
+        port = WatchPort(ledger, views=[view()])
+        assert (await port.told())[0] == 503
+        await port.put(f"hls/{ID}/master.m3u8")
+        status, told = await port.told()
         assert (status, told["state"], told["name"]) == (200, "ready", ID)
 
 
-async def test_the_list_names_what_can_be_watched(site: Site) -> None:
+async def test_the_list_names_what_can_be_watched(port: WatchPort) -> None:
     ids = [f"20260101T000000Z-0000000{number}" for number in range(4)]
-    site.views = [view(stream_id=stream_id) for stream_id in ids[:3]]
-    site.views.append(view(StreamState.UPLOADING, ids[3]))
+    port.views = [view(stream_id=stream_id) for stream_id in ids[:3]]
+    port.views.append(view(StreamState.UPLOADING, ids[3]))
     for stream_id in ids[:2]:
-        await site.submit(stream_id)
-    done = await site.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
+        await port.submit(stream_id)
+    done = await port.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered="")
     assert done is not None
-    await site.ledger.accept(done.id, done.fence, {})
-    await site.ledger.commit(done.id, done.fence)
-    async with site.serving() as session, session.get("/api/watch") as response:
+    await port.ledger.accept(done.id, done.fence, {})
+    await port.ledger.commit(done.id, done.fence)
+    async with port.serving() as session, session.get("/api/watch") as response:
         assert await response.json() == {"ready": [done.spec.subject]}
-    site.views = []
-    async with site.serving() as session, session.get("/api/watch") as response:
+    port.views = []
+    async with port.serving() as session, session.get("/api/watch") as response:
         assert await response.json() == {"ready": []}

@@ -1,4 +1,4 @@
-from tests.support.ingest_site import site
-from tests.support.ingest_world import hashing, world
+from tests.support.rig import hashing, rig
+from tests.support.routed_rig import routed
 
-__all__ = ["hashing", "site", "world"]  # fixtures
+__all__ = ["hashing", "rig", "routed"]  # fixtures

@@ -168,7 +168,7 @@ class Finder:
         await self.notes.note("remember folder")
 
 
-class Site:
+class Stage:
     def __init__(self) -> None:
         self.notes = notes = Notes()
         self.stop = asyncio.Event()
@@ -207,91 +207,91 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site()
+def stage() -> Stage:
+    return Stage()
 
 
-async def test_it_starts_and_stops_in_order(site: Site) -> None:
-    site.scanner.entries["new.mp4"] = STAMP
-    site.startup.paths.append("unfinished.mp4")
-    async with site.running() as run:
-        await site.scanner.runs.wait()
-        assert site.service.is_ready
-        site.stop.set()
+async def test_it_starts_and_stops_in_order(stage: Stage) -> None:
+    stage.scanner.entries["new.mp4"] = STAMP
+    stage.startup.paths.append("unfinished.mp4")
+    async with stage.running() as run:
+        await stage.scanner.runs.wait()
+        assert stage.service.is_ready
+        stage.stop.set()
         await run
-    told = site.notes.told
+    told = stage.notes.told
     start = ["load", "watch", "look", "place", "start unfinished.mp4", "create new.mp4", "mounts"]
     assert told[: len(start)] == start
     drained = told.index(f"drain {DRAIN_S}")
     assert drained == len(start), "intake ends first, and parts on the wire may arrive"
     assert sorted(told[drained + 1 : -1]) == ["beat ends", "leases ends"]
     assert told[-1] == "watch no more"
-    assert not site.service.is_ready
+    assert not stage.service.is_ready
 
 
 @pytest.mark.parametrize("where", ["load", "watch", "look", "place", "mounts"])
-async def test_a_stop_is_heard_wherever_the_start_waits(site: Site, where: str) -> None:
-    site.notes.hangs = where
-    async with site.running() as run:
-        await site.notes.reached.wait()
-        assert not site.service.is_ready, "not before the first look is through"
-        site.stop.set()
+async def test_a_stop_is_heard_wherever_the_start_waits(stage: Stage, where: str) -> None:
+    stage.notes.hangs = where
+    async with stage.running() as run:
+        await stage.notes.reached.wait()
+        assert not stage.service.is_ready, "not before the first look is through"
+        stage.stop.set()
         await run
-    assert not site.service.is_ready
-    assert not site.scanner.runs.is_set()
+    assert not stage.service.is_ready
+    assert not stage.scanner.runs.is_set()
 
 
-async def test_a_redis_that_is_away_at_the_start_is_waited_for(site: Site) -> None:
-    site.checkpoints.fail("recall", ServerUnreachableError("away"), times=3)
+async def test_a_redis_that_is_away_at_the_start_is_waited_for(stage: Stage) -> None:
+    stage.checkpoints.fail("recall", ServerUnreachableError("away"), times=3)
     with no_waiting():
-        async with site.running() as run:
-            await site.scanner.runs.wait()
-            site.stop.set()
+        async with stage.running() as run:
+            await stage.scanner.runs.wait()
+            stage.stop.set()
             await run
 
 
 async def test_a_folder_that_is_lost_ends_it_at_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service_module, "FOLDER_INTERVAL_S", 0.0)
-    async with site.running() as run:
-        await site.scanner.runs.wait()
-        site.finder.away = True
+    async with stage.running() as run:
+        await stage.scanner.runs.wait()
+        stage.finder.away = True
         await run
-    assert site.service.folder_lost.is_set()
-    assert "drain 0" in site.notes.told, "nothing can arrive any more"
+    assert stage.service.folder_lost.is_set()
+    assert "drain 0" in stage.notes.told, "nothing can arrive any more"
 
 
-async def test_events_reach_the_router(site: Site) -> None:
-    async with site.running():
-        await site.scanner.runs.wait()
-        site.router.changed.clear()
-        await site.watcher.queue.put([StreamEvent(kind=EventKind.CLOSE, relpath="a.mp4")])
-        await site.router.changed.wait()
-    assert "close a.mp4" in site.notes.told
+async def test_events_reach_the_router(stage: Stage) -> None:
+    async with stage.running():
+        await stage.scanner.runs.wait()
+        stage.router.changed.clear()
+        await stage.watcher.queue.put([StreamEvent(kind=EventKind.CLOSE, relpath="a.mp4")])
+        await stage.router.changed.wait()
+    assert "close a.mp4" in stage.notes.told
 
 
-async def test_what_an_operator_asks_for_is_looked_at_afresh(site: Site) -> None:
-    site.service.index.add(
+async def test_what_an_operator_asks_for_is_looked_at_afresh(stage: Stage) -> None:
+    stage.service.index.add(
         stream("s1", "a.mp4", state=StreamState.FAILED, stamp=STAMP, size=STAMP.size)
     )
-    async with site.running():
-        await site.scanner.runs.wait()
-        site.router.changed.clear()
-        await site.checkpoints.request("retry", "s1")
-        await site.router.changed.wait()
-    assert site.service.index.get("a.mp4") is None
-    assert "create a.mp4" in site.notes.told
+    async with stage.running():
+        await stage.scanner.runs.wait()
+        stage.router.changed.clear()
+        await stage.checkpoints.request("retry", "s1")
+        await stage.router.changed.wait()
+    assert stage.service.index.get("a.mp4") is None
+    assert "create a.mp4" in stage.notes.told
 
 
-async def test_a_redis_that_lost_its_memory_is_told_everything(site: Site) -> None:
+async def test_a_redis_that_lost_its_memory_is_told_everything(stage: Stage) -> None:
     """And the files of other instances, whose records are lost too, are looked at."""
-    async with site.running():
-        await site.scanner.runs.wait()
-        site.scanner.entries["theirs.mp4"] = STAMP
-        site.router.changed.clear()
-        site.service.memory_lost.set()
-        await site.router.changed.wait()
-    after = site.notes.told[site.notes.told.index("remember folder") :]
+    async with stage.running():
+        await stage.scanner.runs.wait()
+        stage.scanner.entries["theirs.mp4"] = STAMP
+        stage.router.changed.clear()
+        stage.service.memory_lost.set()
+        await stage.router.changed.wait()
+    after = stage.notes.told[stage.notes.told.index("remember folder") :]
     assert after[:3] == ["remember folder", "restore []", "create theirs.mp4"]
-    assert not site.service.memory_lost.is_set()
+    assert not stage.service.memory_lost.is_set()

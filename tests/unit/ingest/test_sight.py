@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.support.ingest_world import PART, World, bytes_of, open_growing
+from tests.support.rig import PART, Rig, bytes_of, open_growing
 
 from cefmp4 import metrics
 from cefmp4.errors import SourceError
@@ -13,6 +13,8 @@ from cefmp4.ingest.fate import End
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.file import FileSample, SourceFile
+
+pytestmark = pytest.mark.leaps
 
 
 @pytest.fixture
@@ -22,17 +24,17 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return counted
 
 
-async def go_on(world: World, processor: StreamProcessor, steps: int = 5) -> None:
+async def go_on(rig: Rig, processor: StreamProcessor, steps: int = 5) -> None:
     for _ in range(steps):
-        world.clock.pass_by(3.0)
-        await processor._guarded_step()
+        rig.clock.pass_by(3.0)
+        await rig.step(processor)
 
 
 async def test_a_folder_that_may_not_be_read_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch, failures: list[str]
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, failures: list[str]
 ) -> None:
     data = bytes_of(5 * PART)
-    processor = await open_growing(world, data)
+    processor = await open_growing(rig, data)
 
     def refuse(_: SourceFile) -> FileSample:
         raise PermissionError(13, "Permission denied")
@@ -40,18 +42,18 @@ async def test_a_folder_that_may_not_be_read_is_waited_for(
     with monkeypatch.context() as patch:
         patch.setattr(SourceFile, "look", refuse)
         processor._close_reported = True
-        await go_on(world, processor)
+        await go_on(rig, processor)
         assert processor.end is None
         assert processor.record.stream.state is StreamState.UPLOADING
     assert failures == ["read"]
-    assert await world.finish(processor) is End.STORED
-    assert world.store.data(processor.record.stream.key) == data
+    assert await rig.finish(processor) is End.STORED
+    assert rig.store.data(processor.record.stream.key) == data
 
 
-async def test_an_exchanged_folder_does_not_make_its_files_gone(world: World) -> None:
+async def test_an_exchanged_folder_does_not_make_its_files_gone(rig: Rig) -> None:
     data = bytes_of(5 * PART)
-    processor = await open_growing(world, data)
-    root = world.folder
+    processor = await open_growing(rig, data)
+    root = rig.folder
     away = root.with_name("away")
     root.rename(away)
     root.mkdir()
@@ -61,13 +63,13 @@ async def test_an_exchanged_folder_does_not_make_its_files_gone(world: World) ->
     with pytest.raises(SourceError, match="not mounted"):
         processor.source.look()
     processor._close_reported = True
-    await go_on(world, processor)
+    await go_on(rig, processor)
     assert processor.end is None
-    assert len(world.store.open_uploads) == 1
+    assert len(rig.store.open_uploads) == 1
     shutil.rmtree(root)
     away.rename(root)
-    assert await world.finish(processor) is End.STORED
-    assert world.store.data(processor.record.stream.key) == data
+    assert await rig.finish(processor) is End.STORED
+    assert rig.store.data(processor.record.stream.key) == data
 
 
 async def test_a_removed_folder_in_it_makes_its_files_gone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from tests.support.ingest_world import PART, World, bytes_of, open_growing
+from tests.support.rig import PART, Rig, bytes_of, open_growing
 from tests.support.stream_facts import TIMES, facts
 
 from cefmp4 import metrics
@@ -16,6 +16,8 @@ from cefmp4.ingest.rules import Move, StaleOutcome, is_stale, judge_stale, next_
 from cefmp4.model.stream import StreamState
 from cefmp4.recording.write_guard import WriteGuardState
 from cefmp4.tasks import cancel_all
+
+pytestmark = pytest.mark.leaps
 
 SILENT_S = 31.0  # longer than the timeout of the processors under test
 
@@ -74,124 +76,120 @@ def _count_of(outcome: StaleOutcome) -> float:
 
 @pytest.mark.parametrize("does_hang", [False, True])
 async def test_the_rest_is_sent_and_proven(
-    world: World, counted: dict[str, float], does_hang: bool
+    rig: Rig, counted: dict[str, float], does_hang: bool
 ) -> None:
     data = bytes_of(3 * PART)
-    processor = await open_growing(world, data)
-    with (world.folder / "r.mp4").open("r+b" if does_hang else "rb"):
-        world.clock.pass_by(SILENT_S)
-        await world.look(processor)
+    processor = await open_growing(rig, data)
+    with (rig.folder / "r.mp4").open("r+b" if does_hang else "rb"):
+        rig.clock.pass_by(SILENT_S)
+        await rig.look(processor)
     assert processor.end is End.STORED
-    assert world.store.data(processor.record.stream.key) == data
+    assert rig.store.data(processor.record.stream.key) == data
     counted["resume"] = 1
 
 
 async def test_what_is_stored_to_the_last_byte_is_proven(
-    world: World, counted: dict[str, float]
+    rig: Rig, counted: dict[str, float]
 ) -> None:
     """The completion was cut off, as by a crash, when all of it had been sent."""
     data = bytes_of(3 * PART)
-    processor = await open_growing(world, data)
-    world.clock.pass_by(3.0)
-    with world.store.pause("complete_upload") as gate:
+    processor = await open_growing(rig, data)
+    rig.clock.pass_by(3.0)
+    with rig.store.pause("complete_upload") as gate:
         step = asyncio.create_task(processor.step())
         await gate.reached.wait()
         await cancel_all([step])
     assert processor.record.stored_bytes == len(data)
-    world.clock.pass_by(SILENT_S)
-    await world.look(processor)
+    rig.clock.pass_by(SILENT_S)
+    await rig.look(processor)
     assert processor.end is End.STORED
     counted["finalize"] = 1
 
 
-async def test_a_file_cut_off_fails(world: World, counted: dict[str, float]) -> None:
-    processor = await open_growing(world, bytes_of(5 * PART))
-    os.truncate(world.folder / "r.mp4", PART // 2)
-    await world.look(processor)
-    world.clock.pass_by(SILENT_S)
-    await world.look(processor)
+async def test_a_file_cut_off_fails(rig: Rig, counted: dict[str, float]) -> None:
+    processor = await open_growing(rig, bytes_of(5 * PART))
+    os.truncate(rig.folder / "r.mp4", PART // 2)
+    await rig.look(processor)
+    rig.clock.pass_by(SILENT_S)
+    await rig.look(processor)
     assert processor.end is End.TRUNCATED
-    assert world.store.open_uploads == {}
+    assert rig.store.open_uploads == {}
     counted["truncated"] = 1
 
 
 async def test_a_recorder_that_empties_its_file_and_hangs_loses_its_stream(
-    world: World, counted: dict[str, float]
+    rig: Rig, counted: dict[str, float]
 ) -> None:
     """What it writes after that is a stream of its own."""
-    processor = await open_growing(world, bytes_of(5 * PART))
-    with (world.folder / "r.mp4").open("r+b") as file:
+    processor = await open_growing(rig, bytes_of(5 * PART))
+    with (rig.folder / "r.mp4").open("r+b") as file:
         file.truncate(0)
-        await world.look(processor)
+        await rig.look(processor)
         assert processor.end is None
-        world.clock.pass_by(SILENT_S)
-        await world.look(processor)
+        rig.clock.pass_by(SILENT_S)
+        await rig.look(processor)
         assert processor.end is End.TRUNCATED
         assert "truncated" in processor.record.stream.reason
         await processor.record.release()
-        following = await world.admit()
+        following = await rig.admit()
         assert following is not None
         for _ in range(3):
-            await world.look(following)
-            world.clock.pass_by(SILENT_S)
+            await rig.look(following)
+            rig.clock.pass_by(SILENT_S)
         assert following.end is None, "an empty file with a writer has not begun"
         file.seek(0)
         file.write(data := bytes_of(2 * PART))
-    assert await world.finish(following) is End.STORED
-    assert world.store.data(following.record.stream.key) == data
+    assert await rig.finish(following) is End.STORED
+    assert rig.store.data(following.record.stream.key) == data
     counted["truncated"] = 1
 
 
-async def test_one_that_is_overwritten_goes_on(world: World, counted: dict[str, float]) -> None:
-    processor = await open_growing(world, bytes_of(6 * PART))
-    world.write(shorter := bytes_of(3 * PART + 99))
-    os.truncate(world.folder / "r.mp4", len(shorter))
-    await world.look(processor)
-    world.clock.pass_by(SILENT_S)
-    await world.look(processor)
+async def test_one_that_is_overwritten_goes_on(rig: Rig, counted: dict[str, float]) -> None:
+    processor = await open_growing(rig, bytes_of(6 * PART))
+    rig.write(shorter := bytes_of(3 * PART + 99))
+    os.truncate(rig.folder / "r.mp4", len(shorter))
+    await rig.look(processor)
+    rig.clock.pass_by(SILENT_S)
+    await rig.look(processor)
     assert processor.end is None
-    await world.look(processor)
+    await rig.look(processor)
     assert processor.end is End.STORED
-    assert world.store.data(processor.record.stream.key) == shorter
+    assert rig.store.data(processor.record.stream.key) == shorter
     counted.update(overwritten=1, resume=1)
 
 
-async def test_one_whose_file_is_missing_fails_once(
-    world: World, counted: dict[str, float]
-) -> None:
-    processor = await open_growing(world, bytes_of(5 * PART))
-    world.clock.pass_by(SILENT_S)
-    (world.folder / "r.mp4").unlink()
-    await world.look(processor)
+async def test_one_whose_file_is_missing_fails_once(rig: Rig, counted: dict[str, float]) -> None:
+    processor = await open_growing(rig, bytes_of(5 * PART))
+    rig.clock.pass_by(SILENT_S)
+    (rig.folder / "r.mp4").unlink()
+    await rig.look(processor)
     assert processor.end is None, "the other half of a rename may still come"
-    world.clock.pass_by(GONE_GRACE_POLLING_S)
-    await world.look(processor)
+    rig.clock.pass_by(GONE_GRACE_POLLING_S)
+    await rig.look(processor)
     assert processor.end is End.FAILED
     counted["missing"] = 1
 
 
-async def test_nothing_is_counted_that_was_not_done(
-    world: World, counted: dict[str, float]
-) -> None:
+async def test_nothing_is_counted_that_was_not_done(rig: Rig, counted: dict[str, float]) -> None:
     """The writer came back when it had been found silent; then it was done in time."""
     data = bytes_of(3 * PART)
-    processor = await open_growing(world, data)
-    world.clock.pass_by(SILENT_S)
+    processor = await open_growing(rig, data)
+    rig.clock.pass_by(SILENT_S)
     processor.observe(processor.source.look())
-    world.write(b"patched", at=7)
-    await processor._guarded_step()
+    rig.write(b"patched", at=7)
+    await rig.step(processor)
     assert (processor.end, processor.record.stream.state) == (None, StreamState.UPLOADING)
-    assert await world.finish(processor) is End.STORED
+    assert await rig.finish(processor) is End.STORED
     counted.clear()
 
 
 async def test_a_proof_that_fails_is_tried_again_and_counted_once(
-    world: World, counted: dict[str, float]
+    rig: Rig, counted: dict[str, float]
 ) -> None:
-    processor = await open_growing(world, bytes_of(3 * PART))
-    world.store.fail("complete_upload", ProofFailedError("other bytes"), times=2)
-    world.clock.pass_by(SILENT_S)
+    processor = await open_growing(rig, bytes_of(3 * PART))
+    rig.store.fail("complete_upload", ProofFailedError("other bytes"), times=2)
+    rig.clock.pass_by(SILENT_S)
     for _ in range(3):
-        await world.look(processor)
+        await rig.look(processor)
     assert processor.end is End.STORED
     counted["resume"] = 1

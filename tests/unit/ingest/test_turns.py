@@ -2,127 +2,154 @@
 
 import asyncio
 import os
-from collections.abc import Callable
 
 import pytest
-from tests.support.ingest_site import Site
-from tests.support.ingest_world import PART, bytes_of
+from tests.support.rig import PART, bytes_of
+from tests.support.routed_rig import PLACES, RoutedRig
 
 from cefmp4.ingest.router import STUCK_S
 from cefmp4.model.event import EventKind, StreamEvent
-from cefmp4.model.stream import FileStamp
+from cefmp4.recording.file import SourceFile
 
-PLACES = 4  # of the router under test
+pytestmark = pytest.mark.leaps
 
 
 def names(folder: str, count: int) -> list[str]:
     return [f"{folder}/{number}.mp4" for number in range(count)]
 
 
-def write(site: Site, relpaths: list[str], parts: int = 3) -> None:
+def write(routed: RoutedRig, relpaths: list[str], parts: int = 3) -> None:
     for relpath in relpaths:
-        (site.world.folder / relpath).parent.mkdir(exist_ok=True)
-        site.world.write(bytes_of(parts * PART or 1), name=relpath)
+        (routed.rig.folder / relpath).parent.mkdir(exist_ok=True)
+        routed.rig.write(bytes_of(parts * PART or 1), name=relpath)
 
 
-async def reached(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # what a router has begun sets no event
-            await asyncio.sleep(0.01)
+def begun(routed: RoutedRig) -> set[str]:
+    return {processor.source.relpath for processor in routed.router.processors}
 
 
-def begun(site: Site) -> set[str]:
-    return {processor.source.relpath for processor in site.router.processors}
-
-
-async def occupy(site: Site, relpaths: list[str]) -> None:
-    write(site, relpaths)
+async def occupy(routed: RoutedRig, relpaths: list[str]) -> None:
+    write(routed, relpaths)
     for relpath in relpaths:
-        site.tell(EventKind.CREATE, relpath)
-    await reached(lambda: len(begun(site)) == PLACES)
+        routed.tell(EventKind.CREATE, relpath)
+    await routed.until(lambda: len(begun(routed)) == PLACES)
 
 
-async def test_who_waits_has_no_task_and_no_open_file(site: Site) -> None:
+async def test_who_waits_has_no_task_and_no_open_file(routed: RoutedRig) -> None:
     files = names("evil", 300)
-    write(site, files, parts=0)
+    write(routed, files, parts=0)
     before, open_files = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
     for relpath in files:
-        site.tell(EventKind.CREATE, relpath)
-    await reached(lambda: len(begun(site)) == PLACES)
-    assert site.router.pending == 300 - PLACES
+        routed.tell(EventKind.CREATE, relpath)
+    await routed.until(lambda: len(begun(routed)) == PLACES)
+    assert routed.router.pending == 300 - PLACES
     assert len(asyncio.all_tasks()) <= before + 10 * PLACES
     assert len(os.listdir("/proc/self/fd")) <= open_files + 3 * PLACES
 
 
-async def test_one_folder_with_growing_files_makes_room_for_another(site: Site) -> None:
+async def test_one_folder_with_growing_files_makes_room_for_another(routed: RoutedRig) -> None:
     """And goes on with what it had sent when its turn comes again."""
     evil, cam = names("evil", 7), "cam/1.mp4"
-    await occupy(site, evil)
-    write(site, [cam])
-    site.tell(EventKind.CREATE, cam)
-    now = site.world.clock()
+    await occupy(routed, evil)
+    write(routed, [cam])
+    routed.tell(EventKind.CREATE, cam)
+    now = routed.rig.clock()
     for step in (0.0, STUCK_S / 2, STUCK_S + 0.1):
-        assert cam not in begun(site)
-        await site.router.tend_waiting(now + step)
-    await reached(lambda: cam in begun(site))
-    assert len(begun(site)) == PLACES
-    await site.router.tend_waiting(now + 3 * STUCK_S)
-    await site.router.tend_waiting(now + 6 * STUCK_S)
+        assert cam not in begun(routed)
+        await routed.router.tend_waiting(now + step)
+    await routed.until(lambda: cam in begun(routed))
+    assert len(begun(routed)) == PLACES
+    await routed.router.tend_waiting(now + 3 * STUCK_S)
+    await routed.router.tend_waiting(now + 6 * STUCK_S)
     await asyncio.sleep(0.05)
-    assert cam in begun(site), "both have their share, and nobody gives way to and fro"
-    site.writers_end.set()
-    await site.settled()
+    assert cam in begun(routed), "both have their share, and nobody gives way to and fro"
+    routed.let_go()
+    await routed.settled()
     for relpath in [*evil, cam]:
-        assert (await site.known(relpath)).is_proven
-    assert len(site.world.checkpoints._streams) == len(evil) + 1
-    assert site.world.store.open_uploads == {}
+        assert (await routed.known(relpath)).is_proven
+    assert len(routed.rig.checkpoints._streams) == len(evil) + 1
+    assert routed.rig.store.open_uploads == {}
 
 
-async def test_files_of_one_folder_do_not_push_each_other_away(site: Site) -> None:
-    await occupy(site, names("evil", 7))
-    there, now = begun(site), site.world.clock()
+async def test_files_of_one_folder_do_not_push_each_other_away(routed: RoutedRig) -> None:
+    await occupy(routed, names("evil", 7))
+    there, now = begun(routed), routed.rig.clock()
     for step in range(5):
-        await site.router.tend_waiting(now + step * STUCK_S)
+        await routed.router.tend_waiting(now + step * STUCK_S)
     await asyncio.sleep(0.05)
-    assert begun(site) == there
+    assert begun(routed) == there
 
 
-async def test_what_a_look_found_leaves_a_place_for_what_grows(site: Site) -> None:
+async def test_backlog_gives_its_place_to_what_grows(routed: RoutedRig) -> None:
+    """And goes on with what it had sent when its turn comes again."""
+    old, one, other = names("old", PLACES - 1), "a/1.mp4", "b/1.mp4"
+    write(routed, [*old, one, other])
+    find(routed, old)
+    routed.tell(EventKind.CREATE, one)
+    await routed.until(lambda: begun(routed) == {*old, one})
+    routed.tell(EventKind.CREATE, other)
+    now = routed.rig.clock()
+    for step in (0.0, STUCK_S + 0.1):
+        await routed.router.tend_waiting(now + step)
+    await routed.until(lambda: begun(routed) > {one, other})
+    assert len(begun(routed)) == PLACES
+    routed.let_go()
+    await routed.settled()
+    for relpath in [*old, one, other]:
+        assert (await routed.known(relpath)).is_proven
+    assert len(routed.rig.checkpoints._streams) == PLACES + 1
+
+
+async def test_what_grows_gives_way_to_no_backlog(routed: RoutedRig) -> None:
+    await occupy(routed, names("cam", PLACES))
+    write(routed, ["old/1.mp4"])
+    find(routed, ["old/1.mp4"])
+    there, now = begun(routed), routed.rig.clock()
+    for step in range(5):
+        await routed.router.tend_waiting(now + step * STUCK_S)
+    await asyncio.sleep(0.05)
+    assert begun(routed) == there
+    assert routed.router.pending == 1
+
+
+async def test_what_a_look_found_leaves_a_place_for_what_grows(routed: RoutedRig) -> None:
     old, cam = names("old", 9), "old/now.mp4"
-    write(site, old)
-    seen = {relpath: stamp(site, relpath) for relpath in old}
-    site.router.handle(
-        [StreamEvent(kind=EventKind.CREATE, relpath=relpath) for relpath in old], seen
-    )
-    await reached(lambda: len(begun(site)) == PLACES - 1)
-    write(site, [cam])
-    site.tell(EventKind.CREATE, cam)
-    await reached(lambda: cam in begun(site))
+    write(routed, old)
+    find(routed, old)
+    await routed.until(lambda: len(begun(routed)) == PLACES - 1)
+    write(routed, [cam])
+    routed.tell(EventKind.CREATE, cam)
+    await routed.until(lambda: cam in begun(routed))
 
 
 @pytest.mark.parametrize("goes", ["deleted", "renamed to what nobody wants", "renamed"])
-async def test_a_file_that_goes_while_it_waits_never_begins(site: Site, goes: str) -> None:
-    await occupy(site, names("evil", PLACES + 1))
+async def test_a_file_that_goes_while_it_waits_never_begins(routed: RoutedRig, goes: str) -> None:
+    await occupy(routed, names("evil", PLACES + 1))
     late = f"evil/{PLACES}.mp4"
-    (waiting,) = set(names("evil", PLACES + 1)) - begun(site)
+    (waiting,) = set(names("evil", PLACES + 1)) - begun(routed)
     assert waiting == late
-    path = site.world.folder / late
+    path = routed.rig.folder / late
     if goes == "deleted":
         path.unlink()
-        site.tell(EventKind.DELETE, late)
+        routed.tell(EventKind.DELETE, late)
     else:
         new = "evil/new.mp4" if goes == "renamed" else "evil/new.old"
-        path.rename(site.world.folder / new)
-        site.tell(EventKind.MOVE, new, late)
-    assert site.router.pending == (goes == "renamed")
-    site.writers_end.set()
-    await site.settled()
-    assert await site.world.checkpoints.load_stream_at("", late) is None
-    assert (await site.world.checkpoints.load_stream_at("", "evil/new.mp4") is not None) == (
+        path.rename(routed.rig.folder / new)
+        routed.tell(EventKind.MOVE, new, late)
+    assert routed.router.pending == (goes == "renamed")
+    routed.let_go()
+    await routed.settled()
+    assert await routed.rig.checkpoints.load_stream_at("", late) is None
+    assert (await routed.rig.checkpoints.load_stream_at("", "evil/new.mp4") is not None) == (
         goes == "renamed"
     )
 
 
-def stamp(site: Site, relpath: str) -> FileStamp:
-    facts = os.stat(site.world.folder / relpath)
-    return FileStamp(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+def find(routed: RoutedRig, relpaths: list[str]) -> None:
+    """A look shows them, and no event tells of them."""
+    seen = {}
+    for relpath in relpaths:
+        with SourceFile.open(str(routed.rig.folder), relpath) as source:
+            seen[relpath] = source.stamp()
+    events = [StreamEvent(kind=EventKind.CREATE, relpath=relpath) for relpath in relpaths]
+    routed.router.handle(events, seen)

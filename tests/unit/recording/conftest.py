@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.rig import hashing, rig
 
 from cefmp4.recording.mounts import fs_type_of_path, has_hidden_writers
+
+__all__ = ["hashing", "rig"]  # fixtures
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 dates are equal. Where the file system tells births, they decide; else the bytes do."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from tests.support.ingest_world import PART, World, bytes_of
+from tests.support.rig import PART, Rig, bytes_of
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.after.local_file import LocalFilePolicy
@@ -23,8 +21,8 @@ from cefmp4.recording.digests import crc_of
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
 from cefmp4.recording.stamps import birth_ns, stamp_of
-from cefmp4.recording.write_guard import WriteGuards
-from cefmp4.retry import no_waiting
+
+pytestmark = pytest.mark.leaps
 
 BORN, LATER, NOBODY = 1_000, 2_000, 0
 STAMP = FileStamp(1, 2, 3, 4, BORN, 5)
@@ -68,46 +66,29 @@ def test_what_is_the_same_file(changes: dict[str, int], is_same: bool | None) ->
     assert other.is_same_file(STAMP) is is_same
 
 
-@pytest.fixture
-def hashing() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-@pytest_asyncio.fixture
-async def world(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[World]:
-    async with WriteGuards() as write_guards:
-        with no_waiting():
-            made = World(tmp_path, write_guards, hashing)
-            await made.checkpoints.mark_used()
-            yield made
-
-
-async def pretend(world: World, name: str, **changes: int) -> Stream:
+async def pretend(rig: Rig, name: str, **changes: int) -> Stream:
     """Lets the finished file of r.mp4 have had the inode, the size and the times of `name`."""
-    (stream,) = await world.checkpoints.load_streams()
-    with SourceFile.open(str(world.folder), name) as source:
+    (stream,) = await rig.checkpoints.load_streams()
+    with SourceFile.open(str(rig.folder), name) as source:
         stream = replace(stream, stamp=replace(source.stamp(), ctime_ns=1, **changes))
-    world.checkpoints._streams[stream.id] = stream
-    world.index.remove("r.mp4")
-    world.index.add(stream)
+    rig.checkpoints._streams[stream.id] = stream
+    rig.index.remove("r.mp4")
+    rig.index.add(stream)
     return stream
 
 
 @pytest.mark.parametrize("birth", [LATER, NOBODY])
-async def test_another_file_with_its_inode_size_and_date_is_stored(
-    world: World, birth: int
-) -> None:
-    world.write(bytes_of(2 * PART))
-    first = await world.stored()
-    (world.folder / "r.mp4").unlink()
+async def test_another_file_with_its_inode_size_and_date_is_stored(rig: Rig, birth: int) -> None:
+    rig.write(bytes_of(2 * PART))
+    first = await rig.stored()
+    (rig.folder / "r.mp4").unlink()
     rear = bytes_of(2 * PART)
-    world.write(rear, name="rear.mp4")
-    await pretend(world, "rear.mp4", birth_ns=birth)
-    second = await world.stored("rear.mp4")
-    assert world.store.data(second.record.stream.key) == rear
+    rig.write(rear, name="rear.mp4")
+    await pretend(rig, "rear.mp4", birth_ns=birth)
+    second = await rig.stored("rear.mp4")
+    assert rig.store.data(second.record.stream.key) == rear
     assert second.record.stream.id != first.record.stream.id
-    assert world.index.get("r.mp4") is None
+    assert rig.index.get("r.mp4") is None
 
 
 @pytest.mark.parametrize(
@@ -116,107 +97,107 @@ async def test_another_file_with_its_inode_size_and_date_is_stored(
     ids=["told", "no birth", "other device", "older record"],
 )
 async def test_a_finished_file_under_a_new_name_is_recognised(
-    world: World, changes: dict[str, int]
+    rig: Rig, changes: dict[str, int]
 ) -> None:
-    world.write(bytes_of(2 * PART))
-    first = await world.stored()
-    (world.folder / "r.mp4").rename(world.folder / "new.mp4")
-    await pretend(world, "new.mp4", **changes)
-    assert await world.admit("new.mp4") is None
-    known = await world.checkpoints.load_stream_at("", "new.mp4")
+    rig.write(bytes_of(2 * PART))
+    first = await rig.stored()
+    (rig.folder / "r.mp4").rename(rig.folder / "new.mp4")
+    await pretend(rig, "new.mp4", **changes)
+    assert await rig.admit("new.mp4") is None
+    known = await rig.checkpoints.load_stream_at("", "new.mp4")
     assert known is not None
     assert known.id == first.record.stream.id
-    assert world.index.get("r.mp4") is None
+    assert rig.index.get("r.mp4") is None
 
 
-async def test_a_new_recording_under_the_old_name_does_not_hide_a_rename(world: World) -> None:
-    world.write(bytes_of(2 * PART))
-    first = await world.stored()
-    (world.folder / "r.mp4").rename(world.folder / "r-1.mp4")
-    world.write(bytes_of(PART))
-    assert await world.admit("r-1.mp4") is None
-    known = await world.checkpoints.load_stream_at("", "r-1.mp4")
+async def test_a_new_recording_under_the_old_name_does_not_hide_a_rename(rig: Rig) -> None:
+    rig.write(bytes_of(2 * PART))
+    first = await rig.stored()
+    (rig.folder / "r.mp4").rename(rig.folder / "r-1.mp4")
+    rig.write(bytes_of(PART))
+    assert await rig.admit("r-1.mp4") is None
+    known = await rig.checkpoints.load_stream_at("", "r-1.mp4")
     assert known is not None
     assert known.id == first.record.stream.id
 
 
 async def test_a_rename_is_recognised_beside_another_device_that_uses_its_inode(
-    world: World,
+    rig: Rig,
 ) -> None:
     """With one size and date, and the other one finished later: neither hides the other."""
-    world.write(bytes_of(2 * PART))
-    first = await world.stored()
+    rig.write(bytes_of(2 * PART))
+    first = await rig.stored()
     other = replace(first.record.stream, id="other", relpath="disk/r.mp4")
     assert other.stamp is not None
     other = replace(other, stamp=replace(other.stamp, device=999_999))
-    world.index.add(other)
-    (world.folder / "r.mp4").rename(world.folder / "new.mp4")
-    assert await world.admit("new.mp4") is None
-    known = await world.checkpoints.load_stream_at("", "new.mp4")
+    rig.index.add(other)
+    (rig.folder / "r.mp4").rename(rig.folder / "new.mp4")
+    assert await rig.admit("new.mp4") is None
+    known = await rig.checkpoints.load_stream_at("", "new.mp4")
     assert known is not None
     assert known.id == first.record.stream.id
-    assert world.index.get("disk/r.mp4") is not None
+    assert rig.index.get("disk/r.mp4") is not None
 
 
 @pytest.mark.parametrize("is_replaced", [True, False])
 async def test_a_record_that_is_restored_tells_of_the_bytes_that_were_proven(
-    world: World, is_replaced: bool
+    rig: Rig, is_replaced: bool
 ) -> None:
     """Redis lost its memory while another file with the same inode, size and date took the name:
     nothing but the remembered stamp may vouch for the file."""
-    world.write(bytes_of(2 * PART))
-    path, rear = world.folder / "r.mp4", bytes_of(2 * PART)
-    first = await world.stored()
+    rig.write(bytes_of(2 * PART))
+    path, rear = rig.folder / "r.mp4", bytes_of(2 * PART)
+    first = await rig.stored()
     stream = replace(first.record.stream)
     parts = list(first.record.parts.values())
     document = build_document(
         stream, parts, MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0
     )
-    await world.store.put_object(
+    await rig.store.put_object(
         metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
     )
     before = path.stat()
     if is_replaced:
-        world.write(rear)
+        rig.write(rear)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    world.checkpoints.wipe()
-    await world.admission().restore_finished("r.mp4")
-    await world.checkpoints.mark_used()
-    world.index.remove("r.mp4")
-    known = await world.checkpoints.load_stream_at("", "r.mp4")
+    rig.checkpoints.wipe()
+    await rig.parts().router.admission.restore_finished("r.mp4")
+    await rig.checkpoints.mark_used()
+    rig.index.remove("r.mp4")
+    known = await rig.checkpoints.load_stream_at("", "r.mp4")
     assert known is not None
     assert (known.id, known.stamp) == (stream.id, stream.stamp)
-    again = await world.admit()
+    again = await rig.admit()
     assert (again is not None) is is_replaced
     if again is not None:
-        assert await world.finish(again) is End.STORED
-        assert world.store.data(again.record.stream.key) == rear
+        assert await rig.finish(again) is End.STORED
+        assert rig.store.data(again.record.stream.key) == rear
         assert again.record.stream.generation == 2
 
 
-async def test_what_lies_under_its_key_by_now_restores_no_record(world: World) -> None:
+async def test_what_lies_under_its_key_by_now_restores_no_record(rig: Rig) -> None:
     """It has its size, and a document of its own: it is another stream's."""
-    world.write(bytes_of(2 * PART))
-    stream = (await world.stored()).record.stream
+    rig.write(bytes_of(2 * PART))
+    stream = (await rig.stored()).record.stream
     other = bytes_of(2 * PART)
-    etag = await world.store.put_object(
+    etag = await rig.store.put_object(
         stream.key, other, content_type="", metadata={}, crc64=crc_of(other)
     )
     theirs = replace(stream, id="theirs", etag=etag, crc64=crc_of(other))
     document = build_document(theirs, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
-    await world.store.put_object(
+    await rig.store.put_object(
         metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
     )
-    world.checkpoints.wipe()
-    await world.admission().restore_finished("r.mp4")
-    assert await world.checkpoints.load_streams() == []
+    rig.checkpoints.wipe()
+    await rig.parts().router.admission.restore_finished("r.mp4")
+    assert await rig.checkpoints.load_streams() == []
 
 
-async def test_a_hard_link_is_a_file_of_its_own(world: World) -> None:
-    world.write(bytes_of(2 * PART))
-    await world.stored()
-    (world.folder / "link.mp4").hardlink_to(world.folder / "r.mp4")
-    assert await world.admit("link.mp4") is not None
+async def test_a_hard_link_is_a_file_of_its_own(rig: Rig) -> None:
+    rig.write(bytes_of(2 * PART))
+    await rig.stored()
+    (rig.folder / "link.mp4").hardlink_to(rig.folder / "r.mp4")
+    assert await rig.admit("link.mp4") is not None
 
 
 async def test_the_birth_is_the_one_of_the_open_file(tmp_path: Path) -> None:

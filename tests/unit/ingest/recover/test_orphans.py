@@ -13,7 +13,7 @@ GRACE_S = 3600.0
 ID = "20260101T000000Z-0000aaaa"
 
 
-class World:
+class Sweeping:
     def __init__(self) -> None:
         self.now = NOW
         self.store = FakeObjectStore(clock=lambda: self.now)
@@ -33,65 +33,65 @@ class World:
 
 
 async def test_what_a_stream_claims_is_none() -> None:
-    world = World()
-    upload_id = await world.upload("r.mp4")
-    assert await world.keys() == ["r.mp4"]
-    await world.claim(stream(key="r.mp4", upload_id=upload_id))
-    assert await world.keys() == []
+    sweeping = Sweeping()
+    upload_id = await sweeping.upload("r.mp4")
+    assert await sweeping.keys() == ["r.mp4"]
+    await sweeping.claim(stream(key="r.mp4", upload_id=upload_id))
+    assert await sweeping.keys() == []
 
 
 async def test_a_second_upload_to_a_stream_s_key_is_one() -> None:
-    world = World()
-    await world.claim(stream(key="r.mp4", upload_id=await world.upload("r.mp4")))
-    await world.upload("r.mp4")
-    assert await world.keys() == ["r.mp4"]
+    sweeping = Sweeping()
+    await sweeping.claim(stream(key="r.mp4", upload_id=await sweeping.upload("r.mp4")))
+    await sweeping.upload("r.mp4")
+    assert await sweeping.keys() == ["r.mp4"]
 
 
 async def test_a_stream_of_an_older_version_claims_by_its_id() -> None:
     """It reserved no key."""
-    world = World()
+    sweeping = Sweeping()
     key = f"streams/{ID}/r.mp4"
-    await world.claim(stream(ID, key=key, upload_id=await world.upload(key)))
-    world.checkpoints._keys.clear()
-    assert await world.keys() == []
+    await sweeping.claim(stream(ID, key=key, upload_id=await sweeping.upload(key)))
+    sweeping.checkpoints._keys.clear()
+    assert await sweeping.keys() == []
 
 
 async def test_only_old_ones_that_are_surely_ours_are_aborted() -> None:
-    world = World()
-    await world.checkpoints.mark_used()
+    sweeping = Sweeping()
+    await sweeping.checkpoints.mark_used()
     old = f"streams/{ID}/old.mp4"
-    await world.upload(old)
-    await world.upload("somebody/else.mp4")
-    world.now += GRACE_S
-    await world.upload(f"streams/{ID}/new.mp4")
-    left = await world.sweeper.step(world.now)
+    await sweeping.upload(old)
+    await sweeping.upload("somebody/else.mp4")
+    sweeping.now += GRACE_S
+    await sweeping.upload(f"streams/{ID}/new.mp4")
+    left = await sweeping.sweeper.step(sweeping.now)
     assert sorted((one.key, one.is_ours) for one in left) == [
         ("somebody/else.mp4", False),
         (f"streams/{ID}/new.mp4", True),
     ]
     assert metrics.orphan_uploads._value.get() == 2
-    assert old not in await world.keys()
-    await world.sweeper.step(world.now + GRACE_S)
-    assert await world.keys() == ["somebody/else.mp4"]
+    assert old not in await sweeping.keys()
+    await sweeping.sweeper.step(sweeping.now + GRACE_S)
+    assert await sweeping.keys() == ["somebody/else.mp4"]
 
 
 async def test_nothing_is_aborted_while_redis_knows_nothing() -> None:
     """It was emptied: an upload of a recording of two days has no claim for a moment."""
-    world = World()
-    await world.upload(f"streams/{ID}/long.mp4")
-    world.now += 2 * GRACE_S
-    assert len(await world.sweeper.step(world.now)) == 1
-    assert len(world.store.open_uploads) == 1
-    await world.checkpoints.mark_used()
-    assert await world.sweeper.step(world.now) == []
-    assert world.store.open_uploads == {}
+    sweeping = Sweeping()
+    await sweeping.upload(f"streams/{ID}/long.mp4")
+    sweeping.now += 2 * GRACE_S
+    assert len(await sweeping.sweeper.step(sweeping.now)) == 1
+    assert len(sweeping.store.open_uploads) == 1
+    await sweeping.checkpoints.mark_used()
+    assert await sweeping.sweeper.step(sweeping.now) == []
+    assert sweeping.store.open_uploads == {}
     assert metrics.orphan_uploads._value.get() == 0
 
 
 async def test_a_look_reads_no_more_records_than_there_are_uploads() -> None:
     """There may be 100,000 streams, and it looks every minute."""
-    world = World()
-    await world.upload("r.mp4")
-    before = world.checkpoints.calls["load_streams"]
-    await world.sweeper.find()
-    assert world.checkpoints.calls["load_streams"] == before
+    sweeping = Sweeping()
+    await sweeping.upload("r.mp4")
+    before = sweeping.checkpoints.calls["load_streams"]
+    await sweeping.sweeper.find()
+    assert sweeping.checkpoints.calls["load_streams"] == before
