@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.front import read_count
-from cefmp4.embedded.supervisor import Connection, EmbeddedServers
+from cefmp4.embedded.state import Connection
+from cefmp4.embedded.supervisor import embedded_servers
 
 GIB = 1024**3
 READY_S = 10.0
@@ -91,7 +92,7 @@ async def place(
 async def _servers(
     folder: Path, *, want_redis: bool = False, want_s3: bool = False
 ) -> AsyncIterator[Connection]:
-    async with EmbeddedServers(
+    async with embedded_servers(
         folder, want_redis=want_redis, want_s3=want_s3, bucket="bench"
     ) as servers:
         yield servers.connection

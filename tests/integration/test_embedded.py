@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,23 @@ from botocore.config import Config
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from cefmp4.embedded.supervisor import Connection, EmbeddedServers, load_connection
+from cefmp4.embedded.state import Connection, load_connection
+from cefmp4.embedded.supervisor import EmbeddedServers, embedded_servers
 from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, SettingsError
 from cefmp4.model.part import MIN_PART_BYTES
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 pytestmark = pytest.mark.integration
 
+Bringing = AbstractAsyncContextManager[EmbeddedServers]
+
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.embedded.supervisor import embedded_servers
 
 async def main():
-    async with EmbeddedServers(Path(sys.argv[1]), want_redis=True, want_s3=True, bucket="films"):
+    async with embedded_servers(Path(sys.argv[1]), want_redis=True, want_s3=True, bucket="films"):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -44,16 +47,16 @@ def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def both(state_dir: Path) -> EmbeddedServers:
-    return EmbeddedServers(state_dir, want_redis=True, want_s3=True, bucket="films")
+def both(state_dir: Path) -> Bringing:
+    return embedded_servers(state_dir, want_redis=True, want_s3=True, bucket="films")
 
 
-def only_redis(state_dir: Path) -> EmbeddedServers:
-    return EmbeddedServers(state_dir, want_redis=True, want_s3=False, bucket="films")
+def only_redis(state_dir: Path) -> Bringing:
+    return embedded_servers(state_dir, want_redis=True, want_s3=False, bucket="films")
 
 
-def only_s3(state_dir: Path) -> EmbeddedServers:
-    return EmbeddedServers(state_dir, want_redis=False, want_s3=True, bucket="films")
+def only_s3(state_dir: Path) -> Bringing:
+    return embedded_servers(state_dir, want_redis=False, want_s3=True, bucket="films")
 
 
 @asynccontextmanager
@@ -317,17 +320,17 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 async def test_a_bad_bucket_name_is_a_settings_error(state_dir: Path) -> None:
     with pytest.raises(SettingsError, match="S3_BUCKET_NAME=No_Such"):
-        async with EmbeddedServers(state_dir, want_redis=False, want_s3=True, bucket="No_Such"):
+        async with embedded_servers(state_dir, want_redis=False, want_s3=True, bucket="No_Such"):
             pass
 
 
 async def test_a_region_and_a_deep_folder(tmp_path: Path) -> None:
     """The path of a socket may have 107 bytes; a folder may lie far deeper, and be called so."""
     deep = tmp_path / "a folder %(with) a 'name'" / ("x" * 120)
-    servers = EmbeddedServers(
+    bringing = embedded_servers(
         deep, want_redis=True, want_s3=True, bucket="films", region="eu-central-1"
     )
-    async with servers, s3_client(servers.connection) as s3:
+    async with bringing as servers, s3_client(servers.connection) as s3:
         await s3.put_object(Bucket="films", Key="a", Body=b"")
         for connection in (servers.connection, load_connection(deep)):
             assert connection

@@ -16,7 +16,7 @@ from tests.faults.tiny_disk import fill, tiny_disk
 from tests.support.servers import SwiftServer, ValkeyServer
 
 from cefmp4 import metrics
-from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.embedded.supervisor import embedded_servers
 from cefmp4.errors import CefError, StoreFullError
 from cefmp4.model.object import FileRange
 from cefmp4.model.part import MIB, MIN_PART_BYTES
@@ -142,7 +142,7 @@ async def test_up_says_that_its_disk_is_full(tmp_path: Path) -> None:
         async with tiny_disk(tmp_path / "state", DISK):
             await asyncio.to_thread(fill, tmp_path / "state")
             with pytest.raises(CefError, match="its disk is full"):
-                async with EmbeddedServers(
+                async with embedded_servers(
                     tmp_path / "state", want_redis=True, want_s3=True, bucket="films"
                 ):
                     pass

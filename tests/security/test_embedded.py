@@ -26,13 +26,8 @@ from tests.support.terminal import cefmp4, environment, up
 
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.embedded.sockets import users_listening_on
-from cefmp4.embedded.state import (
-    Connection,
-    StateFolder,
-    load_connection,
-    new_credentials,
-)
-from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.embedded.state import Connection, load_connection, new_credentials, own, published
+from cefmp4.embedded.supervisor import EmbeddedServers, embedded_servers
 from cefmp4.errors import ServerUnreachableError, SettingsError
 
 pytestmark = [pytest.mark.integration, needs_two_users]
@@ -112,7 +107,9 @@ def impostor(*ports: int) -> Iterator[list[str]]:
 
 @asynccontextmanager
 async def running(state_dir: Path) -> AsyncIterator[EmbeddedServers]:
-    async with EmbeddedServers(state_dir, want_redis=True, want_s3=True, bucket="films") as servers:
+    async with embedded_servers(
+        state_dir, want_redis=True, want_s3=True, bucket="films"
+    ) as servers:
         watching = asyncio.create_task(servers.watch(), name="watch")
         try:
             yield servers
@@ -210,29 +207,26 @@ async def test_a_command_does_not_talk_to_who_took_the_port_of_up() -> None:
     with folder_for_all() as folder:
         port = free_port()
         keys = new_credentials()
-        state = StateFolder(folder / "state")
-        await state.open()
-        state.publish(
-            Connection(
-                redis_url=None,
-                s3_endpoint_url=f"http://127.0.0.1:{port}",
-                s3_access_key_id=keys.s3_access_key_id,
-                s3_secret_access_key=keys.s3_secret_access_key,
-                s3_region_name="us-east-1",
-                bucket="films",
-                pid=os.getpid(),
-            )
+        state_dir = folder / "state"
+        connection = Connection(
+            s3_endpoint_url=f"http://127.0.0.1:{port}",
+            s3_access_key_id=keys.s3_access_key_id,
+            s3_secret_access_key=keys.s3_secret_access_key,
+            s3_region_name="us-east-1",
+            bucket="films",
+            pid=os.getpid(),
         )
-        with pytest.raises(ServerUnreachableError, match="not there any more"):
-            load_connection(state.path)
-        with impostor(port) as heard:
-            assert await has_taken(port)
-            with pytest.raises(SettingsError, match=f"another user .* on port {port}"):
-                load_connection(state.path)
-            answer = await cefmp4(folder, "doctor", STATE_DIR=str(state.path))
+        async with own(state_dir):
+            with published(state_dir, connection):
+                with pytest.raises(ServerUnreachableError, match="not there any more"):
+                    load_connection(state_dir)
+                with impostor(port) as heard:
+                    assert await has_taken(port)
+                    with pytest.raises(SettingsError, match=f"another user .* on port {port}"):
+                        load_connection(state_dir)
+                    answer = await cefmp4(folder, "doctor", STATE_DIR=str(state_dir))
         assert answer.code == 2
         assert f"port {port}" in answer.err
-        state.close()
     assert heard == [f"took {port}"]
 
 

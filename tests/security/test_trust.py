@@ -14,7 +14,7 @@ from tests.support.terminal import cefmp4
 from cefmp4.__main__ import main
 from cefmp4.commands.command_line import COMMANDS
 from cefmp4.config.reading import is_production, load_settings
-from cefmp4.embedded.state import StateFolder, load_connection
+from cefmp4.embedded.state import credentials_in, load_connection, own
 from cefmp4.errors import SettingsError
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.trust import check_trusted
@@ -144,33 +144,31 @@ async def test_a_state_folder_of_another_user_is_not_used(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["credentials.json", "redis", "s3"])
 async def test_what_another_user_left_in_a_state_folder_is_not_used(name: str, home: Path) -> None:
-    state = StateFolder(home / "state")
-    await state.open()
-    state.close()
-    await asyncio.to_thread((state.path / name).mkdir)
-    give(state.path / name)
-    with pytest.raises(SettingsError, match=f"{state.path / name} belongs to the user"):
-        await state.open()
+    state = home / "state"
+    async with own(state):
+        await asyncio.to_thread((state / name).mkdir)
+    give(state / name)
+    with pytest.raises(SettingsError, match=f"{state / name} belongs to the user"):
+        await own(state).__aenter__()
 
 
 async def test_a_state_folder_that_all_may_write_to_is_not_used(home: Path) -> None:
     """Nor made ours by closing it: what lies in it may be anybody's."""
-    state = StateFolder(home / "state")
-    await state.open()
-    state.credentials()
-    state.close()
-    os.chmod(state.path, 0o777)
-    with pytest.raises(SettingsError, match=f"by every user .chmod o-w {state.path}"):
-        await state.open()
-    os.chmod(state.path, 0o700)
-    await state.open()
-    state.close()
+    state = home / "state"
+    async with own(state):
+        credentials_in(state)
+    os.chmod(state, 0o777)
+    with pytest.raises(SettingsError, match=f"by every user .chmod o-w {state}"):
+        await own(state).__aenter__()
+    os.chmod(state, 0o700)
+    async with own(state):
+        pass
 
 
 async def test_a_state_folder_that_all_may_swap_is_not_used(home: Path) -> None:
     os.chmod(home, 0o777)
     with pytest.raises(SettingsError, match=f"{home} can be changed by every user"):
-        await StateFolder(home / "state").open()
+        await own(home / "state").__aenter__()
     assert os.listdir(home / "state") == []
 
 

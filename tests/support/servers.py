@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 from tests.support.ports import free_port
 
 from cefmp4.embedded.bucket import make_bucket
+from cefmp4.embedded.child import CREDENTIALS
 from cefmp4.embedded.process import ServerProcess
-from cefmp4.embedded.servers import swift_process, valkey_process
 from cefmp4.embedded.sockets import listen_on_loopback
-from cefmp4.embedded.state import CREDENTIALS, new_credentials, write_private
+from cefmp4.embedded.state import new_credentials, write_private
+from cefmp4.embedded.swift_server import swift_process
+from cefmp4.embedded.valkey_server import valkey_process
 from cefmp4.model.part import MIN_PART_BYTES
 from cefmp4.storage.s3.connect import S3Config
 
@@ -186,8 +188,8 @@ class ValkeyServer(_Server, RedisPlace):
         folder.mkdir(parents=True, exist_ok=True)
         write_private(folder / CREDENTIALS, asdict(keys))
         self.url = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
-        process = valkey_process(folder, keys)
-        process._command = ["-c", ON_A_PORT, str(self.port), *process._command[2:]]
+        process = valkey_process(folder, self.password)
+        process._command[:2] = ["-c", ON_A_PORT, str(self.port)]
         super().__init__(process)
 
 

@@ -15,8 +15,8 @@ from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.app.worker import slots_of, stop_s, work
 from cefmp4.config.general import AppEnv
 from cefmp4.config.settings import Settings
-from cefmp4.embedded.state import CREDENTIALS
-from cefmp4.embedded.supervisor import EmbeddedServers
+from cefmp4.embedded.child import CREDENTIALS
+from cefmp4.embedded.supervisor import embedded_servers
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
@@ -41,7 +41,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         if want_redis or want_s3:
             async with cut_by(stop):
                 servers = await stack.enter_async_context(
-                    EmbeddedServers(
+                    embedded_servers(
                         settings.state_dir,
                         want_redis=want_redis,
                         want_s3=want_s3,

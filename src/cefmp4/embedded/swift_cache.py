@@ -1,7 +1,7 @@
 """The memcache that Swift wants, as a dictionary: all of Swift is in this one process."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _MAX_KEYS = 50_000  # bounds memory: container and account facts, about 1 KB each
@@ -34,34 +34,21 @@ class DictCache:
         self.set(key, value, time=time)
         return value
 
-    def decr(self, key: str, delta: int = 1, time: float = 0, **_: Any) -> int:
-        return self.incr(key, -delta, time=time)
-
     def delete(self, key: str, **_: Any) -> None:
         self._values.pop(key, None)
 
-    def set_multi(
-        self, mapping: Mapping[str, Any], _server_key: str, time: float = 0, **_: Any
-    ) -> None:
-        for key, value in mapping.items():
-            self.set(key, value, time=time)
 
-    def get_multi(self, keys: Iterable[str], _server_key: str, **_: Any) -> list[Any]:
-        return [self.get(key) for key in keys]
-
-
-def filter_factory(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[WsgiApp], Any]:
+def filter_factory(
+    _global_conf: dict[str, str], **_local_conf: str
+) -> Callable[[WsgiApp], WsgiApp]:
     """What the proxy's pipeline loads by the name of this module."""
     cache = DictCache()
 
-    class InProcessCache:
-        def __init__(self, app: WsgiApp) -> None:
-            self._app = app
-
-        def __call__(
-            self, environ: dict[str, Any], start_response: Callable[..., Any]
-        ) -> Iterable[bytes]:
+    def with_cache(app: WsgiApp) -> WsgiApp:
+        def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             environ["swift.cache"] = cache
-            return self._app(environ, start_response)
+            return app(environ, start)
 
-    return InProcessCache
+        return answer
+
+    return with_cache

@@ -1,5 +1,6 @@
 """Loads Swift's four servers and serves them in one event loop. Imported after the patching."""
 
+import errno
 import io
 import logging
 import os
@@ -13,10 +14,11 @@ import eventlet
 import eventlet.wsgi
 from swift.common import constraints, utils, wsgi
 from swift.common.http_protocol import SwiftHttpProtocol
+from swift.common.ring import RingBuilder
 from swift.common.storage_policy import reload_storage_policies
 from swift.common.utils import logs
 
-from cefmp4.embedded.on_disk import keep_text
+from cefmp4.embedded.child import keep_text
 from cefmp4.embedded.swift_config import (
     BACKENDS,
     DEVICE,
@@ -27,9 +29,24 @@ from cefmp4.embedded.swift_config import (
     backend_conf,
     proxy_conf,
 )
-from cefmp4.embedded.swift_listing import repeat_updates
-from cefmp4.embedded.swift_rings import write_rings
-from cefmp4.embedded.swift_wire import listen_backend, route_to_backends, take_public
+from cefmp4.embedded.swift_wire import (
+    backend_port,
+    listen_backend,
+    route_to_backends,
+    take_public,
+)
+
+_PART_POWER = 4  # a constant of the data on disk, as the hash suffix is
+_UPDATE_EVERY_S = 2.0
+_UPDATER_CONF = {
+    "swift_dir": str(RINGS),
+    "devices": str(DEVICES),
+    "mount_check": "false",
+    "log_level": "WARNING",
+    "conn_timeout": "10",
+    "node_timeout": "30",
+    "objects_per_second": "1000",
+}
 
 
 def serve(options: SwiftOptions) -> None:
@@ -43,7 +60,7 @@ def serve(options: SwiftOptions) -> None:
     for kind in BACKENDS:
         app = wsgi.loadapp(wsgi.ConfigString(backend_conf(kind)))
         eventlet.spawn(_run, listen_backend(kind), app)
-    eventlet.spawn(repeat_updates)
+    eventlet.spawn(_repeat_updates)
     app = wsgi.loadapp(wsgi.ConfigString(proxy_conf(options)))
     _run(take_public(options.listener), app)
 
@@ -70,10 +87,47 @@ def _prepare_folders(data: Path) -> None:
     (DEVICES / DEVICE).mkdir(parents=True, exist_ok=True)
     RINGS.mkdir(exist_ok=True)
     keep_text(RINGS / "swift.conf", SWIFT_CONF)
-    write_rings(RINGS)
+    for kind in BACKENDS:
+        _write_ring(kind)
     utils.set_swift_dir(str(RINGS))
     constraints.reload_constraints()
     reload_storage_policies()
+
+
+def _write_ring(kind: str) -> None:
+    """Where data lies: there is one device. Written at every start: it takes milliseconds, and what
+    a crash tore is gone. On a full disk the one of the last start serves: they are all the same."""
+    builder = RingBuilder(_PART_POWER, 1, 0)
+    device = {"id": 0, "region": 1, "zone": 1, "device": DEVICE, "weight": 1}
+    builder.add_dev({**device, "ip": "127.0.0.1", "port": backend_port(kind)})
+    builder.rebalance(seed="cefmp4")
+    path = RINGS / f"{kind}.ring.gz"
+    try:
+        builder.get_ring().save(str(path))
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not path.exists():
+            raise
+        for torn in path.parent.glob(f"{path.name}?*"):
+            torn.unlink()
+
+
+def _repeat_updates() -> None:
+    """Never returns. Makes listings tell of all that is stored: Swift's object server answers
+    "stored" also when a listing could not be updated, for a full disk say, and leaves a note for
+    another daemon. Without a note it costs one look at a folder."""
+    device = DEVICES / DEVICE
+    notes = device / "async_pending"
+    while True:
+        time.sleep(_UPDATE_EVERY_S)
+        if not (notes.is_dir() and any(notes.iterdir())):
+            continue
+        from swift.obj.updater import ObjectUpdater  # takes time, and is hardly ever needed
+
+        updater = ObjectUpdater(_UPDATER_CONF)
+        try:
+            updater.object_sweep(str(device))
+        except Exception:  # the next look finds the note again
+            updater.logger.exception("listings could not be updated")
 
 
 class _Stderr(io.FileIO):

@@ -12,7 +12,6 @@ from swift.common import bufferedhttp
 
 from cefmp4.embedded.sockets import user_at
 from cefmp4.embedded.swift_config import BACKENDS, SOCKETS
-from cefmp4.embedded.swift_rings import backend_port
 
 _BACKLOG = 1024
 _ROOT = 0
@@ -34,6 +33,11 @@ class OwnersPort(green_socket.socket):  # type: ignore[misc]  # eventlet has no 
 def take_public(descriptor: int) -> socket.socket:
     """The port that our owner holds open, so that nobody else can take it while we restart."""
     return OwnersPort(fileno=descriptor)
+
+
+def backend_port(kind: str) -> int:
+    """Swift's rings speak of ports. Ours only name a socket file."""
+    return 1 + BACKENDS.index(kind)
 
 
 def listen_backend(kind: str) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Tests of cefmp4.embedded.lifetime."""
+"""Tests of cefmp4.embedded.child."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, sys
-from cefmp4.embedded.lifetime import die_with_parent
+from cefmp4.embedded.child import die_with_parent
 die_with_parent(int(sys.argv[1]))
 print("alive")
 """

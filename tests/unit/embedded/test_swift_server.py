@@ -1,4 +1,4 @@
-"""Tests of cefmp4.embedded.installed."""
+"""What must be there for the embedded servers to start."""
 
 import errno
 import importlib.util
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cefmp4.embedded.installed import check_folder_fits_s3, check_servers_available
+from cefmp4.embedded import swift_server, valkey_server
+from cefmp4.embedded.supervisor import embedded_servers
 from cefmp4.errors import SettingsError
 
 
@@ -19,20 +20,20 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize(("want", "setting"), [("redis", "REDIS_URL"), ("s3", "S3_ENDPOINT_URL")])
-def test_says_what_to_install_or_to_set(want: str, setting: str) -> None:
+async def test_says_what_to_install_or_to_set(want: str, setting: str, tmp_path: Path) -> None:
+    servers = embedded_servers(
+        tmp_path / "state", want_redis=want == "redis", want_s3=want == "s3", bucket="films"
+    )
     with pytest.raises(SettingsError, match=rf"(?s)pip install 'cefmp4\[embedded\]'.*{setting}"):
-        check_servers_available(want_redis=want == "redis", want_s3=want == "s3")
-
-
-@pytest.mark.usefixtures("nothing_installed")
-def test_what_is_not_wanted_need_not_be_there() -> None:
-    check_servers_available(want_redis=False, want_s3=False)
+        await servers.__aenter__()
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_s3_server_is_for_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(SettingsError, match="Linux only"):
-        check_servers_available(want_redis=True, want_s3=True)
+        swift_server.check_installed()
+    valkey_server.check_installed()
 
 
 def test_a_file_system_without_extended_attributes(
@@ -41,8 +42,8 @@ def test_a_file_system_without_extended_attributes(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOTSUP, "not supported")
 
-    check_folder_fits_s3(tmp_path)
+    swift_server.check_folder_fits(tmp_path)
     monkeypatch.setattr(os, "setxattr", refuse)
     with pytest.raises(SettingsError, match=r"STATE_DIR=.*extended attributes"):
-        check_folder_fits_s3(tmp_path)
+        swift_server.check_folder_fits(tmp_path)
     assert list(tmp_path.iterdir()) == []
