@@ -42,7 +42,7 @@ def test_control_files_of_another_user_hide_no_recording() -> None:
         result = look_at(folder)
         assert set(result.entries) == set(NAMES)
         assert result.not_downloading == set(NAMES)
-        assert result.downloading == frozenset()
+        assert result.downloading == set()
 
 
 @needs_two_users

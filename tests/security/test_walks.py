@@ -16,9 +16,10 @@ from tests.support.service import Site, open_site, reached
 
 from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.recording.beneath import open_folder_to_read, open_root
+from cefmp4.watch import walk
 from cefmp4.watch.scan import scan
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import MOST_LEVELS, FolderQueue, Limit, Limits
+from cefmp4.watch.walk import MOST_LEVELS, FolderQueue, Limit
 
 LEVELS = 3000  # more than Python has frames; as a path longer than the kernel takes
 PATIENCE_S = 40.0
@@ -175,7 +176,7 @@ def test_no_folder_on_the_way_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_a_million_names_wait_in_bounded_memory_and_the_others_come_first() -> None:
-    queue: FolderQueue[None] = FolderQueue("/root", Limits(folders=1000))
+    queue: FolderQueue[None] = FolderQueue("/root", 1000)
     queue.add("cam", None)
     for number in range(100_000):
         queue.add(f"evil/{number}", None)
@@ -190,20 +191,23 @@ def test_a_million_names_wait_in_bounded_memory_and_the_others_come_first() -> N
     assert queue.left_out.parents == {"evil"}
 
 
-def test_files_in_folders_that_are_left_out_are_unknown_and_not_gone(tmp_path: Path) -> None:
+def test_files_in_folders_that_are_left_out_are_unknown_and_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "r.mp4").touch()
     (tmp_path / "a/deep").mkdir()
     selection = Selection(tmp_path, DEFAULT_GLOBS)
-    result = scan(str(tmp_path), selection, limits=Limits(folders=3))
+    result = scan(str(tmp_path), selection, most_folders=3)
     unseen = [name for name in ("a", "b", "c") if f"{name}/r.mp4" not in result.entries]
     assert len(unseen) == 1
     assert not result.lacks(f"{unseen[0]}/r.mp4")
     seen = next(name for name in ("b", "c") if name not in unseen)
     assert result.lacks(f"{seen}/gone.mp4")
 
-    shallow = scan(str(tmp_path), selection, limits=Limits(levels=1))
+    monkeypatch.setattr(walk, "MOST_LEVELS", 1)
+    shallow = scan(str(tmp_path), selection)
     assert shallow.left_out.examples == {Limit.DEPTH: "a/deep"}
     assert not shallow.lacks("a/deep/r.mp4")
     assert shallow.lacks("b/deep/r.mp4")

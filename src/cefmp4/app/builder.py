@@ -43,7 +43,6 @@ from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.stopping import drain_s
 from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import Limits
 from cefmp4.watch.watcher import Watcher, choose_mode
 from cefmp4.web.listener import max_connections
 
@@ -86,13 +85,11 @@ def build_ingest(
     parts = build_parts(settings, ports, found)
     bucket_search, router = parts.bucket_search, parts.router
     folder = settings.watch_dir.resolve()
-    limits = Limits(folders=settings.watch_max_folders)
     watcher = Watcher(
         folder,
         router.selection,
-        mode=settings.watch_mode,
-        patience_s=settings.startup_timeout_seconds,
-        limits=limits,
+        mode=choose_mode(folder, settings.watch_mode),
+        most_folders=settings.watch_max_folders,
     )
     memory_lost = asyncio.Event()
     return IngestService(
@@ -103,7 +100,10 @@ def build_ingest(
         router=router,
         watcher=watcher,
         scanner=FolderScanner(
-            watcher, interval_s=settings.reconcile_seconds, place=found.place, limits=limits
+            watcher,
+            interval_s=settings.reconcile_seconds,
+            place=found.place,
+            most_folders=settings.watch_max_folders,
         ),
         active_files=ActiveFiles(
             root=str(folder),

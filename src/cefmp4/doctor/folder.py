@@ -18,7 +18,7 @@ from cefmp4.model.diagnosis import Diagnosis, fail, ok, warn
 from cefmp4.recording import mounts
 from cefmp4.watch.scan import ScanResult, scan
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import BEYOND, LeftOut, Limits
+from cefmp4.watch.walk import BEYOND, LeftOut
 from cefmp4.watch.watcher import choose_mode
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
@@ -65,7 +65,7 @@ def _examine_tree(root: Path, settings: Settings) -> list[Diagnosis]:
         advice = f"let user {os.getuid()} read and enter them"
         found.append(warn("watched folder", detail, advice))
     if chosen is WatchMode.EVENTS and _INOTIFY.is_dir():
-        found += judge_inotify(_inotify_limits(), tree.folders)
+        found += judge_inotify(_inotify_limits(), len(tree.folders))
     some_file = next((str(root / relpath) for relpath in tree.entries), None)
     return [*found, _try_lease(some_file)]
 
@@ -87,7 +87,7 @@ def _look(root: Path, settings: Settings) -> ScanResult:
         str(root.absolute()),
         Selection(root, settings.watch_filter_globs),
         lambda: time.monotonic() > deadline,
-        limits=Limits(folders=settings.watch_max_folders),
+        most_folders=settings.watch_max_folders,
     )
 
 

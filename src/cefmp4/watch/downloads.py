@@ -4,6 +4,7 @@ beside it. A paused download may go on days later: it is never taken for finishe
 import os
 import stat
 import time
+from collections.abc import Set
 
 import structlog
 
@@ -40,8 +41,8 @@ class DownloadReport:
     looks like one: each once, however many there are."""
 
     def __init__(self) -> None:
-        self._standing_still: frozenset[str] = frozenset()
-        self._not_downloading: frozenset[str] = frozenset()
+        self._standing_still: Set[str] = frozenset()
+        self._not_downloading: Set[str] = frozenset()
 
     @property
     def waiting_for(self) -> str:
@@ -49,7 +50,7 @@ class DownloadReport:
             return ""
         return f"{len(standing)} recordings wait for a download, {min(standing)!a} first: {HINT}"
 
-    def tell(self, standing_still: frozenset[str], not_downloading: frozenset[str]) -> None:
+    def tell(self, standing_still: Set[str], not_downloading: Set[str]) -> None:
         if new := standing_still - self._standing_still:
             log.warning(
                 "recordings wait for a download that stands still for a day",

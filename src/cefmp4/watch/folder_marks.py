@@ -14,6 +14,7 @@ from cefmp4.model.folder import is_folder_id
 from cefmp4.recording.mounts import fs_type_of_fd, is_remote, mount_source_of_fd
 from cefmp4.recording.stamps import birth_ns
 
+Place = tuple[int, int]  # device and inode of a folder
 ATTRIBUTE = "user.cefmp4.folder"
 MARK_FILE = ".cefmp4-folder-id"
 
@@ -27,7 +28,7 @@ class FolderLook:
     """`marks`: the one that counts first. `print`: tells this folder from all others without a
     mark; `is_print_safe`: it surely does. `is_bare`: there is nothing in it."""
 
-    place: tuple[int, int]
+    place: Place
     marks: tuple[str, ...]
     print: str
     is_print_safe: bool
@@ -35,8 +36,9 @@ class FolderLook:
 
 
 def look_at(root: str) -> FolderLook:
-    """Blocking. Raises OSError where there is no such folder or this user may not read it."""
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Blocking. Raises OSError where there is no such folder, or this user may not read or enter
+    it."""
+    fd = os.open(os.path.join(root, os.curdir), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         facts = os.fstat(fd)
         text, is_safe = _print_of(fd, facts)
@@ -68,7 +70,7 @@ def leave_mark(root: str, mark: str) -> str:
         os.close(fd)
 
 
-def place_of(root: str) -> tuple[int, int] | None:
+def place_of(root: str) -> Place | None:
     """Where the folder is now, for as long as it is mounted. Blocking."""
     try:
         facts = os.stat(root)

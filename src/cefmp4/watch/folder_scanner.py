@@ -5,7 +5,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 import structlog
 
@@ -13,10 +12,11 @@ from cefmp4 import metrics
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.watch.downloads import DownloadReport
-from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
+from cefmp4.watch.folder_marks import Place
+from cefmp4.watch.rescans import Renames, RescanCause
 from cefmp4.watch.scan import ScanResult, compare, scan
-from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import BEYOND, LeftOut, Limit, Limits
+from cefmp4.watch.walk import BEYOND, MOST_FOLDERS, MOST_LEVELS, LeftOut, Limit
+from cefmp4.watch.watcher import Watcher
 
 log = structlog.get_logger()
 
@@ -30,57 +30,27 @@ DELIVERED_AT_ONCE = 1000  # more would keep everything else waiting
 Deliver = Callable[[list[StreamEvent]], Awaitable[None]]
 
 
-class Coverage(Protocol):
-    """What the FolderScanner must know of the Watcher."""
-
-    @property
-    def root(self) -> str: ...
-
-    @property
-    def selection(self) -> Selection: ...
-
-    @property
-    def rescans(self) -> RescanRequests: ...
-
-    @property
-    def is_polling(self) -> bool:
-        """Whether events cannot be relied on, so that only looking helps."""
-        ...
-
-    def take_told(self) -> set[str]:
-        """The names that events told of since the last call."""
-        ...
-
-    def take_renames(self) -> Renames:
-        """The renames of folders since the last call."""
-        ...
-
-    async def check(self, result: ScanResult) -> None:
-        """Compares what is watched with what was seen."""
-        ...
-
-
 class FolderScanner:
     def __init__(
         self,
-        watcher: Coverage,
+        watcher: Watcher,
         *,
         interval_s: float,
         min_pause_s: float = MIN_PAUSE_S,
-        place: tuple[int, int] | None = None,
-        limits: Limits = Limits(),  # noqa: B008  # frozen
+        place: Place | None = None,
+        most_folders: int = MOST_FOLDERS,
     ) -> None:
         self._watcher = watcher
         self._interval_s = interval_s
         self._min_pause_s = min_pause_s
         self._place = place
-        self._limits = limits
+        self._most_folders = most_folders
         self._known: dict[str, FileStamp] = {}
         self._told: set[str] = set()  # by events only, and not seen by a look yet
         self._missed_once: dict[str, FileStamp] = {}
         self._mounts: frozenset[str] = frozenset()
         self._latest: ScanResult | None = None
-        self._unreadable: list[str] = []
+        self._unreadable: set[str] = set()
         self._beyond: set[Limit] = set()
         self._downloads = DownloadReport()
         self._was_missing = False
@@ -144,9 +114,9 @@ class FolderScanner:
         is_first = self._last_at == float("-inf")
         cause = self._watcher.rescans.take() or RescanCause.INTERVAL
         metrics.rescans.labels(RescanCause.START if is_first else cause).inc()
-        told = self._told | self._watcher.take_told()
-        renames = self._watcher.take_renames()
-        result, events = await self._look()
+        told, renames = self._watcher.take_told()
+        told |= self._told
+        result = await self._look()
         self._last_at, self._latest = now, result
         self._report_trouble(result)
         await self._watcher.check(result)
@@ -155,45 +125,35 @@ class FolderScanner:
             return []
         self._told = set()
         self._mounts = self._mounts | result.mounts
-        return await asyncio.to_thread(self._remember_whole, events, result, told, renames)
+        return await asyncio.to_thread(self._compare, result, told, renames)
 
-    async def _look(self) -> tuple[ScanResult, list[StreamEvent]]:
+    async def _look(self) -> ScanResult:
         stop = threading.Event()
         try:
-            result, events, self._cost_s = await asyncio.to_thread(self._scan_and_compare, stop)
+            return await asyncio.to_thread(self._scan, stop)
         finally:
             stop.set()  # a cancelled wait must not leave the thread walking
-        return result, events
 
-    def _scan_and_compare(
-        self, stop: threading.Event
-    ) -> tuple[ScanResult, list[StreamEvent], float]:
+    def _scan(self, stop: threading.Event) -> ScanResult:
         began = time.thread_time()
-        watcher = self._watcher
         result = scan(
-            watcher.root,
-            watcher.selection,
+            self._watcher.root,
+            self._watcher.selection,
             stop.is_set,
             expected_mounts=self._mounts,
             place=self._place,
-            limits=self._limits,
+            most_folders=self._most_folders,
         )
-        events = compare(self._known, result)
-        return result, events, time.thread_time() - began
+        self._cost_s = time.thread_time() - began
+        return result
 
-    def _remember_whole(
-        self,
-        events: list[StreamEvent],
-        result: ScanResult,
-        told: set[str],
-        renames: Renames,
-    ) -> list[StreamEvent]:
+    def _compare(self, result: ScanResult, told: set[str], renames: Renames) -> list[StreamEvent]:
         """In a thread: there may be many. What lies below a folder that could not be read stays
         known. Without events to tell of renames, a file must be missing twice in a row: one that is
         renamed into a folder we had looked at already is in neither place, and shows up as renamed
         in the next look."""
-        left = [path for path in told if path not in self._known and result.lacks(path)]
-        events = _with_renames(events, left, renames, result)
+        began = time.thread_time()
+        events = compare(self._known, result, told, renames)
         gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
         is_polling = self._watcher.is_polling
         held = (gone & self._known.keys()) - self._missed_once.keys() if is_polling else set()
@@ -203,6 +163,7 @@ class FolderScanner:
             known.update(self._hidden(gone | {event.moved_from or "" for event in events}, result))
         known.update(missed_once)
         self._known, self._missed_once = known, missed_once
+        self._cost_s += time.thread_time() - began
         return [
             event
             for event in events
@@ -234,7 +195,7 @@ class FolderScanner:
                 log.error(
                     "folders cannot be read; files in them are not uploaded",
                     count=len(result.unreadable),
-                    first=result.unreadable[0],
+                    first=min(result.unreadable),
                 )
             else:
                 log.info("all folders can be read again")
@@ -244,7 +205,7 @@ class FolderScanner:
             count = left_out.counts.get(limit, 0)
             metrics.folders_left_out.labels(limit).set(count)
             if count and limit not in self._beyond:
-                most = self._limits.levels if limit is Limit.DEPTH else self._limits.folders
+                most = MOST_LEVELS if limit is Limit.DEPTH else self._most_folders
                 first = left_out.examples[limit]
                 log.error(sentence, limit=most, count=count, first=first, hint=hint)
             elif not count and limit in self._beyond:
@@ -260,30 +221,3 @@ class FolderScanner:
 
     def _left(self, since_last_s: float) -> float:
         return max(0.0, self._last_at + since_last_s - time.monotonic())
-
-
-def _with_renames(
-    events: list[StreamEvent], left: list[str], renames: Renames, result: ScanResult
-) -> list[StreamEvent]:
-    """`left`: names that only events told of, and that are gone. They went along with a folder, or
-    away."""
-    moved = {}
-    for path in left:
-        target = _renamed(path, renames)
-        if target != path and target in result.entries:
-            moved[target] = path
-        else:
-            events.append(StreamEvent(kind=EventKind.DELETE, relpath=path))
-    return [
-        StreamEvent(kind=EventKind.MOVE, relpath=event.relpath, moved_from=moved[event.relpath])
-        if event.kind is EventKind.CREATE and event.relpath in moved
-        else event
-        for event in events
-    ]
-
-
-def _renamed(path: str, renames: Renames) -> str:
-    for former, now in renames:
-        if path.startswith(f"{former}/"):
-            path = now + path[len(former) :]
-    return path

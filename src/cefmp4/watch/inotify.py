@@ -2,36 +2,26 @@
 
 import errno
 import os
-import select
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cefmp4.errors import InvariantError
 from cefmp4.model.event import StreamEvent
 from cefmp4.recording.beneath import open_folder_to_read, open_root
 from cefmp4.watch import inotify_calls as kernel
+from cefmp4.watch.folder_marks import Place, place_of
 from cefmp4.watch.rescans import Renames
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.translator import PAIRING_S, Translator
-from cefmp4.watch.walk import FolderQueue, Limits
+from cefmp4.watch.translator import Halves, Translator
+from cefmp4.watch.walk import MOST_FOLDERS, FolderQueue
 from cefmp4.watch.watched_tree import Folder, WatchedTree
 
 VISITED_AT_ONCE = 200  # folders, between two looks at the events
 LONGEST_REST_S = 0.05
 NEVER = float("inf")
 WALK_COST = 40.0  # seconds between two walks after lost events, in CPU seconds of one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callbacks:
-    """All are called in a foreign thread."""
-
-    event: Callable[[StreamEvent], None]
-    overflow: Callable[[], None]
-    folder_moved: Callable[[Renames], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +34,37 @@ class _Found:
 
 
 class FolderObserver:
-    """`start` and `stop` block: run them in a thread."""
+    """`start` and `stop` block: run them in a thread. What it calls is called in a foreign one."""
 
     def __init__(
         self,
         root: str,
         selection: Selection,
-        callbacks: Callbacks,
-        limits: Limits = Limits(),  # noqa: B008  # frozen
+        *,
+        tell: Callable[[StreamEvent], None],
+        overflow: Callable[[], None],
+        folder_moved: Callable[[Renames], None],
+        most_folders: int = MOST_FOLDERS,
     ) -> None:
         self._root = root
         self._selection = selection
-        self._callbacks = callbacks
-        self._limits = limits
-        self._translator = Translator(root, selection, callbacks.event)
-        self._tree = WatchedTree(limits.levels)
+        self._overflow = overflow
+        self._folder_moved = folder_moved
+        self._most_folders = most_folders
+        self._kernel = kernel.Inotify()
+        self._translator = Translator(root, selection, tell)
+        self._tree = WatchedTree(self._kernel, most_folders)
         self._queue = self._new_queue()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._left: dict[int, tuple[Folder, float]] = {}  # by cookie: folders on their way
+        self._left: Halves[Folder] = Halves()
         self._has_moved = False
-        self._renames: Renames = []
+        self._renames: list[tuple[str, str]] = []
         self._walk_again_at = NEVER
         self._no_walk_before = 0.0
         self._sweep: float | None = None  # what the thread had used when the walk began
         self._may_sweep = False
-        self._place: tuple[int, int] | None = None
-        self._inotify: kernel.Inotify | None = None
-        self._wake = -1
+        self._place: Place | None = None
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
@@ -80,9 +73,8 @@ class FolderObserver:
     def start(self) -> None:
         """Returns when every folder has its watch. OSError: the root cannot be watched."""
         try:
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._inotify = kernel.Inotify()
-            self._place = _place_of(self._root)
+            self._kernel.open()
+            self._place = place_of(self._root)
             self._queue.add("", _Found("", None, tells=False))
             while self._queue and not self._stopping.is_set():
                 self._visit_some()
@@ -95,25 +87,20 @@ class FolderObserver:
     def interrupt(self) -> None:
         """Makes `start` return early, and the thread end."""
         self._stopping.set()
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        self._kernel.wake()
 
     def walk_again(self) -> None:
         """For folders without a watch, such as those that lay too deep and were moved up."""
         with self._lock:
             self._plan_walk(time.monotonic())
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        self._kernel.wake()
 
     def stop(self) -> None:
         self.interrupt()
         if self._thread is not None:
             self._thread.join()
-        if self._inotify is not None:
-            self._inotify.close()
-        if self._wake >= 0:
-            os.close(self._wake)
-        self._inotify, self._thread, self._wake = None, None, -1
+            self._thread = None
+        self._kernel.close()
 
     @property
     def is_alive(self) -> bool:
@@ -127,15 +114,10 @@ class FolderObserver:
     # The thread.
 
     def _run(self) -> None:
-        poller = select.poll()
-        poller.register(self._kernel.fd, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
         while True:
-            poller.poll(self._wait_s() * 1000)
+            self._kernel.wait(self._wait_s())
             if self._stopping.is_set():
                 return
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
             began = time.thread_time()
             with self._lock:
                 self._step(time.monotonic())
@@ -148,15 +130,16 @@ class FolderObserver:
     def _wait_s(self) -> float:
         if self._queue:
             return 0
-        folder_at = next((until for _, until in self._left.values()), NEVER)
-        first = min(self._walk_again_at, self._translator.next_at, folder_at)
+        first = min(self._walk_again_at, self._translator.next_at, self._left.next_at)
         return max(0.0, min(first - time.monotonic() + 0.001, 3600.0))
 
     def _step(self, now: float) -> None:
         for event in self._kernel.read():
             self._handle(event, now)
         self._translator.expire(now)
-        self._expire_folders(now)
+        for folder in self._left.pop_overdue(now):
+            self._tree.drop(folder)
+            self._has_moved = True
         if now >= self._walk_again_at:
             self._walk_again_at = NEVER
             self._sweep, self._may_sweep = time.thread_time(), True
@@ -167,38 +150,28 @@ class FolderObserver:
                 self._visit_some()
         if self._sweep is not None and not self._queue:
             if self._may_sweep:
-                self._remove(self._tree.drop_unseen())
+                self._tree.drop_unseen()
             self._no_walk_before = now + WALK_COST * (time.thread_time() - self._sweep)
             self._sweep = None
         if self._has_moved:
             self._has_moved = False
             renames, self._renames = self._renames, []
-            self._callbacks.folder_moved(renames)
-
-    def _expire_folders(self, now: float) -> None:
-        """A folder whose rename has no second half is outside now."""
-        while (first := next(iter(self._left), None)) is not None and self._left[first][1] <= now:
-            self._drop(self._left.pop(first)[0])
-            self._has_moved = True
-
-    @property
-    def _kernel(self) -> kernel.Inotify:
-        if self._inotify is None:
-            raise InvariantError("the observer was not started")
-        return self._inotify
+            self._folder_moved(renames)
 
     # Events.
 
     def _handle(self, event: kernel.RawEvent, now: float) -> None:
         if event.mask & kernel.IN_Q_OVERFLOW:
-            self._lost_events(now)
+            # Folders may have come and gone: all are walked through again, but not all the time.
+            self._overflow()
+            self._plan_walk(now)
             return
         folder = self._tree.by_watch(event.watch)
         if folder is None:
             return
         if event.mask & (kernel.IN_IGNORED | kernel.IN_DELETE_SELF):
             self._has_moved = self._has_moved or folder is self._tree.root
-            self._drop(folder)
+            self._tree.drop(folder)
             return
         path = self._tree.path_of(folder)
         if path is None:
@@ -216,27 +189,22 @@ class FolderObserver:
         event of its own."""
         if event.mask & kernel.IN_MOVED_FROM:
             if (moving := parent.below.get(event.name)) is not None:
-                self._left[event.cookie] = (moving, now + PAIRING_S)
+                self._left.put(event.cookie, moving, now)
             return
         if event.mask & kernel.IN_DELETE:
             self._has_moved = True
             return
-        moved, _ = self._left.pop(event.cookie, (None, 0.0))
+        moved = self._left.pop(event.cookie)
         self._has_moved = self._has_moved or moved is not None
         if not self._selection.enters(event.name):
             if moved is not None:
-                self._drop(moved)
+                self._tree.drop(moved)
         elif moved is not None and (former := self._tree.path_of(moved)) is not None:
             self._renames.append((former, relpath))
             self._may_sweep = False  # a walk that is under way may miss what moves
-            self._remove(self._tree.move(moved, event.name, parent))
+            self._tree.move(moved, event.name, parent)
         else:
             self._queue.add(relpath, _Found(event.name, parent, tells=True))
-
-    def _lost_events(self, now: float) -> None:
-        """Folders may have come and gone: all are walked through again, but not all the time."""
-        self._callbacks.overflow()
-        self._plan_walk(now)
 
     def _plan_walk(self, now: float) -> None:
         self._walk_again_at = min(self._walk_again_at, max(now, self._no_walk_before))
@@ -244,7 +212,7 @@ class FolderObserver:
     # Folders.
 
     def _new_queue(self) -> FolderQueue[_Found]:
-        return FolderQueue(self._root, self._limits)
+        return FolderQueue(self._root, self._most_folders)
 
     def _visit_some(self) -> None:
         """The root is opened for a moment only: an open folder cannot be unmounted."""
@@ -254,7 +222,8 @@ class FolderObserver:
             self._queue = self._new_queue()
             raise
         try:
-            if _place_of_fd(root_fd) == self._place:
+            facts = os.fstat(root_fd)
+            if (facts.st_dev, facts.st_ino) == self._place:
                 for _ in range(VISITED_AT_ONCE):
                     if (found := self._queue.take()) is None:
                         break
@@ -277,9 +246,13 @@ class FolderObserver:
                 raise
             return  # gone, or closed to us, which the next look tells
         try:
-            folder = self._watch(fd, found)
+            folder = self._tree.watch(fd, found.name, found.parent)
             if folder is not None:
                 self._list(fd, f"{relpath}/" if relpath else "", folder, tells=found.tells)
+        except OSError as error:
+            if found.parent is None or error.errno not in (errno.ENOSPC, errno.EACCES):
+                raise
+            # The next look at the folder finds out.
         finally:
             os.close(fd)
 
@@ -293,20 +266,6 @@ class FolderObserver:
             self._queue.add(f"{above}/{found.name}" if above else found.name, found)
         return False
 
-    def _watch(self, fd: int, found: _Found) -> Folder | None:
-        try:
-            watch = self._kernel.add(fd)
-        except OSError as error:
-            if found.parent is None or error.errno not in (errno.ENOSPC, errno.EACCES):
-                raise
-            return None  # the next look at the folder finds out
-        if self._tree.by_watch(watch) is None and len(self._tree) >= self._limits.folders:
-            self._kernel.remove(watch)
-            return None
-        folder, dropped = self._tree.put(watch, found.name, found.parent)
-        self._remove(dropped)
-        return folder
-
     def _list(self, fd: int, prefix: str, folder: Folder, *, tells: bool) -> None:
         with suppress(OSError), os.scandir(fd) as listing:
             for entry in listing:
@@ -316,20 +275,3 @@ class FolderObserver:
                         self._queue.add(relpath, _Found(entry.name, folder, tells=tells))
                 elif tells:
                     self._translator.found(relpath)
-
-    def _drop(self, folder: Folder) -> None:
-        self._remove(self._tree.drop(folder))
-
-    def _remove(self, watches: list[int]) -> None:
-        for watch in watches:
-            self._kernel.remove(watch)
-
-
-def _place_of(path: str) -> tuple[int, int]:
-    facts = os.stat(path)
-    return facts.st_dev, facts.st_ino
-
-
-def _place_of_fd(fd: int) -> tuple[int, int]:
-    facts = os.fstat(fd)
-    return facts.st_dev, facts.st_ino

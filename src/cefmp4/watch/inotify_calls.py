@@ -3,8 +3,10 @@
 import ctypes
 import errno
 import os
+import select
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 IN_CLOSE_WRITE = 0x8
@@ -48,27 +50,47 @@ class RawEvent:
 
 
 class Inotify:
-    """Never blocks. Whoever opens it closes it."""
+    """Only `wait` blocks. Whoever opens it closes it."""
 
     def __init__(self) -> None:
-        self.fd: int = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._fd = self._wake = -1
+
+    def open(self) -> None:
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def close(self) -> None:
         """All watches end with it."""
-        os.close(self.fd)
+        for fd in (self._fd, self._wake):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._wake = -1
+
+    def wait(self, seconds: float) -> None:
+        """For an event, or for `wake`, which any thread may call."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        poller.poll(seconds * 1000)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+
+    def wake(self) -> None:
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def add(self, folder_fd: int) -> int:
         """By descriptor: a path may lead elsewhere by now, and may be longer than the kernel takes.
         A folder that has a watch keeps its number."""
         path = f"/proc/self/fd/{folder_fd}".encode()
-        return _checked(_libc.inotify_add_watch(self.fd, path, ctypes.c_uint32(WANTED)))
+        return _checked(_libc.inotify_add_watch(self._fd, path, ctypes.c_uint32(WANTED)))
 
     def remove(self, watch: int) -> None:
-        _libc.inotify_rm_watch(self.fd, watch)  # it may be gone already
+        _libc.inotify_rm_watch(self._fd, watch)  # it may be gone already
 
     def read(self) -> list[RawEvent]:
         try:
-            return list(parse(os.read(self.fd, _READ_BYTES)))
+            return list(parse(os.read(self._fd, _READ_BYTES)))
         except BlockingIOError:
             return []
 

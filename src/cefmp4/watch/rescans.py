@@ -1,11 +1,12 @@
 """The wish for a full look at the folder, from whoever suspects that events were lost."""
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
 
 from cefmp4.tasks import comes
 
-Renames = list[tuple[str, str]]  # of folders: from, to
+Renames = Sequence[tuple[str, str]]  # of folders: from, to
 
 
 class RescanCause(StrEnum):

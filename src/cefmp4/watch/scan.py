@@ -1,8 +1,7 @@
 """A full look at the watched folder, and what two looks tell about the time between them."""
 
 import os
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -10,34 +9,28 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.recording.beneath import open_folder_to_read, open_root
 from cefmp4.watch.downloads import ARIA2_SUFFIX, is_control_of, stands_still
+from cefmp4.watch.folder_marks import Place, place_of
+from cefmp4.watch.rescans import Renames
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import FolderQueue, LeftOut, Limits
+from cefmp4.watch.walk import MOST_FOLDERS, FolderQueue, LeftOut
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ScanResult:
     """`entries` are the wanted files. What lies below `unreadable` folders, and below those that
     were left out, is unknown, and so is everything where the root is missing or the scan was
     stopped."""
 
     entries: dict[str, FileStamp] = field(default_factory=dict)
-    folder_paths: frozenset[str] = frozenset()  # those that were read; the root is ""
-    unreadable: list[str] = field(default_factory=list)
-    downloading: frozenset[str] = frozenset()  # wanted names that aria2 is still filling
-    standing_still: frozenset[str] = frozenset()  # of these, where nothing happened for long
-    not_downloading: frozenset[str] = frozenset()  # something else has the name of a control file
-    mounts: frozenset[str] = frozenset()  # folders where another file system begins
+    folders: set[str] = field(default_factory=set)  # those that were read; the root is ""
+    unreadable: set[str] = field(default_factory=set)
+    downloading: set[str] = field(default_factory=set)  # wanted names that aria2 is still filling
+    standing_still: set[str] = field(default_factory=set)  # of these, where nothing happened long
+    not_downloading: set[str] = field(default_factory=set)  # what has a control file's name is none
+    mounts: set[str] = field(default_factory=set)  # folders where another file system begins
     left_out: LeftOut = field(default_factory=LeftOut)
     root_missing: bool = False
     was_stopped: bool = False
-    _unreadable: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_unreadable", frozenset(self.unreadable))
-
-    @property
-    def folders(self) -> int:
-        return len(self.folder_paths)
 
     @property
     def has_hidden(self) -> bool:
@@ -56,26 +49,93 @@ class ScanResult:
 
     def _hides(self, folder: str) -> bool:
         """Whether the folder may be there, with files that were not seen."""
-        if folder in self._unreadable:
+        if folder in self.unreadable:
             return True
         is_beside_left_out = folder.rpartition("/")[0] in self.left_out.parents
-        return is_beside_left_out and folder not in self.folder_paths
+        return is_beside_left_out and folder not in self.folders
+
+
+def scan(
+    root: str,
+    selection: Selection,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    expected_mounts: frozenset[str] = frozenset(),
+    place: Place | None = None,
+    most_folders: int = MOST_FOLDERS,
+) -> ScanResult:
+    """Blocking: run it in a thread. Follows no symlinks and sees regular files only.
+
+    `expected_mounts`: folders that were mount points in an earlier look. `place`: that of the root,
+    where any other is not the one that is meant."""
+    try:
+        parent_device = os.stat(os.path.join(root, os.pardir)).st_dev
+        root_fd = open_root(root)
+    except OSError:
+        return ScanResult(root_missing=True)
+    walk = _Walk(root_fd, selection, expected_mounts, FolderQueue(root, most_folders))
+    try:
+        facts = os.fstat(root_fd)
+        before = facts.st_dev, facts.st_ino
+        if place not in (None, before) or not walk.is_mounted("", facts.st_dev, parent_device):
+            return ScanResult(root_missing=True)
+        walk.run(parent_device, stop)
+    finally:
+        os.close(root_fd)
+    result = walk.result
+    # Some mount points are removed with what was mounted there.
+    result.unreadable |= expected_mounts - result.folders - result.mounts - {""}
+    result.left_out = walk.queue.left_out
+    if not result.was_stopped:
+        # An unmount in the middle makes every folder below look deleted.
+        result.root_missing = "" not in result.folders or place_of(root) != before
+    return result
 
 
 @dataclass(slots=True)
-class _Look:
+class _Walk:
+    root_fd: int
     selection: Selection
     expected_mounts: frozenset[str]
     queue: FolderQueue[int]  # with the device of the folder above
-    entries: dict[str, FileStamp] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
-    unreadable: list[str] = field(default_factory=list)
-    downloading: set[str] = field(default_factory=set)
-    standing_still: set[str] = field(default_factory=set)
-    not_downloading: set[str] = field(default_factory=set)
-    mounts: set[str] = field(default_factory=set)
+    result: ScanResult = field(default_factory=ScanResult)
 
-    def read_folder(self, fd: int, prefix: str, device: int) -> None:
+    def run(self, device: int, stop: Callable[[], bool]) -> None:
+        """Not recursive: hostile trees are deeper than a call stack."""
+        self.queue.add("", device)
+        while (next_one := self.queue.take()) is not None:
+            if stop():
+                self.result.was_stopped = True
+                return
+            try:
+                self._visit(*next_one)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # it went while we looked; where it went to is seen there or next time
+            except OSError:
+                # Also where names can be listed but files not be looked at: what was noted of this
+                # folder so far is right, and the rest is unknown rather than gone.
+                self.result.unreadable.add(next_one[0])
+
+    def _visit(self, relpath: str, parent_device: int) -> None:
+        fd = open_folder_to_read(self.root_fd, relpath)
+        try:
+            device = os.fstat(fd).st_dev
+            if relpath and not self.is_mounted(relpath, device, parent_device):
+                self.result.unreadable.add(relpath)
+                return
+            self._read_folder(fd, f"{relpath}/" if relpath else "", device)
+        finally:
+            os.close(fd)
+        self.result.folders.add(relpath)
+
+    def is_mounted(self, relpath: str, device: int, parent_device: int) -> bool:
+        """A mount point without its file system is an empty folder that says nothing about the
+        files we knew in it."""
+        if device != parent_device:
+            self.result.mounts.add(relpath)
+        return device != parent_device or relpath not in self.expected_mounts
+
+    def _read_folder(self, fd: int, prefix: str, device: int) -> None:
         """Notes the files of one folder, and which folders in it are to be visited."""
         control_files: list[str] = []
         wants = self.selection.wants
@@ -93,118 +153,28 @@ class _Look:
                     self.queue.add(relpath, device)
         for control_file in control_files:
             target = control_file.removesuffix(ARIA2_SUFFIX)
-            if target in self.entries:
+            if target in self.result.entries:
                 with suppress(FileNotFoundError):  # either is gone again
                     self._note_download(fd, target)
+
+    def _note(self, entry: os.DirEntry[str], relpath: str) -> None:
+        with suppress(FileNotFoundError):
+            facts = entry.stat(follow_symlinks=False)
+            self.result.entries[relpath] = FileStamp(
+                facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+            )
 
     def _note_download(self, fd: int, relpath: str) -> None:
         name = relpath.rpartition("/")[2]
         file = os.stat(name, dir_fd=fd, follow_symlinks=False)
         control = os.stat(name + ARIA2_SUFFIX, dir_fd=fd, follow_symlinks=False)
         if not is_control_of(control, file):
-            self.not_downloading.add(relpath)
+            self.result.not_downloading.add(relpath)
             return
-        del self.entries[relpath]
-        self.downloading.add(relpath)
+        del self.result.entries[relpath]
+        self.result.downloading.add(relpath)
         if stands_still(control, file):
-            self.standing_still.add(relpath)
-
-    def _note(self, entry: os.DirEntry[str], relpath: str) -> None:
-        try:
-            facts = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        self.entries[relpath] = FileStamp(
-            facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-        )
-
-    def note_lost_mounts(self) -> None:
-        """Some mount points are removed with what was mounted there."""
-        seen = self.folders | self.mounts | {*self.unreadable, ""}
-        self.unreadable.extend(self.expected_mounts - seen)
-
-    def is_mounted(self, relpath: str, device: int, parent_device: int) -> bool:
-        """A mount point without its file system is an empty folder that says nothing about the
-        files we knew in it."""
-        if device != parent_device:
-            self.mounts.add(relpath)
-        return device != parent_device or relpath not in self.expected_mounts
-
-
-def scan(
-    root: str | bytes,
-    selection: Selection,
-    stop: Callable[[], bool] = lambda: False,
-    *,
-    expected_mounts: frozenset[str] = frozenset(),
-    place: tuple[int, int] | None = None,
-    limits: Limits = Limits(),  # noqa: B008  # frozen
-) -> ScanResult:
-    """Blocking: run it in a thread. Follows no symlinks and sees regular files only.
-
-    `expected_mounts`: folders that were mount points in an earlier look. `place`: device and inode
-    of the root, where any other is not the one that is meant."""
-    top = os.fsdecode(root)
-    try:
-        parent_device = os.stat(os.path.join(top, os.pardir)).st_dev
-        root_fd = open_root(top)
-    except OSError:
-        return ScanResult(root_missing=True)
-    look = _Look(selection, expected_mounts, FolderQueue(top, limits))
-    try:
-        before = os.fstat(root_fd)
-        if place not in (None, (before.st_dev, before.st_ino)):
-            return ScanResult(root_missing=True)
-        if not look.is_mounted("", before.st_dev, parent_device):
-            return ScanResult(root_missing=True)
-        was_stopped = not _walk(look, root_fd, parent_device, stop)
-    finally:
-        os.close(root_fd)
-    look.note_lost_mounts()
-    return ScanResult(
-        entries=look.entries,
-        folder_paths=frozenset(look.folders),
-        unreadable=sorted(look.unreadable),
-        downloading=frozenset(look.downloading),
-        standing_still=frozenset(look.standing_still),
-        not_downloading=frozenset(look.not_downloading),
-        mounts=frozenset(look.mounts),
-        left_out=look.queue.left_out,
-        # An unmount in the middle makes every folder below look deleted.
-        root_missing=not (was_stopped or ("" in look.folders and _is_same(top, before))),
-        was_stopped=was_stopped,
-    )
-
-
-def _walk(look: _Look, root_fd: int, device: int, stop: Callable[[], bool]) -> bool:
-    """Not recursive: hostile trees are deeper than a call stack. False when it was stopped."""
-    look.queue.add("", device)
-    while (next_one := look.queue.take()) is not None:
-        if stop():
-            return False
-        relpath, parent_device = next_one
-        try:
-            _visit(look, root_fd, relpath, parent_device)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # it went while we looked; where it went to is seen there or next time
-        except OSError:
-            # Also where names can be listed but files not be looked at: what was noted of this
-            # folder so far is right, and the rest is unknown rather than gone.
-            look.unreadable.append(relpath)
-    return True
-
-
-def _visit(look: _Look, root_fd: int, relpath: str, parent_device: int) -> None:
-    fd = open_folder_to_read(root_fd, relpath)
-    try:
-        device = os.fstat(fd).st_dev
-        if relpath and not look.is_mounted(relpath, device, parent_device):
-            look.unreadable.append(relpath)
-            return
-        look.read_folder(fd, f"{relpath}/" if relpath else "", device)
-    finally:
-        os.close(fd)
-    look.folders.add(relpath)
+            self.result.standing_still.add(relpath)
 
 
 def _folders_above(relpath: str) -> Iterator[str]:
@@ -214,17 +184,16 @@ def _folders_above(relpath: str) -> Iterator[str]:
         at = relpath.find("/", at + 1)
 
 
-def _is_same(path: str, before: os.stat_result) -> bool:
-    try:
-        now = os.stat(path)
-    except OSError:
-        return False
-    return stat.S_ISDIR(now.st_mode) and os.path.samestat(now, before)
-
-
-def compare(previous: Mapping[str, FileStamp], current: ScanResult) -> list[StreamEvent]:
+def compare(
+    previous: Mapping[str, FileStamp],
+    current: ScanResult,
+    told: Set[str] = frozenset(),
+    renames: Renames = (),
+) -> list[StreamEvent]:
     """Renames first, in an order in which no name is taken before its former file has left it;
-    then what is new or changed, then what is gone."""
+    then what is new or changed, then what is gone.
+
+    `told`: names that only events told of. `renames`: of folders, which took such names along."""
     if not current.is_whole:
         return []
     entries = current.entries
@@ -238,6 +207,11 @@ def compare(previous: Mapping[str, FileStamp], current: ScanResult) -> list[Stre
         elif now.inode != stamp.inode:
             replaced[relpath] = stamp
     moves = _find_moves({**gone, **replaced}, previous, entries)
+    left = [path for path in told if path not in previous and current.lacks(path)]
+    for path in left:
+        target = _renamed(path, renames)
+        if target in entries and target not in previous:
+            moves.setdefault(target, path)
     sources = set(moves.values())
     events = list(_in_order(moves))
     for relpath, stamp in entries.items():
@@ -249,7 +223,7 @@ def compare(previous: Mapping[str, FileStamp], current: ScanResult) -> list[Stre
         events.append(StreamEvent(kind=kind, relpath=relpath))
     events.extend(
         StreamEvent(kind=EventKind.DELETE, relpath=relpath)
-        for relpath in gone
+        for relpath in (*gone, *left)
         if relpath not in sources
     )
     return events
@@ -271,6 +245,13 @@ def _find_moves(
             if source is not None:
                 moves[relpath] = source
     return moves
+
+
+def _renamed(path: str, renames: Renames) -> str:
+    for former, now in renames:
+        if path.startswith(f"{former}/"):
+            path = now + path[len(former) :]
+    return path
 
 
 def _in_order(moves: dict[str, str]) -> Iterator[StreamEvent]:

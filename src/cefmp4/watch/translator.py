@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch import inotify_calls as kernel
@@ -12,13 +12,31 @@ from cefmp4.watch.selection import Selection
 
 PAIRING_S = 0.5  # in which the second half of a rename comes, if it does
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """A name that a file was renamed from."""
 
-    relpath: str
-    until: float
+class Halves(Generic[T]):
+    """The first halves of renames, by the cookie that both have. Where the second does not come in
+    time, what was renamed is outside now."""
+
+    def __init__(self) -> None:
+        self._by_cookie: dict[int, tuple[T, float]] = {}
+
+    @property
+    def next_at(self) -> float:
+        """When one is overdue."""
+        return next((until for _, until in self._by_cookie.values()), float("inf"))
+
+    def put(self, cookie: int, moving: T, now: float) -> None:
+        self._by_cookie[cookie] = (moving, now + PAIRING_S)
+
+    def pop(self, cookie: int) -> T | None:
+        moving, _ = self._by_cookie.pop(cookie, (None, 0.0))
+        return moving
+
+    def pop_overdue(self, now: float) -> Iterator[T]:
+        while self.next_at <= now:
+            yield self._by_cookie.pop(next(iter(self._by_cookie)))[0]
 
 
 class Translator:
@@ -28,22 +46,24 @@ class Translator:
         self._root = root
         self._selection = selection
         self._pass_on = tell
-        self._left: dict[int, _Left] = {}
+        self._left: Halves[str] = Halves()
         self._cookies: dict[str, int] = {}
 
     @property
     def next_at(self) -> float:
         """When `expire` must be called."""
-        return next((left.until for left in self._left.values()), float("inf"))
+        return self._left.next_at
 
     def take(self, event: kernel.RawEvent, relpath: str, now: float) -> None:
-        if event.mask & kernel.IN_MOVED_TO and (left := self._pop(event.cookie)) is not None:
-            self._moved(left.relpath, relpath)
+        if event.mask & kernel.IN_MOVED_TO and (source := self._left.pop(event.cookie)) is not None:
+            del self._cookies[source]
+            self._moved(source, relpath)
             return
-        if (cookie := self._cookies.get(relpath)) is not None:
-            self._gone(cookie)  # something new has its name: that it went comes first
+        if (cookie := self._cookies.pop(relpath, None)) is not None:
+            self._left.pop(cookie)
+            self._deleted(relpath)  # something new has its name: that it went comes first
         if event.mask & kernel.IN_MOVED_FROM:
-            self._left[event.cookie] = _Left(relpath, now + PAIRING_S)
+            self._left.put(event.cookie, relpath, now)
             self._cookies[relpath] = event.cookie
         elif event.mask & kernel.IN_DELETE:
             self._deleted(relpath)
@@ -56,21 +76,9 @@ class Translator:
         self._tell(EventKind.CREATE, relpath)
 
     def expire(self, now: float) -> None:
-        """A file whose rename has no second half is outside now."""
-        while (first := next(iter(self._left), None)) is not None:
-            if self._left[first].until > now:
-                return
-            self._gone(first)
-
-    def _gone(self, cookie: int) -> None:
-        if (left := self._pop(cookie)) is not None:
-            self._deleted(left.relpath)
-
-    def _pop(self, cookie: int) -> _Left | None:
-        left = self._left.pop(cookie, None)
-        if left is not None and self._cookies.get(left.relpath) == cookie:
-            del self._cookies[left.relpath]
-        return left
+        for relpath in self._left.pop_overdue(now):
+            del self._cookies[relpath]
+            self._deleted(relpath)
 
     def _deleted(self, relpath: str) -> None:
         if relpath.endswith(ARIA2_SUFFIX):

@@ -31,12 +31,6 @@ BEYOND = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    folders: int = MOST_FOLDERS
-    levels: int = MOST_LEVELS
-
-
 @dataclass(slots=True)
 class LeftOut:
     """Folders beyond a limit: how many, one of them, and in which folders they lie."""
@@ -58,9 +52,9 @@ class FolderQueue(Generic[T]):
     """Deals out at most as many folders as the limit says; the first of each folder of the root
     come before the second of any."""
 
-    def __init__(self, root: str, limits: Limits) -> None:
+    def __init__(self, root: str, most_folders: int = MOST_FOLDERS) -> None:
         self.left_out = LeftOut()
-        self._limits = limits
+        self._most = most_folders
         self._longest = LONGEST_PATH - len(os.fsencode(root)) - 1
         self._taken = 0
         self._added = 0
@@ -71,23 +65,23 @@ class FolderQueue(Generic[T]):
         return len(self._waiting)
 
     def add(self, relpath: str, context: T) -> None:
-        is_deep = relpath.count("/") >= self._limits.levels
+        is_deep = relpath.count("/") >= MOST_LEVELS
         if is_deep or len(os.fsencode(relpath)) > self._longest:
             self.left_out.note(Limit.DEPTH, relpath)
             return
         branch = relpath.partition("/")[0]
         rank = self._ranks.get(branch, 0)
-        if rank >= self._limits.folders:
+        if rank >= self._most:
             self.left_out.note(Limit.COUNT, relpath)
             return
         self._ranks[branch] = rank + 1
         self._added += 1
         heapq.heappush(self._waiting, (rank, self._added, relpath, context))
-        if len(self._waiting) > 2 * self._limits.folders:
-            self._keep(self._limits.folders)
+        if len(self._waiting) > 2 * self._most:
+            self._keep(self._most)
 
     def take(self) -> tuple[str, T] | None:
-        if self._taken >= self._limits.folders:
+        if self._taken >= self._most:
             self._keep(0)
         if not self._waiting:
             return None

@@ -3,6 +3,9 @@ along in one step, however many they are."""
 
 from collections.abc import Iterator
 
+from cefmp4.watch import walk
+from cefmp4.watch.inotify_calls import Inotify
+
 
 class Folder:
     __slots__ = ("below", "name", "parent", "seen", "watch")
@@ -17,20 +20,14 @@ class Folder:
     def __repr__(self) -> str:
         return f"<Folder {self.name!r} watch={self.watch} below={len(self.below)}>"
 
-    def all_below(self) -> "Iterator[Folder]":
-        """And itself."""
-        waiting = [self]
-        while waiting:
-            one = waiting.pop()
-            waiting.extend(one.below.values())
-            yield one
-
 
 class WatchedTree:
-    """`levels`: no path is told of what lies deeper."""
+    """What is dropped is watched no more. No path is told of what lies deeper than anybody looks,
+    as folders may that are moved there."""
 
-    def __init__(self, levels: int) -> None:
-        self._levels = levels
+    def __init__(self, kernel: Inotify, most_folders: int) -> None:
+        self._kernel = kernel
+        self._most_folders = most_folders
         self._by_watch: dict[int, Folder] = {}
         self.generation = 0
         self.root: Folder | None = None
@@ -45,56 +42,64 @@ class WatchedTree:
         return self._by_watch.get(watch)
 
     def path_of(self, folder: Folder) -> str | None:
-        """None where it lies deeper than anybody looks, as folders do that are moved there."""
+        """None where it lies too deep."""
         names: list[str] = []
         at: Folder | None = folder
         while at is not self.root:
-            if at is None or len(names) >= self._levels:
+            if at is None or len(names) >= walk.MOST_LEVELS:
                 return None
             names.append(at.name)
             at = at.parent
         return "/".join(reversed(names))
 
-    def put(self, watch: int, name: str, parent: Folder | None) -> tuple[Folder, list[int]]:
-        """The folder of this watch lies here, wherever it was known to be before. Returns it and
-        the watches of what had its place."""
+    def watch(self, fd: int, name: str, parent: Folder | None) -> Folder | None:
+        """The folder of this descriptor lies here, wherever it was known to be before. None where
+        there are too many."""
+        watch = self._kernel.add(fd)
         folder = self._by_watch.get(watch)
         if folder is None:
+            if len(self) >= self._most_folders:
+                self._kernel.remove(watch)
+                return None
             folder = self._by_watch[watch] = Folder(watch, name)
         folder.seen = self.generation
         if parent is None:
             self.root = folder
-            return folder, []
-        return folder, self.move(folder, name, parent)
+        else:
+            self.move(folder, name, parent)
+        return folder
 
-    def move(self, folder: Folder, name: str, parent: Folder) -> list[int]:
-        """Returns the watches of what had its place, which are dropped."""
+    def move(self, folder: Folder, name: str, parent: Folder) -> None:
+        """What had its place is dropped."""
         held = parent.below.get(name)
         if held is folder or self._is_below(parent, folder):
-            return []
-        dropped = self.drop(held) if held is not None else []
+            return
+        if held is not None:
+            self.drop(held)
         self._take_out(folder)
         folder.name, folder.parent = name, parent
         parent.below[name] = folder
-        return dropped
 
     def begin_generation(self) -> None:
-        """From now on what is put is marked, and `drop_unseen` drops all that is not."""
+        """From now on what is watched is marked, and `drop_unseen` drops all that is not."""
         self.generation += 1
 
-    def drop_unseen(self) -> list[int]:
-        unseen = [one for one in self._by_watch.values() if one.seen != self.generation]
-        return [watch for one in unseen if one.watch in self._by_watch for watch in self.drop(one)]
+    def drop_unseen(self) -> None:
+        for folder in list(self._by_watch.values()):
+            if folder.seen != self.generation and folder.watch in self._by_watch:
+                self.drop(folder)
 
-    def drop(self, folder: Folder) -> list[int]:
-        """Forgets it and all below it; returns their watches."""
+    def drop(self, folder: Folder) -> None:
+        """And all below it."""
         self._take_out(folder)
-        dropped = [one.watch for one in folder.all_below()]
-        for watch in dropped:
-            self._by_watch.pop(watch, None)
         if folder is self.root:
             self.root = None
-        return dropped
+        waiting = [folder]
+        while waiting:
+            one = waiting.pop()
+            waiting.extend(one.below.values())
+            if self._by_watch.pop(one.watch, None) is not None:
+                self._kernel.remove(one.watch)
 
     def paths(self) -> Iterator[str]:
         if self.root is None:
@@ -104,7 +109,7 @@ class WatchedTree:
             path, folder = waiting.pop()
             yield path
             prefix = f"{path}/" if path else ""
-            if prefix.count("/") < self._levels:
+            if prefix.count("/") < walk.MOST_LEVELS:
                 waiting.extend((prefix + name, one) for name, one in folder.below.items())
 
     def _take_out(self, folder: Folder) -> None:

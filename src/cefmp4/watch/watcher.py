@@ -13,24 +13,22 @@ import structlog
 
 from cefmp4 import metrics
 from cefmp4.config.ingest import WatchMode
-from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.recording.mounts import fs_type_of_path, is_remote
 from cefmp4.tasks import comes
-from cefmp4.watch.folder_marks import place_of
+from cefmp4.watch.folder_marks import Place, place_of
 from cefmp4.watch.hints import HintBuffer, Put
-from cefmp4.watch.inotify import Callbacks, FolderObserver
+from cefmp4.watch.inotify import FolderObserver
 from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
 from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import Limits
+from cefmp4.watch.walk import MOST_FOLDERS
 
 log = structlog.get_logger()
 
 BUFFER_NAMES = 50_000  # some 15 MB when full
 LOOK_EVERY_S = 1.0
 BEGIN_AGAIN_AFTER_S = 600.0  # that walks through all folders
-START_POLL_S = 0.2
 MOST_RENAMES = 64  # of folders, between two looks, that are followed name by name
 
 _WATCH_LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -59,41 +57,33 @@ class Watcher:
         root: Path,
         selection: Selection,
         *,
-        mode: WatchMode = WatchMode.AUTO,
-        patience_s: float = 0.0,
+        mode: WatchMode = WatchMode.EVENTS,
+        most_folders: int = MOST_FOLDERS,
         buffer_names: int = BUFFER_NAMES,
         look_every_s: float = LOOK_EVERY_S,
-        read_watch_limit: Callable[[], int] | None = None,
-        limits: Limits = Limits(),  # noqa: B008  # frozen
     ) -> None:
         self.root = os.path.realpath(root)
         self.selection = selection
         self.rescans = RescanRequests()
         self._mode = mode
-        self._patience_s = patience_s
         self._look_every_s = look_every_s
-        self._read_watch_limit = read_watch_limit or _watch_limit
-        self._limits = limits
+        self._most_folders = most_folders
         self._hints = HintBuffer(buffer_names)
         self._told: set[str] = set()
-        self._renames: Renames = []
+        self._renames: list[tuple[str, str]] = []
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._observer: FolderObserver | None = None
-        self._place: tuple[int, int] | None = None
+        self._place: Place | None = None
         self._next_look = 0.0
         self._begin_again_at = 0.0
         self._is_degraded = False
-        self._unwatched: frozenset[str] = frozenset()
-        self._mounts: frozenset[str] = frozenset()
+        self._unwatched: set[str] = set()
+        self._mounts: set[str] = set()
         self._limit_seen = 0
 
     def __repr__(self) -> str:
         return f"<Watcher {self._mode} {self.root!r} place={self._place} {self._hints}>"
-
-    @property
-    def mode(self) -> WatchMode:
-        return self._mode
 
     @property
     def is_polling(self) -> bool:
@@ -101,9 +91,7 @@ class Watcher:
         return self._mode is WatchMode.POLLING or self._is_degraded
 
     async def __aenter__(self) -> Self:
-        await self._require_root()
         self._loop = asyncio.get_running_loop()
-        self._mode = await asyncio.to_thread(choose_mode, Path(self.root), self._mode)
         log.info("watching", folder=self.root, mode=str(self._mode))
         if self._mode is WatchMode.EVENTS:
             await self._begin()
@@ -125,15 +113,12 @@ class Watcher:
                 return batch
             await comes(self._wake, within_s=self._look_every_s)
 
-    def take_told(self) -> set[str]:
-        """The names that events told of since the last call, and not that they are gone."""
-        told, self._told = self._told, set()
-        return told
-
-    def take_renames(self) -> Renames:
-        """Those of folders since the last call. More than a few are left to the look to find."""
-        renames, self._renames = self._renames, []
-        return renames if len(renames) <= MOST_RENAMES else []
+    def take_told(self) -> tuple[set[str], Renames]:
+        """Since the last call: the names that events told of, and not that they are gone; and the
+        renames of folders. More than a few of those are left to the look to find."""
+        told, renames = self._told, self._renames
+        self._told, self._renames = set(), []
+        return told, renames if len(renames) <= MOST_RENAMES else []
 
     async def check(self, result: ScanResult) -> None:
         """Finds folders without a watch. A folder made since the scan's walk passed is none, so
@@ -142,23 +127,23 @@ class Watcher:
         if self._observer is None or not result.is_whole:
             return
         watched = await asyncio.to_thread(self._observer.watched_folders)
-        unwatched = result.folder_paths - watched
+        unwatched = result.folders - watched
         confirmed = unwatched & self._unwatched
         has_new_mount = bool(result.mounts - self._mounts)
         self._unwatched, self._mounts = unwatched, result.mounts
         if confirmed:
-            is_ours = len(watched) >= self._limits.folders
+            is_ours = len(watched) >= self._most_folders
             self._degrade(
                 _OUR_LIMIT if is_ours else errno.ENOSPC,
                 unwatched=len(confirmed),
-                folders=result.folders,
+                folders=len(result.folders),
             )
         elif unwatched or has_new_mount:
             await asyncio.to_thread(self._observer.walk_again)
             self.rescans.request(RescanCause.WATCH_LIMIT)
         elif self._is_degraded:
             self._is_degraded = False
-            log.info("every folder is watched again", folders=result.folders)
+            log.info("every folder is watched again", folders=len(result.folders))
 
     def _note_told(self, events: list[StreamEvent]) -> None:
         for event in events:
@@ -167,13 +152,6 @@ class Watcher:
                 self._told.discard(event.relpath)
             else:
                 self._told.add(event.relpath)
-
-    async def _require_root(self) -> None:
-        deadline = time.monotonic() + self._patience_s
-        while (problem := await asyncio.to_thread(_problem_with, self.root)) is not None:
-            if time.monotonic() >= deadline:
-                raise SettingsError(f"WATCH_DIR={self.root}: {problem}")
-            await asyncio.sleep(START_POLL_S)
 
     async def _look_after_root(self) -> None:
         place = await asyncio.to_thread(place_of, self.root)
@@ -188,9 +166,9 @@ class Watcher:
                 log.info("watching anew", folder=self.root)
             self.rescans.request(RescanCause.REARMED)
 
-    def _must_begin(self, place: tuple[int, int]) -> bool:
+    def _must_begin(self, place: Place) -> bool:
         if self._is_degraded and self._place in (None, place):
-            is_limit_raised = self._read_watch_limit() > self._limit_seen
+            is_limit_raised = _watch_limit() > self._limit_seen
             return is_limit_raised or time.monotonic() >= self._begin_again_at
         is_alive = self._observer is not None and self._observer.is_alive
         return place != self._place or not is_alive
@@ -198,10 +176,17 @@ class Watcher:
     async def _begin(self) -> bool:
         # The place is noted first: a root that is replaced while we begin is begun with again.
         self._place = await asyncio.to_thread(place_of, self.root)
-        self._unwatched = frozenset()
-        self._limit_seen = self._read_watch_limit()
+        self._unwatched = set()
+        self._limit_seen = _watch_limit()
         self._begin_again_at = time.monotonic() + BEGIN_AGAIN_AFTER_S
-        observer = FolderObserver(self.root, self.selection, self._callbacks(), self._limits)
+        observer = FolderObserver(
+            self.root,
+            self.selection,
+            tell=self._take_event,
+            overflow=lambda: self._call(self._queue_overflowed),
+            folder_moved=lambda renames: self._call(lambda: self._folder_moved(renames)),
+            most_folders=self._most_folders,
+        )
         start = asyncio.ensure_future(asyncio.to_thread(observer.start))
         try:
             await asyncio.shield(start)
@@ -238,13 +223,6 @@ class Watcher:
 
     # From the observer's thread.
 
-    def _callbacks(self) -> Callbacks:
-        return Callbacks(
-            event=self._take_event,
-            overflow=lambda: self._call(self._queue_overflowed),
-            folder_moved=lambda renames: self._call(lambda: self._folder_moved(renames)),
-        )
-
     def _call(self, function: Callable[[], None]) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(function)
@@ -275,16 +253,6 @@ class Watcher:
         self._next_look = 0.0
         self._wake.set()
         self.rescans.request(RescanCause.FOLDER_MOVED)
-
-
-def _problem_with(path: str) -> str | None:
-    if not os.path.exists(path):
-        return "there is no such folder; create or mount it"
-    if not os.path.isdir(path):
-        return "it must be a folder"
-    if not os.access(path, os.R_OK | os.X_OK):
-        return "this user may not read it"
-    return None
 
 
 def _watch_limit() -> int:

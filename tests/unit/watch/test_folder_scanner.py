@@ -1,51 +1,27 @@
 import asyncio
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from cefmp4 import metrics
-from cefmp4.config.ingest import DEFAULT_GLOBS
+from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.recording.beneath import open_folder_to_read
 from cefmp4.watch import scan as scanning
 from cefmp4.watch.folder_scanner import EVENTS_COST, POLLING_COST, FolderScanner
-from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
-from cefmp4.watch.scan import ScanResult
+from cefmp4.watch.rescans import RescanCause
 from cefmp4.watch.selection import Selection
-
-
-@dataclass
-class WatchedFolder:
-    """The FolderScanner's view of a Watcher, without one."""
-
-    root: str
-    selection: Selection
-    rescans: RescanRequests = field(default_factory=RescanRequests)
-    is_polling: bool = False
-    checked: list[ScanResult] = field(default_factory=list)
-    told: set[str] = field(default_factory=set)
-    renames: Renames = field(default_factory=list)
-
-    def take_renames(self) -> Renames:
-        renames, self.renames = self.renames, []
-        return renames
-
-    def take_told(self) -> set[str]:
-        told, self.told = self.told, set()
-        return told
-
-    async def check(self, result: ScanResult) -> None:
-        self.checked.append(result)
+from cefmp4.watch.watcher import Watcher
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> WatchedFolder:
+def folder(tmp_path: Path) -> Watcher:
+    """That does not watch: only looks tell of it, and what a test lets it be told."""
     root = tmp_path / "watched"
     root.mkdir()
-    return WatchedFolder(str(root), Selection(root, DEFAULT_GLOBS))
+    return Watcher(root, Selection(root, DEFAULT_GLOBS))
 
 
 def kinds(events: list[StreamEvent]) -> list[tuple[EventKind, str]]:
@@ -57,7 +33,7 @@ def rescans_counted(cause: RescanCause) -> float:
 
 
 async def test_the_first_look_reports_everything_the_next_only_differences(
-    folder: WatchedFolder,
+    folder: Watcher,
 ) -> None:
     root = Path(folder.root)
     scanner = FolderScanner(folder, interval_s=60)
@@ -73,10 +49,9 @@ async def test_the_first_look_reports_everything_the_next_only_differences(
     (root / "b.mp4").unlink()
     assert kinds(await scanner.step(3)) == [(EventKind.DELETE, "b.mp4")]
     assert set(scanner.entries) == {"a.mp4"}
-    assert len(folder.checked) == 4
 
 
-async def test_what_was_known_before_the_start_is_not_new(folder: WatchedFolder) -> None:
+async def test_what_was_known_before_the_start_is_not_new(folder: Watcher) -> None:
     path = Path(folder.root) / "a.mp4"
     path.touch()
     facts = path.stat()
@@ -86,7 +61,7 @@ async def test_what_was_known_before_the_start_is_not_new(folder: WatchedFolder)
     assert kinds(await scanner.step(0)) == [(EventKind.DELETE, "gone.mp4")]
 
 
-async def test_a_missing_root_deletes_nothing(folder: WatchedFolder) -> None:
+async def test_a_missing_root_deletes_nothing(folder: Watcher) -> None:
     root = Path(folder.root)
     elsewhere = root.with_name("elsewhere")
     (root / "a.mp4").touch()
@@ -100,7 +75,7 @@ async def test_a_missing_root_deletes_nothing(folder: WatchedFolder) -> None:
 
 
 async def test_files_in_unreadable_folders_stay_known(
-    folder: WatchedFolder, monkeypatch: pytest.MonkeyPatch
+    folder: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Path(folder.root)
     (root / "in").mkdir()
@@ -120,12 +95,12 @@ async def test_files_in_unreadable_folders_stay_known(
     assert await scanner.step(2) == []
 
 
-async def test_what_only_events_told_of_and_is_not_there_is_gone(folder: WatchedFolder) -> None:
+async def test_what_only_events_told_of_and_is_not_there_is_gone(folder: Watcher) -> None:
     root = Path(folder.root)
     elsewhere = root.with_name("elsewhere")
     scanner = FolderScanner(folder, interval_s=60)
     (root / "b.mp4").touch()
-    folder.told = {"moved/away/a.mp4", "b.mp4"}
+    folder._told = {"moved/away/a.mp4", "b.mp4"}
     os.rename(root, elsewhere)
     assert await scanner.step(0) == []
     os.rename(elsewhere, root)
@@ -136,9 +111,9 @@ async def test_what_only_events_told_of_and_is_not_there_is_gone(folder: Watched
     assert await scanner.step(2) == []
 
 
-async def test_polling_believes_in_a_loss_at_the_second_look(folder: WatchedFolder) -> None:
+async def test_polling_believes_in_a_loss_at_the_second_look(folder: Watcher) -> None:
     root = Path(folder.root)
-    folder.is_polling = True
+    folder._mode = WatchMode.POLLING
     (root / "a.mp4").write_text("a")
     (root / "b.mp4").write_text("bb")
     scanner = FolderScanner(folder, interval_s=60)
@@ -155,19 +130,19 @@ async def test_polling_believes_in_a_loss_at_the_second_look(folder: WatchedFold
     assert set(scanner.entries) == {"c.mp4"}
 
 
-async def test_the_interval_follows_the_cost_of_a_look(folder: WatchedFolder) -> None:
+async def test_the_interval_follows_the_cost_of_a_look(folder: Watcher) -> None:
     scanner = FolderScanner(folder, interval_s=60)
     await scanner.step(0)
     assert scanner.interval_s == max(60, EVENTS_COST * scanner._cost_s)
     scanner._cost_s = 0.5
     assert scanner.interval_s == 100
-    folder.is_polling = True
+    folder._mode = WatchMode.POLLING
     assert scanner.interval_s == 0.5 * POLLING_COST
     scanner._cost_s = 0.001
     assert scanner.interval_s == 1.0
 
 
-async def test_each_look_is_counted_by_its_cause(folder: WatchedFolder) -> None:
+async def test_each_look_is_counted_by_its_cause(folder: Watcher) -> None:
     causes = (RescanCause.START, RescanCause.OVERFLOW, RescanCause.INTERVAL)
     before = [rescans_counted(cause) for cause in causes]
     scanner = FolderScanner(folder, interval_s=60)
@@ -178,7 +153,7 @@ async def test_each_look_is_counted_by_its_cause(folder: WatchedFolder) -> None:
     assert [rescans_counted(cause) for cause in causes] == [count + 1 for count in before]
 
 
-async def test_a_wish_brings_the_next_look_forward(folder: WatchedFolder) -> None:
+async def test_a_wish_brings_the_next_look_forward(folder: Watcher) -> None:
     root = Path(folder.root)
     delivered: asyncio.Queue[list[StreamEvent]] = asyncio.Queue()
     scanner = FolderScanner(folder, interval_s=3600, min_pause_s=0.01)
@@ -195,7 +170,7 @@ async def test_a_wish_brings_the_next_look_forward(folder: WatchedFolder) -> Non
 
 
 async def test_names_that_only_events_told_of_go_along_with_their_folder(
-    folder: WatchedFolder,
+    folder: Watcher,
 ) -> None:
     scanner = FolderScanner(folder, interval_s=1)
     await scanner.step(1)
@@ -203,8 +178,8 @@ async def test_names_that_only_events_told_of_go_along_with_their_folder(
     (root / "b").mkdir()
     (root / "b" / "one.mp4").write_text("x")
     (root / "b" / "other.mp4").write_text("x")
-    folder.told = {"in/one.mp4", "in/gone.mp4", "inn/other.mp4"}
-    folder.renames = [("in", "a"), ("a", "b")]
+    folder._told = {"in/one.mp4", "in/gone.mp4", "inn/other.mp4"}
+    folder._renames = [("in", "a"), ("a", "b")]
     events = await scanner.step(2)
     moves = [event for event in events if event.kind is EventKind.MOVE]
     assert [(event.moved_from, event.relpath) for event in moves] == [("in/one.mp4", "b/one.mp4")]

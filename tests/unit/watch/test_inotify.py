@@ -13,9 +13,9 @@ import pytest
 from cefmp4.config.ingest import DEFAULT_GLOBS
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.watch import inotify_calls as kernel
-from cefmp4.watch.inotify import Callbacks, FolderObserver
+from cefmp4.watch import walk
+from cefmp4.watch.inotify import FolderObserver
 from cefmp4.watch.selection import Selection
-from cefmp4.watch.walk import Limits
 
 CREATE, CLOSE, DELETE = EventKind.CREATE, EventKind.CLOSE, EventKind.DELETE
 
@@ -26,12 +26,14 @@ class Heard:
     overflows: list[None] = field(default_factory=list)
     folders: list[None] = field(default_factory=list)
 
-    @property
-    def callbacks(self) -> Callbacks:
-        return Callbacks(
-            event=self.events.append,
+    def observer(self, root: Path, most_folders: int = walk.MOST_FOLDERS) -> FolderObserver:
+        return FolderObserver(
+            str(root),
+            Selection(root, DEFAULT_GLOBS),
+            tell=self.events.append,
             overflow=lambda: self.overflows.append(None),
             folder_moved=lambda _: self.folders.append(None),
+            most_folders=most_folders,
         )
 
     def has(self, kind: EventKind, relpath: str) -> bool:
@@ -55,9 +57,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def watching(root: Path, heard: Heard, limits: Limits | None = None) -> Iterator[FolderObserver]:
-    selection = Selection(root, DEFAULT_GLOBS)
-    observer = FolderObserver(str(root), selection, heard.callbacks, limits or Limits())
+def watching(
+    root: Path, heard: Heard, most_folders: int = walk.MOST_FOLDERS
+) -> Iterator[FolderObserver]:
+    observer = heard.observer(root, most_folders)
     observer.start()
     try:
         yield observer
@@ -217,10 +220,11 @@ def test_lost_events_are_told_and_the_folders_walked_through_again(
 
 
 def test_a_folder_that_lay_too_deep_and_is_moved_up_is_watched_when_asked_for(
-    tmp_path: Path, heard: Heard
+    tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(walk, "MOST_LEVELS", 2)
     (tmp_path / "a/b/c").mkdir(parents=True)
-    with watching(tmp_path, heard, Limits(levels=2)) as observer:
+    with watching(tmp_path, heard) as observer:
         assert observer.watched_folders() == {"", "a", "a/b"}
         (tmp_path / "a/b").rename(tmp_path / "b")
         wait_for(lambda: observer.watched_folders() == {"", "a", "b"})
@@ -232,7 +236,7 @@ def test_a_folder_that_lay_too_deep_and_is_moved_up_is_watched_when_asked_for(
 
 def test_it_stops_while_it_starts(tmp_path: Path, heard: Heard) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
-    observer = FolderObserver(str(tmp_path), Selection(tmp_path, DEFAULT_GLOBS), heard.callbacks)
+    observer = heard.observer(tmp_path)
     observer.interrupt()
     observer.start()
     observer.stop()
@@ -240,8 +244,7 @@ def test_it_stops_while_it_starts(tmp_path: Path, heard: Heard) -> None:
 
 
 def test_a_root_that_cannot_be_watched_leaves_nothing_behind(tmp_path: Path, heard: Heard) -> None:
-    root = tmp_path / "none"
-    observer = FolderObserver(str(root), Selection(root, DEFAULT_GLOBS), heard.callbacks)
+    observer = heard.observer(tmp_path / "none")
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     with pytest.raises(FileNotFoundError):
         observer.start()
@@ -269,7 +272,7 @@ def test_names_of_any_bytes_are_read_from_the_kernel() -> None:
 def test_no_more_folders_are_watched_than_the_limit_allows(tmp_path: Path, heard: Heard) -> None:
     for number in range(6):
         (tmp_path / f"{number}").mkdir()
-    with watching(tmp_path, heard, Limits(folders=5)) as observer:
+    with watching(tmp_path, heard, 5) as observer:
         assert len(observer.watched_folders()) == 5
         (tmp_path / "new").mkdir()
         (tmp_path / "last.mp4").touch()

@@ -45,8 +45,7 @@ def test_wanted_files_are_found_at_any_depth(tmp_path: Path) -> None:
     result = look(tmp_path)
     assert set(result.entries) == {"a.mp4", "x/y/z/b.mkv"}
     assert result.entries["x/y/z/b.mkv"].size == 5
-    assert result.folder_paths == {"", "x", "x/y", "x/y/z"}
-    assert result.folders == 4
+    assert result.folders == {"", "x", "x/y", "x/y/z"}
     assert result.is_whole
 
 
@@ -55,7 +54,7 @@ def test_hostile_names_survive(tmp_path: Path) -> None:
     for name in (*names, b"n" * 251 + b".mp4"):
         with open(os.fsencode(tmp_path) + b"/" + name, "wb"):
             pass
-    result = scan(os.fsencode(tmp_path), Selection(tmp_path, DEFAULT_GLOBS))
+    result = scan(str(tmp_path), Selection(tmp_path, DEFAULT_GLOBS))
     assert {os.fsencode(relpath) for relpath in result.entries} == {*names, b"n" * 251 + b".mp4"}
 
 
@@ -99,7 +98,7 @@ def test_a_mount_point_without_its_file_system_is_no_empty_folder(tmp_path: Path
     put(tmp_path, "nas/placeholder.mp4")
     assert look(tmp_path, expected_mounts=frozenset({""})).root_missing
     result = look(tmp_path, expected_mounts=frozenset({"nas"}))
-    assert result.unreadable == ["nas"]
+    assert result.unreadable == {"nas"}
     assert compare({"nas/b.mp4": stamp(1), "a.mp4": result.entries["a.mp4"]}, result) == []
 
 
@@ -123,8 +122,8 @@ def test_a_folder_that_cannot_be_read_is_reported(
 
     monkeypatch.setattr(scanning, "open_folder_to_read", refusing_open)  # root may read everything
     result = look(tmp_path)
-    assert result.unreadable == ["closed"]
-    assert "closed" not in result.folder_paths
+    assert result.unreadable == {"closed"}
+    assert "closed" not in result.folders
     assert compare(known, result) == []
 
 
@@ -143,7 +142,7 @@ def test_a_folder_that_vanishes_during_the_scan_is_gone(
 
     monkeypatch.setattr(scanning, "open_folder_to_read", vanishing_open)
     result = look(tmp_path)
-    assert result.unreadable == []
+    assert result.unreadable == set()
     assert compare(known, result) == [event(EventKind.DELETE, "b/b.mp4")]
 
 

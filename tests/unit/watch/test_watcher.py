@@ -13,8 +13,8 @@ from tests.faults.tiny_disk import tiny_disk
 
 from cefmp4 import metrics
 from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
-from cefmp4.errors import SettingsError
 from cefmp4.model.event import EventKind, StreamEvent
+from cefmp4.watch import watcher as watcher_module
 from cefmp4.watch.inotify import FolderObserver
 from cefmp4.watch.rescans import RescanCause
 from cefmp4.watch.scan import ScanResult, scan
@@ -23,7 +23,7 @@ from cefmp4.watch.watcher import Watcher
 
 
 def watch(root: Path, **options: object) -> Watcher:
-    settings: dict[str, object] = {"mode": WatchMode.EVENTS, "look_every_s": 0.02, **options}
+    settings: dict[str, object] = {"look_every_s": 0.02, **options}
     return Watcher(root, Selection(root, DEFAULT_GLOBS), **settings)  # type: ignore[arg-type]
 
 
@@ -46,21 +46,14 @@ async def listen_until(watcher: Watcher, condition: Callable[[], bool]) -> None:
     await asyncio.gather(listening, return_exceptions=True)
 
 
-async def test_a_missing_root_is_an_error_of_settings(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"WATCH_DIR=.*none"):
-        async with watch(tmp_path / "none"):
-            pass
-    (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="must be a folder"):
-        async with watch(tmp_path / "file"):
-            pass
-
-
-async def test_a_root_that_appears_in_time_is_none(tmp_path: Path) -> None:
+async def test_a_root_that_appears_later_is_watched(tmp_path: Path) -> None:
     root = tmp_path / "late"
-    asyncio.get_running_loop().call_later(0.05, root.mkdir)
-    async with watch(root, patience_s=20) as watcher:
-        assert watcher.mode is WatchMode.EVENTS
+    async with watch(root) as watcher:
+        root.mkdir()
+        await listen_until(watcher, watcher.rescans.is_set)
+        assert watcher.rescans.take() is RescanCause.REARMED
+        (root / "a.mp4").touch()
+        assert (await next_event(watcher)).relpath == "a.mp4"
 
 
 async def test_a_symlinked_root_is_resolved_once(tmp_path: Path) -> None:
@@ -130,7 +123,8 @@ async def test_folders_without_a_watch_are_told_once_and_looked_at_often(
 ) -> None:
     (tmp_path / "a").mkdir()
     limit = 100
-    async with watch(tmp_path, read_watch_limit=lambda: limit) as watcher:
+    monkeypatch.setattr(watcher_module, "_watch_limit", lambda: limit)
+    async with watch(tmp_path) as watcher:
         with monkeypatch.context() as patched, capture_logs() as logs:
             patched.setattr(FolderObserver, "watched_folders", lambda _: frozenset({""}))
             await watcher.check(look(watcher))
