@@ -35,7 +35,7 @@ WITH_READER = f"""
 from cefmp4.embedded import swift_config, swift_server
 whole = swift_config.proxy_conf
 more = " .admin\\nuser_cefmp4_reader = {READER_SECRET}\\n"
-swift_config.proxy_conf = lambda options: whole(options).replace(" .admin\\n", more, 1)
+swift_config.proxy_conf = lambda *keys, **rest: whole(*keys, **rest).replace(" .admin\\n", more, 1)
 swift_server.main()
 """
 

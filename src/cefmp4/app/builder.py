@@ -103,7 +103,7 @@ def build_ingest(
             watcher,
             interval_s=settings.reconcile_seconds,
             place=found.place,
-            most_folders=settings.watch_max_folders,
+            mounts=found.mounts,
         ),
         active_files=ActiveFiles(
             root=str(folder),

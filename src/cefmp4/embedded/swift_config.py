@@ -1,9 +1,9 @@
 """Swift's configuration as text. The texts that hold the secret are never written to disk."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-from cefmp4.model.part import MAX_PARTS, MIN_PART_BYTES
+from cefmp4.model.part import MAX_PARTS
 
 ACCOUNT = "cefmp4"  # where all data lies; the user and its secret may change, this may not
 DEVICE = "d1"
@@ -20,19 +20,6 @@ default = yes
 
 # 1 MiB at a time instead of 64 KiB: a sixteenth of the turns through the event loop per part.
 _CHUNK_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwiftOptions:
-    """`listener` is the descriptor of the open port. `min_part_bytes` is 5 MiB as on AWS; tests
-    make it smaller to use small files."""
-
-    data: Path
-    listener: int
-    access_key: str
-    secret_key: str = field(repr=False)
-    region: str = "us-east-1"
-    min_part_bytes: int = MIN_PART_BYTES
 
 
 # Relative to the data folder, where the process works: a path that its user chose needs no quoting
@@ -69,8 +56,8 @@ conn_timeout = 10
 """
 
 
-def proxy_conf(options: SwiftOptions) -> str:
-    account, _, user = options.access_key.partition(":")
+def proxy_conf(keys: Mapping[str, str], *, region: str, min_part_bytes: int) -> str:
+    account, _, user = keys["s3_access_key_id"].partition(":")
     return f"""{_COMMON}
 [pipeline:main]
 pipeline = catch_errors gatekeeper healthcheck space cache listing_formats s3api tempauth bulk slo \
@@ -89,12 +76,12 @@ paste.filter_factory = cefmp4.embedded.swift_cache:filter_factory
 use = egg:swift#listing_formats
 [filter:s3api]
 use = egg:swift#s3api
-location = {_literal(options.region)}
+location = {_literal(region)}
 max_upload_part_num = {MAX_PARTS}
-min_segment_size = {options.min_part_bytes}
+min_segment_size = {min_part_bytes}
 [filter:tempauth]
 use = egg:swift#tempauth
-user_{account}_{user} = {_literal(options.secret_key)} .admin
+user_{account}_{user} = {_literal(keys["s3_secret_access_key"])} .admin
 [filter:bulk]
 use = egg:swift#bulk
 max_deletes_per_request = {2 * MAX_PARTS}

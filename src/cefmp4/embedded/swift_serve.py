@@ -25,9 +25,7 @@ from cefmp4.embedded.swift_config import (
     DEVICES,
     RINGS,
     SWIFT_CONF,
-    SwiftOptions,
     backend_conf,
-    proxy_conf,
 )
 from cefmp4.embedded.swift_wire import (
     backend_port,
@@ -49,20 +47,21 @@ _UPDATER_CONF = {
 }
 
 
-def serve(options: SwiftOptions) -> None:
-    """Never returns. The public port is served last: who gets an answer gets a right one."""
+def serve(data: Path, listener: int, conf: str) -> None:
+    """Never returns. `listener` is the descriptor of the open port, `conf` that of the proxy. The
+    public port is served last: who gets an answer gets a right one."""
     os.environ["TZ"] = "UTC"
     time.tzset()
     os.umask(0o077)
     _log_to_stderr()
-    _prepare_folders(options.data)
+    _prepare_folders(data)
     route_to_backends()
     for kind in BACKENDS:
         app = wsgi.loadapp(wsgi.ConfigString(backend_conf(kind)))
         eventlet.spawn(_run, listen_backend(kind), app)
     eventlet.spawn(_repeat_updates)
-    app = wsgi.loadapp(wsgi.ConfigString(proxy_conf(options)))
-    _run(take_public(options.listener), app)
+    app = wsgi.loadapp(wsgi.ConfigString(conf))
+    _run(take_public(listener), app)
 
 
 def _run(listener: Any, app: Any) -> None:

@@ -12,11 +12,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from cefmp4.embedded import process
+from cefmp4.embedded import process, swift_config
 from cefmp4.embedded.child import begin
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.sockets import port_of
-from cefmp4.embedded.swift_config import SwiftOptions
 from cefmp4.errors import SettingsError
 from cefmp4.model.part import MIN_PART_BYTES
 
@@ -55,8 +54,8 @@ def swift_process(
     min_part_bytes: int = MIN_PART_BYTES,
     keep_open: Sequence[int] = (),
 ) -> ServerProcess:
-    """It takes the connections of `listener`, which stays open here: whoever answers there is
-    ours."""
+    """It takes the connections of `listener`, which stays open here: whoever answers there is ours.
+    `min_part_bytes` is as on AWS; tests make it smaller to use small files."""
     port = port_of(listener)
 
     async def answers(_pid: int) -> bool:
@@ -80,13 +79,8 @@ def swift_process(
 
 def main() -> None:
     given, keys = begin()
-    options = SwiftOptions(
-        data=Path(given["data"]),
-        listener=given["listener"],
-        access_key=keys["s3_access_key_id"],
-        secret_key=keys["s3_secret_access_key"],
-        region=given["region"],
-        min_part_bytes=given["min_part_bytes"],
+    conf = swift_config.proxy_conf(
+        keys, region=given["region"], min_part_bytes=given["min_part_bytes"]
     )
     os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # no name is ever resolved; saves start-up time
     # It tells maintainers to move away from eventlet; Swift has not.
@@ -99,7 +93,7 @@ def main() -> None:
 
     from cefmp4.embedded.swift_serve import serve  # after the patch, with all of Swift
 
-    serve(options)
+    serve(Path(given["data"]), given["listener"], conf)
 
 
 if __name__ == "__main__":

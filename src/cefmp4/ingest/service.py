@@ -67,7 +67,6 @@ class IngestService:
                 )
                 self.writer_profiles.load_json(learnt or "{}")
                 unfinished = await self.startup.load()
-                self.scanner.expect_mounts(self.found.mounts)
                 known = {path: finished.stamp for path, finished in self.index.entries()}
                 self.scanner.remember(known)
                 await stack.enter_async_context(self.watcher)

@@ -83,7 +83,7 @@ def _leave_file(fd: int, mark: str) -> str:
     """Linked into its place when it is written, so that nobody reads half a mark."""
     draft = f"{MARK_FILE}.{secrets.token_hex(8)}"  # that nobody can have put there before
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    with suppress(OSError):
         file = os.open(draft, flags, 0o644, dir_fd=fd)
         try:
             os.write(file, mark.encode())
@@ -95,26 +95,19 @@ def _leave_file(fd: int, mark: str) -> str:
             pass  # another instance was faster
         except OSError:  # no hard links there
             os.rename(draft, MARK_FILE, src_dir_fd=fd, dst_dir_fd=fd)
-        with suppress(FileNotFoundError):
-            os.unlink(draft, dir_fd=fd)
-    except OSError:
-        return _mark_file_in(fd)
+        os.unlink(draft, dir_fd=fd)
     return _mark_file_in(fd)
 
 
 def _mark_file_in(fd: int) -> str:
-    try:
-        file = os.open(
-            MARK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd
-        )
-    except OSError:
-        return ""
-    try:
-        return _valid(os.read(file, 100))
-    except OSError:
-        return ""
-    finally:
-        os.close(file)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(OSError):
+        file = os.open(MARK_FILE, flags, dir_fd=fd)
+        try:
+            return _valid(os.read(file, 100))
+        finally:
+            os.close(file)
+    return ""
 
 
 def _attribute_of(fd: int) -> str:

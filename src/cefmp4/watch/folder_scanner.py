@@ -15,7 +15,7 @@ from cefmp4.watch.downloads import DownloadReport
 from cefmp4.watch.folder_marks import Place
 from cefmp4.watch.rescans import Renames, RescanCause
 from cefmp4.watch.scan import ScanResult, compare, scan
-from cefmp4.watch.walk import BEYOND, MOST_FOLDERS, MOST_LEVELS, LeftOut, Limit
+from cefmp4.watch.walk import BEYOND, MOST_LEVELS, LeftOut, Limit
 from cefmp4.watch.watcher import Watcher
 
 log = structlog.get_logger()
@@ -38,17 +38,16 @@ class FolderScanner:
         interval_s: float,
         min_pause_s: float = MIN_PAUSE_S,
         place: Place | None = None,
-        most_folders: int = MOST_FOLDERS,
+        mounts: frozenset[str] = frozenset(),
     ) -> None:
         self._watcher = watcher
         self._interval_s = interval_s
         self._min_pause_s = min_pause_s
         self._place = place
-        self._most_folders = most_folders
-        self._known: dict[str, FileStamp] = {}
+        self.mounts = mounts  # the folders that were mount points at any time
+        self.entries: Mapping[str, FileStamp] = {}  # the wanted files, as at the last look
         self._told: set[str] = set()  # by events only, and not seen by a look yet
         self._missed_once: dict[str, FileStamp] = {}
-        self._mounts: frozenset[str] = frozenset()
         self._latest: ScanResult | None = None
         self._unreadable: set[str] = set()
         self._beyond: set[Limit] = set()
@@ -58,23 +57,13 @@ class FolderScanner:
         self._last_at = float("-inf")
 
     def __repr__(self) -> str:
-        return f"<FolderScanner files={len(self._known)} cost={self._cost_s:.3f}s>"
-
-    @property
-    def entries(self) -> Mapping[str, FileStamp]:
-        """The wanted files as they were at the last look."""
-        return self._known
+        return f"<FolderScanner files={len(self.entries)} cost={self._cost_s:.3f}s>"
 
     @property
     def interval_s(self) -> float:
         if self._watcher.is_polling:
             return max(self._min_pause_s, POLLING_COST * self._cost_s)
         return max(self._interval_s, EVENTS_COST * self._cost_s)
-
-    @property
-    def mounts(self) -> frozenset[str]:
-        """The folders that were mount points at any time."""
-        return self._mounts
 
     @property
     def waiting_for(self) -> str:
@@ -92,13 +81,9 @@ class FolderScanner:
         latest = self._latest
         return latest is not None and latest.is_whole and not latest.has_hidden
 
-    def expect_mounts(self, mounts: frozenset[str]) -> None:
-        """Those of before the start."""
-        self._mounts = mounts
-
     def remember(self, stamps: Mapping[str, FileStamp]) -> None:
         """What is known from before the start, so that the first look reports only differences."""
-        self._known = dict(stamps)
+        self.entries = dict(stamps)
 
     async def run(self, deliver: Deliver) -> None:
         while True:
@@ -124,7 +109,7 @@ class FolderScanner:
             self._told = told
             return []
         self._told = set()
-        self._mounts = self._mounts | result.mounts
+        self.mounts |= result.mounts
         return await asyncio.to_thread(self._compare, result, told, renames)
 
     async def _look(self) -> ScanResult:
@@ -140,9 +125,9 @@ class FolderScanner:
             self._watcher.root,
             self._watcher.selection,
             stop.is_set,
-            expected_mounts=self._mounts,
+            expected_mounts=self.mounts,
             place=self._place,
-            most_folders=self._most_folders,
+            most_folders=self._watcher.most_folders,
         )
         self._cost_s = time.thread_time() - began
         return result
@@ -153,16 +138,16 @@ class FolderScanner:
         renamed into a folder we had looked at already is in neither place, and shows up as renamed
         in the next look."""
         began = time.thread_time()
-        events = compare(self._known, result, told, renames)
+        events = compare(self.entries, result, told, renames)
         gone = {event.relpath for event in events if event.kind is EventKind.DELETE}
         is_polling = self._watcher.is_polling
-        held = (gone & self._known.keys()) - self._missed_once.keys() if is_polling else set()
-        missed_once = {path: self._known[path] for path in held}
+        held = (gone & self.entries.keys()) - self._missed_once.keys() if is_polling else set()
+        missed_once = {path: self.entries[path] for path in held}
         known = result.entries
         if result.has_hidden:
             known.update(self._hidden(gone | {event.moved_from or "" for event in events}, result))
         known.update(missed_once)
-        self._known, self._missed_once = known, missed_once
+        self.entries, self._missed_once = known, missed_once
         self._cost_s += time.thread_time() - began
         return [
             event
@@ -173,7 +158,7 @@ class FolderScanner:
     def _hidden(self, left: set[str], result: ScanResult) -> dict[str, FileStamp]:
         return {
             path: stamp
-            for path, stamp in self._known.items()
+            for path, stamp in self.entries.items()
             if path not in result.entries and path not in result.downloading and path not in left
         }
 
@@ -205,7 +190,7 @@ class FolderScanner:
             count = left_out.counts.get(limit, 0)
             metrics.folders_left_out.labels(limit).set(count)
             if count and limit not in self._beyond:
-                most = MOST_LEVELS if limit is Limit.DEPTH else self._most_folders
+                most = MOST_LEVELS if limit is Limit.DEPTH else self._watcher.most_folders
                 first = left_out.examples[limit]
                 log.error(sentence, limit=most, count=count, first=first, hint=hint)
             elif not count and limit in self._beyond:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cefmp4.model.event import StreamEvent
+from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.recording.beneath import open_folder_to_read, open_root
 from cefmp4.watch import inotify_calls as kernel
 from cefmp4.watch.folder_marks import Place, place_of
@@ -274,4 +274,4 @@ class FolderObserver:
                     if self._selection.enters(entry.name):
                         self._queue.add(relpath, _Found(entry.name, folder, tells=tells))
                 elif tells:
-                    self._translator.found(relpath)
+                    self._translator.tell(EventKind.CREATE, relpath)

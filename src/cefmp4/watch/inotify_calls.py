@@ -1,7 +1,6 @@
 """The kernel's inotify: its calls and the form of its events, and nothing of what they mean."""
 
 import ctypes
-import errno
 import os
 import select
 import struct
@@ -107,6 +106,4 @@ def parse(data: bytes) -> Iterator[RawEvent]:
 def _checked(answer: int) -> int:
     if answer >= 0:
         return answer
-    number = ctypes.get_errno()
-    what = {errno.ENOSPC: "no watch is left", errno.EMFILE: "no inotify instance is left"}
-    raise OSError(number, what.get(number, os.strerror(number)))
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

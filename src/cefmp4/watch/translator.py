@@ -69,11 +69,7 @@ class Translator:
             self._deleted(relpath)
         else:
             is_close = bool(event.mask & kernel.IN_CLOSE_WRITE)
-            self._tell(EventKind.CLOSE if is_close else EventKind.CREATE, relpath)
-
-    def found(self, relpath: str) -> None:
-        """A file in a folder that has its watch only now."""
-        self._tell(EventKind.CREATE, relpath)
+            self.tell(EventKind.CLOSE if is_close else EventKind.CREATE, relpath)
 
     def expire(self, now: float) -> None:
         for relpath in self._left.pop_overdue(now):
@@ -82,22 +78,22 @@ class Translator:
 
     def _deleted(self, relpath: str) -> None:
         if relpath.endswith(ARIA2_SUFFIX):
-            self._tell(EventKind.CLOSE, relpath.removesuffix(ARIA2_SUFFIX))
+            self.tell(EventKind.CLOSE, relpath.removesuffix(ARIA2_SUFFIX))
         else:
-            self._tell(EventKind.DELETE, relpath)
+            self.tell(EventKind.DELETE, relpath)
 
     def _moved(self, source: str, target: str) -> None:
         """A download that gets its final name is a new file; a file that gets a temporary name, or
         one that is not ours to upload, is gone."""
         if not self._selection.wants(source):
-            self._tell(EventKind.CREATE, target)
+            self.tell(EventKind.CREATE, target)
         elif not self._selection.wants(target):
-            self._tell(EventKind.DELETE, source)
+            self.tell(EventKind.DELETE, source)
         elif _may_be_file(self._path(target)):
             event = StreamEvent(kind=EventKind.MOVE, relpath=target, moved_from=source)
             self._pass_on(event)
 
-    def _tell(self, kind: EventKind, relpath: str) -> None:
+    def tell(self, kind: EventKind, relpath: str) -> None:
         if not self._selection.wants(relpath):
             return
         if kind is not EventKind.DELETE:

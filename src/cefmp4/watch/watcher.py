@@ -67,7 +67,7 @@ class Watcher:
         self.rescans = RescanRequests()
         self._mode = mode
         self._look_every_s = look_every_s
-        self._most_folders = most_folders
+        self.most_folders = most_folders
         self._hints = HintBuffer(buffer_names)
         self._told: set[str] = set()
         self._renames: list[tuple[str, str]] = []
@@ -132,7 +132,7 @@ class Watcher:
         has_new_mount = bool(result.mounts - self._mounts)
         self._unwatched, self._mounts = unwatched, result.mounts
         if confirmed:
-            is_ours = len(watched) >= self._most_folders
+            is_ours = len(watched) >= self.most_folders
             self._degrade(
                 _OUR_LIMIT if is_ours else errno.ENOSPC,
                 unwatched=len(confirmed),
@@ -185,7 +185,7 @@ class Watcher:
             tell=self._take_event,
             overflow=lambda: self._call(self._queue_overflowed),
             folder_moved=lambda renames: self._call(lambda: self._folder_moved(renames)),
-            most_folders=self._most_folders,
+            most_folders=self.most_folders,
         )
         start = asyncio.ensure_future(asyncio.to_thread(observer.start))
         try:

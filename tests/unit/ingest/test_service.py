@@ -111,9 +111,6 @@ class Scanner:
     sees_all: bool = True
     runs: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def expect_mounts(self, mounts: object) -> None:
-        pass
-
     def remember(self, known: object) -> None:
         pass
 
