@@ -79,6 +79,11 @@ def place_of(root: str) -> Place | None:
     return facts.st_dev, facts.st_ino
 
 
+def place_of_fd(fd: int) -> Place:
+    facts = os.fstat(fd)
+    return facts.st_dev, facts.st_ino
+
+
 def _leave_file(fd: int, mark: str) -> str:
     """Linked into its place when it is written, so that nobody reads half a mark."""
     draft = f"{MARK_FILE}.{secrets.token_hex(8)}"  # that nobody can have put there before

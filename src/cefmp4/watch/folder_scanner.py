@@ -14,7 +14,7 @@ from cefmp4.model.stream import FileStamp
 from cefmp4.watch.downloads import DownloadReport
 from cefmp4.watch.folder_marks import Place
 from cefmp4.watch.rescans import Renames, RescanCause
-from cefmp4.watch.scan import ScanResult, compare, scan
+from cefmp4.watch.scan import ScanResult, compare
 from cefmp4.watch.walk import BEYOND, MOST_LEVELS, LeftOut, Limit
 from cefmp4.watch.watcher import Watcher
 
@@ -104,7 +104,7 @@ class FolderScanner:
         result = await self._look()
         self._last_at, self._latest = now, result
         self._report_trouble(result)
-        await self._watcher.check(result)
+        self._watcher.check(result)
         if not result.is_whole:
             self._told = told
             return []
@@ -121,14 +121,7 @@ class FolderScanner:
 
     def _scan(self, stop: threading.Event) -> ScanResult:
         began = time.thread_time()
-        result = scan(
-            self._watcher.root,
-            self._watcher.selection,
-            stop.is_set,
-            expected_mounts=self.mounts,
-            place=self._place,
-            most_folders=self._watcher.most_folders,
-        )
+        result = self._watcher.look(stop.is_set, self.mounts, self._place)
         self._cost_s = time.thread_time() - began
         return result
 

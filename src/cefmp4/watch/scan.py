@@ -14,6 +14,8 @@ from cefmp4.watch.rescans import Renames
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import MOST_FOLDERS, FolderQueue, LeftOut
 
+Watch = Callable[[int, str], bool]
+
 
 @dataclass(slots=True, kw_only=True)
 class ScanResult:
@@ -27,6 +29,7 @@ class ScanResult:
     downloading: set[str] = field(default_factory=set)  # wanted names that aria2 is still filling
     standing_still: set[str] = field(default_factory=set)  # of these, where nothing happened long
     not_downloading: set[str] = field(default_factory=set)  # what has a control file's name is none
+    unwatched: set[str] = field(default_factory=set)  # of `folders`: no event tells of them
     mounts: set[str] = field(default_factory=set)  # folders where another file system begins
     left_out: LeftOut = field(default_factory=LeftOut)
     root_missing: bool = False
@@ -63,17 +66,19 @@ def scan(
     expected_mounts: frozenset[str] = frozenset(),
     place: Place | None = None,
     most_folders: int = MOST_FOLDERS,
+    watch: Watch | None = None,
 ) -> ScanResult:
     """Blocking: run it in a thread. Follows no symlinks and sees regular files only.
 
     `expected_mounts`: folders that were mount points in an earlier look. `place`: that of the root,
-    where any other is not the one that is meant."""
+    where any other is not the one that is meant. `watch` is called with each folder before it is
+    looked at, and answers whether events will tell of it."""
     try:
         parent_device = os.stat(os.path.join(root, os.pardir)).st_dev
         root_fd = open_root(root)
     except OSError:
         return ScanResult(root_missing=True)
-    walk = _Walk(root_fd, selection, expected_mounts, FolderQueue(root, most_folders))
+    walk = _Walk(root_fd, selection, expected_mounts, FolderQueue(root, most_folders), watch)
     try:
         facts = os.fstat(root_fd)
         before = facts.st_dev, facts.st_ino
@@ -98,6 +103,7 @@ class _Walk:
     selection: Selection
     expected_mounts: frozenset[str]
     queue: FolderQueue[int]  # with the device of the folder above
+    watch: Watch | None
     result: ScanResult = field(default_factory=ScanResult)
 
     def run(self, device: int, stop: Callable[[], bool]) -> None:
@@ -123,6 +129,8 @@ class _Walk:
             if relpath and not self.is_mounted(relpath, device, parent_device):
                 self.result.unreadable.add(relpath)
                 return
+            if self.watch is not None and not self.watch(fd, relpath):
+                self.result.unwatched.add(relpath)
             self._read_folder(fd, f"{relpath}/" if relpath else "", device)
         finally:
             os.close(fd)

@@ -1,8 +1,6 @@
 """Which folder each of the kernel's watches belongs to. A folder that moves takes all below it
 along in one step, however many they are."""
 
-from collections.abc import Iterator
-
 from cefmp4.watch import walk
 from cefmp4.watch.inotify_calls import Inotify
 
@@ -40,6 +38,12 @@ class WatchedTree:
 
     def by_watch(self, watch: int) -> Folder | None:
         return self._by_watch.get(watch)
+
+    def at(self, path: str) -> Folder | None:
+        folder = self.root
+        for name in path.split("/") if path else ():
+            folder = folder.below.get(name) if folder is not None else None
+        return folder
 
     def path_of(self, folder: Folder) -> str | None:
         """None where it lies too deep."""
@@ -80,13 +84,11 @@ class WatchedTree:
         folder.name, folder.parent = name, parent
         parent.below[name] = folder
 
-    def begin_generation(self) -> None:
-        """From now on what is watched is marked, and `drop_unseen` drops all that is not."""
-        self.generation += 1
-
     def drop_unseen(self) -> None:
+        """All but the root that was not watched, or watched again, since `generation` grew."""
         for folder in list(self._by_watch.values()):
-            if folder.seen != self.generation and folder.watch in self._by_watch:
+            is_unseen = folder.seen != self.generation and folder is not self.root
+            if is_unseen and folder.watch in self._by_watch:
                 self.drop(folder)
 
     def drop(self, folder: Folder) -> None:
@@ -100,17 +102,6 @@ class WatchedTree:
             waiting.extend(one.below.values())
             if self._by_watch.pop(one.watch, None) is not None:
                 self._kernel.remove(one.watch)
-
-    def paths(self) -> Iterator[str]:
-        if self.root is None:
-            return
-        waiting = [("", self.root)]
-        while waiting:
-            path, folder = waiting.pop()
-            yield path
-            prefix = f"{path}/" if path else ""
-            if prefix.count("/") < walk.MOST_LEVELS:
-                waiting.extend((prefix + name, one) for name, one in folder.below.items())
 
     def _take_out(self, folder: Folder) -> None:
         parent, folder.parent = folder.parent, None

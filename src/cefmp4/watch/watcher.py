@@ -15,12 +15,12 @@ from cefmp4 import metrics
 from cefmp4.config.ingest import WatchMode
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.recording.mounts import fs_type_of_path, is_remote
-from cefmp4.tasks import comes
+from cefmp4.tasks import comes, finish
 from cefmp4.watch.folder_marks import Place, place_of
 from cefmp4.watch.hints import HintBuffer, Put
 from cefmp4.watch.inotify import FolderObserver
 from cefmp4.watch.rescans import Renames, RescanCause, RescanRequests
-from cefmp4.watch.scan import ScanResult
+from cefmp4.watch.scan import ScanResult, scan
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.walk import MOST_FOLDERS
 
@@ -28,7 +28,6 @@ log = structlog.get_logger()
 
 BUFFER_NAMES = 50_000  # some 15 MB when full
 LOOK_EVERY_S = 1.0
-BEGIN_AGAIN_AFTER_S = 600.0  # that walks through all folders
 MOST_RENAMES = 64  # of folders, between two looks, that are followed name by name
 
 _WATCH_LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -76,11 +75,8 @@ class Watcher:
         self._observer: FolderObserver | None = None
         self._place: Place | None = None
         self._next_look = 0.0
-        self._begin_again_at = 0.0
         self._is_degraded = False
         self._unwatched: set[str] = set()
-        self._mounts: set[str] = set()
-        self._limit_seen = 0
 
     def __repr__(self) -> str:
         return f"<Watcher {self._mode} {self.root!r} place={self._place} {self._hints}>"
@@ -120,26 +116,37 @@ class Watcher:
         self._told, self._renames = set(), []
         return told, renames if len(renames) <= MOST_RENAMES else []
 
-    async def check(self, result: ScanResult) -> None:
-        """Finds folders without a watch. A folder made since the scan's walk passed is none, so
-        only one that lacks its watch in two looks counts. Where something was mounted meanwhile,
-        the watch is on the folder below."""
+    def look(
+        self, stop: Callable[[], bool], mounts: frozenset[str], place: Place | None
+    ) -> ScanResult:
+        """Blocking: a scan, which watches what it meets."""
+        observer = self._observer
+        if observer is not None:
+            observer.begin_look()
+        result = scan(
+            self.root,
+            self.selection,
+            stop,
+            expected_mounts=mounts,
+            place=place,
+            most_folders=self.most_folders,
+            watch=observer.watch if observer is not None else None,
+        )
+        if observer is not None and result.is_whole:
+            observer.end_look()
+        return result
+
+    def check(self, result: ScanResult) -> None:
+        """Whether there are folders without a watch. One that moved while the scan was under way
+        may be none, so only one that lacks its watch in two looks counts."""
         if self._observer is None or not result.is_whole:
             return
-        watched = await asyncio.to_thread(self._observer.watched_folders)
-        unwatched = result.folders - watched
-        confirmed = unwatched & self._unwatched
-        has_new_mount = bool(result.mounts - self._mounts)
-        self._unwatched, self._mounts = unwatched, result.mounts
+        confirmed = result.unwatched & self._unwatched
+        self._unwatched = result.unwatched
         if confirmed:
-            is_ours = len(watched) >= self.most_folders
-            self._degrade(
-                _OUR_LIMIT if is_ours else errno.ENOSPC,
-                unwatched=len(confirmed),
-                folders=len(result.folders),
-            )
-        elif unwatched or has_new_mount:
-            await asyncio.to_thread(self._observer.walk_again)
+            number = _OUR_LIMIT if self._observer.is_full else errno.ENOSPC
+            self._degrade(number, unwatched=len(confirmed), folders=len(result.folders))
+        elif result.unwatched:
             self.rescans.request(RescanCause.WATCH_LIMIT)
         elif self._is_degraded:
             self._is_degraded = False
@@ -160,26 +167,18 @@ class Watcher:
                 await self._end()
                 self.rescans.request(RescanCause.REARMED)
             return
-        if self._must_begin(place):
+        is_alive = self._observer is not None and self._observer.is_alive
+        if place != self._place or not is_alive:
             await self._end()
             if await self._begin():
                 log.info("watching anew", folder=self.root)
             self.rescans.request(RescanCause.REARMED)
 
-    def _must_begin(self, place: Place) -> bool:
-        if self._is_degraded and self._place in (None, place):
-            is_limit_raised = _watch_limit() > self._limit_seen
-            return is_limit_raised or time.monotonic() >= self._begin_again_at
-        is_alive = self._observer is not None and self._observer.is_alive
-        return place != self._place or not is_alive
-
     async def _begin(self) -> bool:
         # The place is noted first: a root that is replaced while we begin is begun with again.
         self._place = await asyncio.to_thread(place_of, self.root)
         self._unwatched = set()
-        self._limit_seen = _watch_limit()
-        self._begin_again_at = time.monotonic() + BEGIN_AGAIN_AFTER_S
-        observer = FolderObserver(
+        self._observer = FolderObserver(
             self.root,
             self.selection,
             tell=self._take_event,
@@ -187,22 +186,18 @@ class Watcher:
             folder_moved=lambda renames: self._call(lambda: self._folder_moved(renames)),
             most_folders=self.most_folders,
         )
-        start = asyncio.ensure_future(asyncio.to_thread(observer.start))
         try:
-            await asyncio.shield(start)
+            await finish(asyncio.to_thread(self._observer.start), name="watch the root")
         except asyncio.CancelledError:
-            observer.interrupt()
-            await asyncio.gather(start, return_exceptions=True)
-            await asyncio.to_thread(observer.stop)
+            await self._end()
             raise
         except OSError as error:
-            self._place = None
+            self._observer = self._place = None
             if error.errno in _CURES:
                 self._degrade(error.errno)
             else:
                 log.warning("cannot watch the folder", folder=self.root, reason=str(error))
             return False
-        self._observer = observer
         return True
 
     async def _end(self) -> None:
@@ -217,7 +212,7 @@ class Watcher:
         log.error(
             "too few inotify watches: the folder is looked through often instead",
             hint=f"raise {_CURES[number]}",
-            max_user_watches=self._limit_seen,
+            max_user_watches=_watch_limit(),
             **counts,
         )
 

@@ -14,10 +14,9 @@ from tests.faults.tiny_disk import tiny_disk
 from cefmp4 import metrics
 from cefmp4.config.ingest import DEFAULT_GLOBS, WatchMode
 from cefmp4.model.event import EventKind, StreamEvent
-from cefmp4.watch import watcher as watcher_module
 from cefmp4.watch.inotify import FolderObserver
 from cefmp4.watch.rescans import RescanCause
-from cefmp4.watch.scan import ScanResult, scan
+from cefmp4.watch.scan import ScanResult
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.watcher import Watcher
 
@@ -28,7 +27,7 @@ def watch(root: Path, **options: object) -> Watcher:
 
 
 def look(watcher: Watcher) -> ScanResult:
-    return scan(watcher.root, watcher.selection)
+    return watcher.look(lambda: False, frozenset(), None)
 
 
 async def next_event(watcher: Watcher) -> StreamEvent:
@@ -67,7 +66,7 @@ async def test_a_symlinked_root_is_resolved_once(tmp_path: Path) -> None:
 async def test_polling_has_no_observer(tmp_path: Path) -> None:
     async with watch(tmp_path, mode=WatchMode.POLLING) as watcher:
         assert watcher.is_polling
-        await watcher.check(look(watcher))
+        watcher.check(look(watcher))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await watcher.events()
@@ -102,7 +101,7 @@ async def test_a_root_that_is_replaced_is_watched_again(tmp_path: Path) -> None:
 async def test_a_dead_thread_of_the_observer_is_replaced(tmp_path: Path) -> None:
     async with watch(tmp_path) as watcher:
         assert watcher._observer is not None
-        watcher._observer.interrupt()
+        await asyncio.to_thread(watcher._observer.stop)
         await listen_until(watcher, watcher.rescans.is_set)
         (tmp_path / "a.mp4").touch()
         assert (await next_event(watcher)).relpath == "a.mp4"
@@ -122,25 +121,20 @@ async def test_folders_without_a_watch_are_told_once_and_looked_at_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").mkdir()
-    limit = 100
-    monkeypatch.setattr(watcher_module, "_watch_limit", lambda: limit)
     async with watch(tmp_path) as watcher:
         with monkeypatch.context() as patched, capture_logs() as logs:
-            patched.setattr(FolderObserver, "watched_folders", lambda _: frozenset({""}))
-            await watcher.check(look(watcher))
+            patched.setattr(FolderObserver, "watch", lambda _, fd, relpath: not relpath)
+            watcher.check(look(watcher))
             assert not watcher.is_polling  # the folder may be younger than its watch
             assert watcher.rescans.take() is RescanCause.WATCH_LIMIT
             for _ in range(3):
-                await watcher.check(look(watcher))
+                watcher.check(look(watcher))
             assert watcher.is_polling
         errors = [entry for entry in logs if entry["log_level"] == "error"]
         assert len(errors) == 1
         assert errors[0]["hint"] == "raise sysctl fs.inotify.max_user_watches"
         assert errors[0]["unwatched"] == 1
-        watcher.rescans.take()
-        limit = 200  # the operator raised it
-        await listen_until(watcher, watcher.rescans.is_set)
-        await watcher.check(look(watcher))
+        watcher.check(look(watcher))
         assert not watcher.is_polling
 
 
@@ -149,21 +143,20 @@ async def test_what_is_mounted_later_is_watched(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     async with watch(tmp_path) as watcher, AsyncExitStack() as mounted:
-        await watcher.check(look(watcher))
+        watcher.check(look(watcher))
         try:
             await mounted.enter_async_context(tiny_disk(disk, 2**20))
         except CannotRunError as error:
             pytest.skip(str(error))
-        await watcher.check(look(watcher))
-        assert watcher.rescans.take() is RescanCause.WATCH_LIMIT
+        look(watcher)
         listening = asyncio.create_task(next_event(watcher))
         number = 0
         while not listening.done():
             (disk / f"{(number := number + 1)}.mp4").touch()
             await asyncio.sleep(0.02)
         assert (await listening).relpath.startswith("disk/")
-        await watcher.check(look(watcher))
-        assert watcher.rescans.cause is None, "it is walked through again and again"
+        watcher.check(look(watcher))
+        assert watcher.rescans.cause is None
 
 
 async def test_too_few_watches_for_the_root_means_polling(
