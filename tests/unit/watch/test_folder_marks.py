@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users
 
 from cefmp4.recording.stamps import birth_ns
 from cefmp4.watch import folder_marks
@@ -101,3 +102,16 @@ def test_a_folder_made_anew_with_the_same_inode_is_another(
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         look_at(str(tmp_path / "none"))
+
+
+@needs_two_users
+def test_a_folder_that_may_be_listed_and_not_entered_is_an_error() -> None:
+    with folder_for_all() as folder:
+        (folder / "listed").mkdir()
+        (folder / "listed").chmod(0o744)
+        os.seteuid(OTHER_UID)
+        try:
+            with pytest.raises(PermissionError):
+                look_at(str(folder / "listed"))
+        finally:
+            os.seteuid(0)
