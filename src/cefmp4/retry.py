@@ -7,10 +7,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import uniform
-from time import monotonic
 from typing import TypeVar
 
 import structlog
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_never,
+)
+from tenacity.stop import StopBaseT
 
 from cefmp4 import metrics
 from cefmp4.errors import (
@@ -73,24 +81,41 @@ async def _repeated(
     on: Errors,
     backoff: Backoff,
     tell: Callable[[int, BaseException], None],
-    attempts: float = math.inf,
+    stop: StopBaseT = stop_never,
     within_s: float = math.inf,
 ) -> T:
-    """`tell` hears of each error that is not the last, and which in a row it is. The time runs from
-    the first one."""
-    failures, first_at = 0, 0.0
-    while True:
-        try:
-            return await request()
-        except on as error:
-            failures += 1
-            first_at = first_at or monotonic()
-            left_s = first_at + within_s - monotonic()
-            if failures >= attempts or left_s <= 0:
-                raise
-            tell(failures, error)
-            wait_s = min(left_s, backoff.wait_s(failures, error))
-        await asyncio.sleep(wait_s if _waiting else 0)
+    """`tell` hears of each error that is not the last, and which in a row it is."""
+    try:
+        return await request()  # outside of the loop, which costs as much as a request to Redis
+    except on as error:
+        failed = [error]
+
+    async def again() -> T:
+        if failed:
+            raise failed.pop()
+        return await request()
+
+    def wait_s(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        left_s = max(0.0, within_s - (state.seconds_since_start or 0.0))
+        return min(left_s, backoff.wait_s(state.attempt_number, error))
+
+    def before_wait(state: RetryCallState) -> None:
+        if state.outcome and (error := state.outcome.exception()):
+            tell(state.attempt_number, error)
+
+    return await AsyncRetrying(
+        stop=stop,
+        retry=retry_if_exception_type(on),
+        wait=wait_s,
+        sleep=_wait,
+        before_sleep=before_wait,
+        reraise=True,
+    )(again)
+
+
+async def _wait(seconds: float) -> None:
+    await asyncio.sleep(seconds if _waiting else 0)
 
 
 async def bounded(
@@ -103,7 +128,7 @@ async def bounded(
         on=(TransientError,),
         backoff=REQUEST_BACKOFF,
         tell=lambda _failures, _error: metrics.retries.labels(server).inc(),
-        attempts=attempts,
+        stop=stop_after_attempt(attempts),
     )
 
 
@@ -121,7 +146,14 @@ async def for_a_while(
         if failures == 1:
             tell(error)
 
-    return await _repeated(request, on=on, backoff=STREAM_BACKOFF, tell=tell_once, within_s=seconds)
+    return await _repeated(
+        request,
+        on=on,
+        backoff=STREAM_BACKOFF,
+        tell=tell_once,
+        stop=stop_after_delay(seconds),
+        within_s=seconds,
+    )
 
 
 # What an operator, or time, can heal while the file waits on the disk.
