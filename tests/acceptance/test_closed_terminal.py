@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,11 @@ class Terminal:
         self._said = b""
         os.set_blocking(self.ours, False)
         asyncio.get_running_loop().add_reader(self.ours, self._read)
+
+    def log_in(self) -> None:
+        """The child's side, with what a login has: who tests may have been told to hear no end."""
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.login_tty(self.theirs)
 
     def _read(self) -> None:
         self._said += os.read(self.ours, 65536)
@@ -49,7 +55,7 @@ async def test_closing_it_ends_all_in_order_or_nothing(
         *(*before, sys.executable, "-m", "cefmp4", "up"),
         cwd=tmp_path,
         env=environment(settings),
-        preexec_fn=lambda: os.login_tty(terminal.theirs),
+        preexec_fn=terminal.log_in,
     )
     try:
         os.close(terminal.theirs)
