@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 LEVELS = 8  # what lies deeper counts as one folder
-BACKLOG_EVERY = 8  # of so many turns one is for what is in no hurry
+BACKLOG_EVERY = 8  # of so many turns one is for the backlog
 
 
 def branches_of(relpath: str) -> list[str]:
@@ -65,11 +65,11 @@ class FairQueue(Generic[T]):
         branch.items[item] = None
         self._items[item] = None
 
-    def first(self) -> T:
+    def first(self) -> T | None:
         branch = self._root
         while branch.below:
             branch = next(iter(branch.below.values()))
-        return next(iter(branch.items))
+        return next(iter(branch.items), None)
 
     def take(self, item: T) -> None:
         """It is its turn now; the next one is that of another folder."""
@@ -79,8 +79,8 @@ class FairQueue(Generic[T]):
         if item in self._items:
             self._take_out(item, is_turn=False)
 
-    def give_turn_away(self) -> None:
-        for parent, name in self._way_to(self.first()):
+    def give_turn_away(self, item: T) -> None:
+        for parent, name in self._way_to(item):
             parent.below.move_to_end(name)
 
     def _way_to(self, item: T) -> list[tuple[_Branch[T], str]]:
@@ -101,49 +101,49 @@ class FairQueue(Generic[T]):
                 parent.below.move_to_end(name)
 
 
-class HurriedQueue(Generic[T]):
-    """Two of them: what is in a hurry goes first, but for a turn now and then."""
+class GrowingFirst(Generic[T]):
+    """Two of them: what grows goes first, but for a turn of the backlog now and then."""
 
     def __init__(self, branches: Callable[[T], list[str]]) -> None:
-        self.hurried: FairQueue[T] = FairQueue(branches)
-        self.patient: FairQueue[T] = FairQueue(branches)
+        self.growing: FairQueue[T] = FairQueue(branches)
+        self.backlog: FairQueue[T] = FairQueue(branches)
         self._turns = 0
 
     def __repr__(self) -> str:
-        return f"<HurriedQueue hurried={len(self.hurried)} patient={len(self.patient)}>"
+        name = type(self).__name__
+        return f"<{name} growing={len(self.growing)} backlog={len(self.backlog)}>"
 
     def __len__(self) -> int:
-        return len(self.hurried) + len(self.patient)
+        return len(self.growing) + len(self.backlog)
 
     def __contains__(self, item: T) -> bool:
-        return item in self.hurried or item in self.patient
+        return item in self.growing or item in self.backlog
 
-    def put(self, item: T, *, is_hurried: bool) -> None:
+    def put(self, item: T, *, is_growing: bool) -> None:
         """In its place among its like, which it keeps when it is put there again."""
-        queue, other = (self.hurried, self.patient) if is_hurried else (self.patient, self.hurried)
+        queue, other = (self.growing, self.backlog) if is_growing else (self.backlog, self.growing)
         other.discard(item)
         queue.put(item)
 
     def discard(self, item: T) -> None:
-        self.hurried.discard(item)
-        self.patient.discard(item)
+        self.growing.discard(item)
+        self.backlog.discard(item)
 
-    def first(self) -> T:
-        return self._next.first()
+    def first(self) -> T | None:
+        is_turn_of_backlog = self._turns % BACKLOG_EVERY == BACKLOG_EVERY - 1
+        if self.backlog and (is_turn_of_backlog or not self.growing):
+            return self.backlog.first()
+        return self.growing.first()
 
     def take(self, item: T) -> None:
         self._turns += 1
-        (self.hurried if item in self.hurried else self.patient).take(item)
+        self._queue_of(item).take(item)
 
-    def give_turn_away(self) -> None:
-        self._next.give_turn_away()
+    def give_turn_away(self, item: T) -> None:
+        self._queue_of(item).give_turn_away(item)
 
-    @property
-    def _next(self) -> FairQueue[T]:
-        is_patients_turn = self._turns % BACKLOG_EVERY == BACKLOG_EVERY - 1
-        if self.patient and (is_patients_turn or not self.hurried):
-            return self.patient
-        return self.hurried
+    def _queue_of(self, item: T) -> FairQueue[T]:
+        return self.growing if item in self.growing else self.backlog
 
 
 @dataclass(slots=True, eq=False)
@@ -170,7 +170,7 @@ class FairGate:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._inside = 0
-        self._waiting: HurriedQueue[Turn] = HurriedQueue(lambda turn: turn.branches)
+        self._waiting: GrowingFirst[Turn] = GrowingFirst(lambda turn: turn.branches)
 
     def __repr__(self) -> str:
         return f"<FairGate inside={self._inside} waiting={len(self._waiting)}>"
@@ -203,10 +203,10 @@ class FairGate:
     def _line_up(self, turn: Turn) -> None:
         """What its stream has in the line of the backlog comes along once it grows."""
         if turn.is_growing:
-            for other in self._waiting.patient.items():
+            for other in self._waiting.backlog.items():
                 if other.stream_id == turn.stream_id:
-                    self._waiting.put(other, is_hurried=True)
-        self._waiting.put(turn, is_hurried=turn.is_growing)
+                    self._waiting.put(other, is_growing=True)
+        self._waiting.put(turn, is_growing=turn.is_growing)
 
     def _leave(self, turn: Turn) -> None:
         self._count(turn, -1)
@@ -222,12 +222,8 @@ class FairGate:
     def _next_in_line(self) -> Turn | None:
         """Nobody overtakes: a place left empty now is what makes room for the next. But for what
         grows, when the backlog may not go."""
-        if not self._waiting:
-            return None
-        heads = [self._waiting.first()]
-        if self._waiting.hurried:
-            heads.append(self._waiting.hurried.first())
-        return next(filter(self._has_room, heads), None)
+        heads = (self._waiting.first(), self._waiting.growing.first())
+        return next((turn for turn in heads if turn is not None and self._has_room(turn)), None)
 
     def _has_room(self, turn: Turn) -> bool:
         return self._inside < self._limit

@@ -1,7 +1,7 @@
 """Who may send a part now: a bounded number of parts on the wire, shared fairly by the streams."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 
 from cefmp4 import metrics
 from cefmp4.ingest.fairness import FairGate, Turn
@@ -31,11 +31,6 @@ class PartSlots(FairGate):
 
     def __repr__(self) -> str:
         return f"<PartSlots in_flight={self._in_flight} waiting={len(self._waiting)}>"
-
-    def take(
-        self, stream_id: str, relpath: str = "", *, is_growing: bool = False
-    ) -> AbstractAsyncContextManager[None]:
-        return self.enter(relpath, stream_id, is_growing=is_growing)
 
     async def drain(self, timeout_s: float) -> None:
         """Nobody gets a slot any more; waits for those who have one."""

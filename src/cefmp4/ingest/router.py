@@ -13,13 +13,12 @@ from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import ForeignStreamError
-from cefmp4.ingest.comebacks import Comebacks
 from cefmp4.ingest.fairness import one_too_many
 from cefmp4.ingest.fate import End
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.waiting_room import WaitingRoom, glance
+from cefmp4.ingest.waiting_room import Comebacks, WaitingRoom, glance
 from cefmp4.ingest.work import Work
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
@@ -119,7 +118,7 @@ class StreamRouter:
         if not self.selection.wants(new):
             self._delete(old)
             return
-        is_growing = self._waiting.is_growing(old)
+        is_growing = old in self._waiting.growing
         self._waiting.discard(old)
         work, is_free = self._work.get(old), new not in self._work
         if work is not None and work.processor is not None:
@@ -151,7 +150,7 @@ class StreamRouter:
         backlog = sum(not work.is_growing for work in self._work.values())
         most = min(MOST_OF_BACKLOG, max(1, self.max_active - 1))
         while len(self._work) < self.max_active and not self._is_draining:
-            taken = self._waiting.take(may_be_backlog=backlog < most)
+            taken = self._waiting.take_next(may_be_backlog=backlog < most)
             if taken is None:
                 return
             relpath, is_growing = taken
@@ -221,7 +220,7 @@ class StreamRouter:
         for _ in range(GIVE_WAY_PER_BEAT):
             if (first := self._waiting.first()) is None:
                 return
-            is_growing = self._waiting.is_growing(first)
+            is_growing = first in self._waiting.growing
             held = {
                 path: work
                 for path, work in self._work.items()
@@ -229,7 +228,7 @@ class StreamRouter:
             }
             chosen = one_too_many(held, first)
             if chosen is None:
-                self._waiting.give_turn_away()
+                self._waiting.give_turn_away(first)
                 continue
             log.info("a stream waits, for another folder's turn", file_path=chosen, other=first)
             self._waiting.discard(first)

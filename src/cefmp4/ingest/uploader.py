@@ -68,7 +68,7 @@ class Uploader:
 
     def _slot_for(self, record: StreamRecord) -> AbstractAsyncContextManager[None]:
         stream = record.stream
-        return self.slots.take(stream.id, stream.relpath, is_growing=record.has_grown)
+        return self.slots.enter(stream.relpath, stream.id, is_growing=record.has_grown)
 
     async def send_part(self, admitted: Admitted, part: PartRange, crc64: int) -> None:
         """Raises ProofFailedError when the bytes are no longer the ones that were hashed, and

@@ -8,7 +8,7 @@ from cefmp4.ingest.fairness import (
     BACKLOG_EVERY,
     FairGate,
     FairQueue,
-    HurriedQueue,
+    GrowingFirst,
     branches_of,
     one_too_many,
 )
@@ -21,10 +21,10 @@ def queue_of(*paths: str) -> FairQueue[str]:
     return queue
 
 
-def emptied(queue: FairQueue[str] | HurriedQueue[str]) -> list[str]:
+def emptied(queue: FairQueue[str] | GrowingFirst[str]) -> list[str]:
     gone = []
     while queue:
-        gone.append(queue.first())
+        gone.append(queue.first() or "")
         queue.take(gone[-1])
     return gone
 
@@ -61,25 +61,25 @@ def test_folders_deeper_than_counted_are_one() -> None:
 
 def test_a_turn_can_be_given_away() -> None:
     queue = queue_of("a/1", "a/2", "b/1")
-    queue.give_turn_away()
+    queue.give_turn_away("a/1")
     assert emptied(queue) == ["b/1", "a/1", "a/2"]
 
 
 def test_the_backlog_waits_for_what_grows_but_not_for_ever() -> None:
-    queue: HurriedQueue[str] = HurriedQueue(branches_of)
+    queue: GrowingFirst[str] = GrowingFirst(branches_of)
     for number in range(2 * BACKLOG_EVERY):
-        queue.put(f"old/{number}", is_hurried=False)
-        queue.put(f"now/{number}", is_hurried=True)
+        queue.put(f"old/{number}", is_growing=False)
+        queue.put(f"now/{number}", is_growing=True)
     first = emptied(queue)[: 2 * BACKLOG_EVERY]
     assert first[: BACKLOG_EVERY - 1] == [f"now/{number}" for number in range(BACKLOG_EVERY - 1)]
     assert sum(path.startswith("old/") for path in first) == 2
 
 
 def test_what_is_known_to_grow_changes_its_line() -> None:
-    queue: HurriedQueue[str] = HurriedQueue(branches_of)
-    queue.put("a", is_hurried=False)
-    queue.put("b", is_hurried=False)
-    queue.put("b", is_hurried=True)
+    queue: GrowingFirst[str] = GrowingFirst(branches_of)
+    queue.put("a", is_growing=False)
+    queue.put("b", is_growing=False)
+    queue.put("b", is_growing=True)
     assert len(queue) == 2
     assert emptied(queue) == ["b", "a"]
 

@@ -21,7 +21,7 @@ class Sender:
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        async with self._slots.take(self.stream):
+        async with self._slots.enter("", self.stream, is_growing=False):
             self._log.append(self.stream)
             await self._done.wait()
 
@@ -108,11 +108,11 @@ async def test_draining_waits_for_parts_on_the_wire_and_lets_nobody_in() -> None
 
 async def test_the_gap_between_two_parts_is_not_quiet() -> None:
     slots = PartSlots(max_parts=1, max_streams=1)
-    async with slots.take("a"):
+    async with slots.enter("", "a", is_growing=False):
         quiet = asyncio.create_task(slots.quiet(60.0))
         await asyncio.sleep(0)
     await asyncio.sleep(0)
-    async with slots.take("b"):
+    async with slots.enter("", "b", is_growing=False):
         await asyncio.sleep(2 * QUIET_S)
         assert not quiet.done()
     async with asyncio.timeout(30):
@@ -121,7 +121,7 @@ async def test_the_gap_between_two_parts_is_not_quiet() -> None:
 
 async def test_patience_ends_before_it_is_quiet() -> None:
     slots = PartSlots(max_parts=1, max_streams=1)
-    async with slots.take("a"), asyncio.timeout(30):
+    async with slots.enter("", "a", is_growing=False), asyncio.timeout(30):
         await slots.quiet(0.01)
 
 
@@ -130,11 +130,11 @@ async def in_turn(slots: PartSlots, *wanted: tuple[str, str, bool]) -> list[str]
     log: list[str] = []
 
     async def send(stream: str, relpath: str, is_growing: bool) -> None:
-        async with slots.take(stream, relpath, is_growing=is_growing):
+        async with slots.enter(relpath, stream, is_growing=is_growing):
             log.append(stream)
             await asyncio.sleep(0)
 
-    async with slots.take("first"):
+    async with slots.enter("", "first", is_growing=False):
         tasks = [asyncio.create_task(send(*each)) for each in wanted]
         await settle()
     await asyncio.gather(*tasks)
@@ -166,7 +166,7 @@ async def test_the_backlog_leaves_a_slot_for_what_grows() -> None:
     backlog = [asyncio.create_task(hold(slots, f"old{n}")) for n in range(6)]
     await settle()
     assert "in_flight={'old0': 1, 'old1': 1, 'old2': 1}" in repr(slots)
-    async with asyncio.timeout(5), slots.take("now", "now", is_growing=True):
+    async with asyncio.timeout(5), slots.enter("now", "now"):
         assert "'now': 1" in repr(slots)
     for task in backlog:
         task.cancel()
@@ -174,5 +174,5 @@ async def test_the_backlog_leaves_a_slot_for_what_grows() -> None:
 
 
 async def hold(slots: PartSlots, stream: str) -> None:
-    async with slots.take(stream):
+    async with slots.enter("", stream, is_growing=False):
         await asyncio.sleep(60)
