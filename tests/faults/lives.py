@@ -16,7 +16,7 @@ from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 from tests.support.playable import PLAYABLE
 
-from cefmp4.app.builder import IngestParts, Ports, build_ingest, build_parts
+from cefmp4.app.builder import Ports, build_ingest
 from cefmp4.config.ingest import WatchMode
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.folder import FolderFinder, FoundFolder
@@ -25,6 +25,7 @@ from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.job import JobSpec
 from cefmp4.model.part import MIB, MIN_PART_BYTES
+from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.write_guard import WriteGuards
 from cefmp4.tasks import cancel_all
@@ -120,9 +121,18 @@ class Ground:
         assert place is not None
         return FoundFolder(folder=WatchedFolder(id=FOLDER), place=place, mounts=frozenset())
 
-    def parts(self, owner: str) -> IngestParts:
-        """Of a service that is told by hand."""
-        return build_parts(self.settings(), self.ports(owner), self.found)
+    def finder(self, checkpoints: CheckpointStore) -> FolderFinder:
+        return FolderFinder(
+            root=str(self.folder),
+            named=FOLDER,
+            host=self.settings().host,
+            checkpoints=checkpoints,
+        )
+
+    def service(self, owner: str) -> IngestService:
+        """One that is told by hand."""
+        finder = self.finder(self.checkpoints)
+        return build_ingest(self.settings(), self.ports(owner), finder=finder, found=self.found)
 
 
 class Life:
@@ -133,12 +143,7 @@ class Life:
         self._ground = ground
         self._owner = owner
         settings, ports = ground.settings(), ground.ports(owner)
-        finder = FolderFinder(
-            root=str(ground.folder),
-            named=FOLDER,
-            host=settings.host,
-            checkpoints=ports.checkpoints,
-        )
+        finder = ground.finder(ports.checkpoints)
 
         def build(found: FoundFolder) -> IngestService:
             return build_ingest(settings, ports, finder=finder, found=found)
@@ -182,13 +187,7 @@ async def play(ground: Ground, *, wipes: bool = False) -> int:
 
 
 async def sweep(ground: Ground) -> None:
-    finder = FolderFinder(
-        root=str(ground.folder), named=FOLDER, host="here", checkpoints=ground.checkpoints
-    )
-    service = build_ingest(
-        ground.settings(), ground.ports("sweeper"), finder=finder, found=ground.found
-    )
-    await service.orphans.step(time.time() + GRACE_S + 1)
+    await ground.service("sweeper").orphans.step(time.time() + GRACE_S + 1)
 
 
 async def judge(ground: Ground) -> None:

@@ -116,7 +116,7 @@ async def test_a_survey_that_begins_again_leaves_every_file_its_upload(broken: B
     for folder in ("a", "b"):
         (ground.folder / folder).mkdir()
         (ground.folder / folder / NAME).write_bytes(folder.encode() * 100)
-    first = ground.parts("first")
+    first = ground.service("first")
     await first.startup.load()
     one = await first.router.admission.admit(f"a/{NAME}")
     assert one is not None
@@ -125,7 +125,7 @@ async def test_a_survey_that_begins_again_leaves_every_file_its_upload(broken: B
     await record.opened(upload_id)
     one.source.close()
     ground.dead.add("first")
-    second = ground.parts("second")
+    second = ground.service("second")
     await second.startup.load()
     two = await second.router.admission.admit(f"b/{NAME}")
     assert two is not None
@@ -137,7 +137,7 @@ async def test_what_another_instance_stored_is_not_stored_again(broken: Break) -
     """It was killed and Redis was emptied while we were running: its records are gone, and ours
     are not all there is to know."""
     ground = broken("shared")
-    survivor = ground.parts("survivor")
+    survivor = ground.service("survivor")
     await survivor.startup.load()
     assert await play(ground) == 1
     ground.checkpoints.wipe()

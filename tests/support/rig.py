@@ -17,13 +17,14 @@ from tests.support.fake_store import FakeObjectStore
 from tests.support.leaping_loop import LeapingLoop
 from tests.support.playable import PLAYABLE
 
-from cefmp4.app.builder import IngestParts, Ports, build_parts
+from cefmp4.app.builder import Ports, build_ingest
 from cefmp4.config.ingest import WatchMode
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.fate import End
 from cefmp4.ingest.finished_index import FinishedIndex
-from cefmp4.ingest.folder import FoundFolder
+from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.processor import StreamProcessor
+from cefmp4.ingest.service import IngestService
 from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.job import JobSpec
 from cefmp4.model.part import MIN_PART_BYTES
@@ -64,7 +65,7 @@ class Rig:
     checkpoints: FakeCheckpointStore = field(default_factory=FakeCheckpointStore)
     clock: Clock = field(default_factory=Clock)
     settings: Settings = field(init=False)
-    _parts: dict[str, IngestParts] = field(default_factory=dict, init=False)
+    _services: dict[str, IngestService] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -81,11 +82,12 @@ class Rig:
 
     def set(self, **settings: Any) -> None:
         """Before anything is built by them."""
-        assert not self._parts
+        assert not self._services
         self.settings = self.settings.model_copy(update=settings)
 
-    def parts(self, owner: str = "me", write_guards: WriteGuards | None = None) -> IngestParts:
-        if owner not in self._parts:
+    def service(self, owner: str = "me", write_guards: WriteGuards | None = None) -> IngestService:
+        """Its loops do not run."""
+        if owner not in self._services:
             ports = Ports(
                 owner=owner,
                 checkpoints=self.checkpoints,
@@ -96,15 +98,19 @@ class Rig:
                 write_guards=write_guards or self.write_guards,
                 hashing=self.hashing,
             )
+            finder = FolderFinder(
+                root=str(self.folder), named="", host="here", checkpoints=self.checkpoints
+            )
             place = place_of(str(self.folder))
             assert place is not None
             found = FoundFolder(folder=WatchedFolder(id=""), place=place, mounts=frozenset())
-            self._parts[owner] = build_parts(self.settings, ports, found)
-        return self._parts[owner]
+            service = build_ingest(self.settings, ports, finder=finder, found=found)
+            self._services[owner] = service
+        return self._services[owner]
 
     @property
     def index(self) -> FinishedIndex:
-        return self.parts().index
+        return self.service().index
 
     def write(self, data: bytes, at: int = 0, name: str = "r.mp4") -> None:
         path = self.folder / name
@@ -113,7 +119,7 @@ class Rig:
             file.write(data)
 
     async def admit(self, name: str = "r.mp4", owner: str = "me") -> StreamProcessor | None:
-        router = self.parts(owner).router
+        router = self.service(owner).router
         admitted = await router.admission.admit(name)
         return None if admitted is None else router.make_processor(admitted)
 

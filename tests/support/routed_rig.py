@@ -43,7 +43,7 @@ class RoutedRig:
 
     def __post_init__(self) -> None:
         self.writers = HeldOpen(self.rig.write_guards)
-        self.router = self.rig.parts(write_guards=self.writers).router
+        self.router = self.rig.service(write_guards=self.writers).router
         self.router.max_active = PLACES
 
     def let_go(self) -> None:

@@ -68,35 +68,31 @@ class Ports:
     hashing: Executor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestParts:
-    """What deals with streams when it is told to; the loops that tell it are the service's."""
-
-    index: FinishedIndex
-    writer_profiles: WriterProfiles
-    bucket_search: BucketSearch
-    startup: Startup
-    router: StreamRouter
-
-
 def build_ingest(
     settings: Settings, ports: Ports, *, finder: FolderFinder, found: FoundFolder
 ) -> IngestService:
-    parts = build_parts(settings, ports, found)
-    bucket_search, router = parts.bucket_search, parts.router
     folder = settings.watch_dir.resolve()
+    index, writer_profiles, memory_lost = FinishedIndex(), WriterProfiles(), asyncio.Event()
+    bucket_search = BucketSearch(
+        store=ports.store,
+        prefix=names.static_prefix(settings.s3_key_template),
+        hashing=ports.hashing,
+        plan=_plan(settings),
+        folder=found.folder,
+        host=settings.host,
+    )
+    router, startup = _streams(settings, ports, found, index, writer_profiles, bucket_search)
     watcher = Watcher(
         folder,
         router.selection,
         mode=choose_mode(folder, settings.watch_mode),
         most_folders=settings.watch_max_folders,
     )
-    memory_lost = asyncio.Event()
     return IngestService(
         checkpoints=ports.checkpoints,
-        index=parts.index,
-        writer_profiles=parts.writer_profiles,
-        startup=parts.startup,
+        index=index,
+        writer_profiles=writer_profiles,
+        startup=startup,
         router=router,
         watcher=watcher,
         scanner=FolderScanner(
@@ -134,26 +130,26 @@ def build_ingest(
     )
 
 
-def build_parts(settings: Settings, ports: Ports, found: FoundFolder) -> IngestParts:
-    """From the inside out, in the order in which a byte meets them backwards."""
+def _streams(
+    settings: Settings,
+    ports: Ports,
+    found: FoundFolder,
+    index: FinishedIndex,
+    writer_profiles: WriterProfiles,
+    bucket_search: BucketSearch,
+) -> tuple[StreamRouter, Startup]:
+    """What deals with streams when the loops of the service tell it to; from the inside out, in the
+    order in which a byte meets them backwards."""
     store, checkpoints, hashing = ports.store, ports.checkpoints, ports.hashing
     folder = settings.watch_dir.resolve()
     root = str(folder)
-    index, writer_profiles, identity = FinishedIndex(), WriterProfiles(), Identity(hashing=hashing)
+    identity = Identity(hashing=hashing)
     slots = PartSlots(
         max_parts=settings.max_parts_in_flight, max_streams=settings.max_concurrent_streams
     )
     uploader = Uploader(store=store, slots=slots, hashing=hashing)
     keys = ObjectKeys(store, settings.s3_key_template, settings.s3_key_conflict)
-    plan = PartPlan(settings.chunk_size_bytes, settings.part_sizing)
-    bucket_search = BucketSearch(
-        store=store,
-        prefix=names.static_prefix(settings.s3_key_template),
-        hashing=hashing,
-        plan=plan,
-        folder=found.folder,
-        host=settings.host,
-    )
+    plan = _plan(settings)
     claims = Claims(
         checkpoints=checkpoints,
         owner=ports.owner,
@@ -217,13 +213,11 @@ def build_parts(settings: Settings, ports: Ports, found: FoundFolder) -> IngestP
         completion=completion,
         folder=found.folder,
     )
-    return IngestParts(
-        index=index,
-        writer_profiles=writer_profiles,
-        bucket_search=bucket_search,
-        startup=startup,
-        router=router,
-    )
+    return router, startup
+
+
+def _plan(settings: Settings) -> PartPlan:
+    return PartPlan(settings.chunk_size_bytes, settings.part_sizing)
 
 
 def _tools(

@@ -34,7 +34,7 @@ async def test_a_renamed_file_is_found_beside_another_device_that_uses_its_inode
     rig.write(bytes_of(4 * PART), name="z.mp4")
     found = {"new.mp4": mine, "z.mp4": replace(mine, device=mine.device + 1)}
     found = dict(list(found.items())[::order])
-    assert await rig.parts().startup.place([before.record.stream], found) == ["new.mp4"]
+    assert await rig.service().startup.place([before.record.stream], found) == ["new.mp4"]
     known = await rig.checkpoints.load_stream_at("", "new.mp4")
     assert known is not None
     assert (known.id, known.state) == (before.record.stream.id, StreamState.UPLOADING)
@@ -50,7 +50,7 @@ async def test_another_file_with_its_inode_size_and_date_is_not_its_own(rig: Rig
     rig.write(bytes_of(4 * PART), name="rear.mp4")
     there = stamp_at(rig, "rear.mp4")
     stream = replace(stream, stamp=replace(there, birth_ns=0))
-    assert await rig.parts().startup.place([stream], {"rear.mp4": there}) == []
+    assert await rig.service().startup.place([stream], {"rear.mp4": there}) == []
     ended = await rig.checkpoints.load_stream(stream.id)
     assert ended is not None
     assert (ended.state, ended.relpath) == (StreamState.FAILED, "r.mp4")
@@ -81,7 +81,7 @@ async def test_what_another_instance_stored_meanwhile_has_not_failed(rig: Rig) -
     await before.record.move_to(StreamState.DESCRIBED)
     await before.record.release()
     (rig.folder / "r.mp4").unlink()
-    assert await rig.parts().startup.place([seen], {}) == []
+    assert await rig.service().startup.place([seen], {}) == []
     known = await rig.checkpoints.load_stream(seen.id)
     assert known is not None
     assert (known.state, known.reason) == (StreamState.DESCRIBED, "")
@@ -98,7 +98,7 @@ async def test_what_was_told_again_counts_only_while_it_is_known(
     document = build_document(stream, [], MediaInfo(), bucket="b", watch_dir="/", processed_at=0.0)
     key = metadata_key(stream.key)
     await rig.store.put_object(key, document, content_type="", metadata={}, crc64=crc_of(document))
-    startup = rig.parts().startup
+    startup = rig.service().startup
     rig.checkpoints.wipe()
     await startup.restore(tuple)
     assert await rig.checkpoints.load_stream(stream.id) is not None
