@@ -10,9 +10,8 @@ from cefmp4.config.ingest import WatchMode
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.active_files import ActiveFiles
 from cefmp4.ingest.admission import Admission
-from cefmp4.ingest.after.completion import Completion
+from cefmp4.ingest.after.completion import Completion, Handover
 from cefmp4.ingest.after.describer import Describer
-from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex

@@ -1,14 +1,14 @@
-"""How a stream ends: described, its local file treated, and what it was remembered."""
+"""How a stream ends: described, handed over, its local file treated, and then remembered."""
 
 import asyncio
 import threading
+from dataclasses import dataclass
 
 import structlog
 
 from cefmp4.errors import SourceError
 from cefmp4.ingest.admitted import FormerGeneration
 from cefmp4.ingest.after.describer import Describer
-from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.fate import End
@@ -16,7 +16,9 @@ from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model import names
+from cefmp4.model.job import JobKind, JobSpec, input_of_stream
 from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.ports.jobs import JobSink
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
@@ -24,27 +26,44 @@ from cefmp4.retry import patiently
 log = structlog.get_logger()
 
 
+@dataclass(slots=True, kw_only=True)
+class Handover:
+    """From the metadata to the jobs: exactly one of each kind a generation, however often it is
+    submitted. `kinds` empty: nothing is handed over."""
+
+    sink: JobSink
+    kinds: tuple[JobKind, ...]
+    bucket: str
+    watch_dir: str
+    max_attempts: int
+
+    async def submit(self, stream: Stream) -> bool:
+        """Whether there is anything for workers to do. What cannot be played makes no job."""
+        if not (self.kinds and stream.playable):
+            return False
+        for kind in self.kinds:
+            spec = JobSpec(
+                subject=stream.id,
+                kind=kind,
+                input=input_of_stream(stream, bucket=self.bucket, folder=self.watch_dir),
+                max_attempts=self.max_attempts,
+            )
+            await patiently(lambda spec=spec: self.sink.submit(spec), what="hand-over")  # type: ignore[misc]
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
 class Completion:
-    def __init__(
-        self,
-        *,
-        describer: Describer,
-        handover: Handover,
-        local_file: LocalFilePolicy,
-        index: FinishedIndex,
-        claims: Claims,
-        store: ObjectStore,
-    ) -> None:
-        self._describer = describer
-        self._handover = handover
-        self._local_file = local_file
-        self._index = index
-        self._claims = claims
-        self._store = store
+    describer: Describer
+    handover: Handover
+    local_file: LocalFilePolicy
+    index: FinishedIndex
+    claims: Claims
+    store: ObjectStore
 
     def forget_path(self, relpath: str) -> None:
         """A finished file that was deleted; its record stays in Redis."""
-        self._index.remove(relpath)
+        self.index.remove(relpath)
 
     async def conclude(self, processor: StreamProcessor, former: FormerGeneration | None) -> bool:
         """Returns whether the file at this path is no longer the one that was dealt with."""
@@ -60,7 +79,7 @@ class Completion:
             if record.stream.may_start_again and await self._has_come_back(source):
                 await record.release()
                 return True
-            self._index.add(record.stream)
+            self.index.add(record.stream)
         await record.release()
         if processor.end is End.TRUNCATED:
             return True
@@ -74,8 +93,8 @@ class Completion:
         `proven`: see LocalFilePolicy."""
         has_left = source is None
         if record.stream.state is StreamState.STORED:
-            await self._describer.describe(record, source)
-            has_jobs = await self._handover.submit(record.stream)
+            await self.describer.describe(record, source)
+            has_jobs = await self.handover.submit(record.stream)
             if source is not None:
                 has_left = await self._treat_local_file(record.stream, source, proven)
             await record.move_to(StreamState.DESCRIBED)
@@ -85,16 +104,16 @@ class Completion:
             log.info(
                 "stored and proven", file_path=stream.relpath, bytes=stream.size, key=stream.key
             )
-        elif record.stream.state is StreamState.DESCRIBED and await self._handover.submit(
+        elif record.stream.state is StreamState.DESCRIBED and await self.handover.submit(
             record.stream
         ):
             await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
         while record.written_path != record.stream.relpath:
             await record.save()  # it was renamed after the record was written
         if has_left:
-            self._index.show(record.stream)
+            self.index.show(record.stream)
         else:
-            self._index.add(record.stream)
+            self.index.add(record.stream)
 
     @staticmethod
     async def _has_come_back(source: SourceFile) -> bool:
@@ -121,26 +140,26 @@ class Completion:
         and under the name that the file has by now."""
         record = processor.record
         await record.release()
-        await self._claims.forget(record.stream)
+        await self.claims.forget(record.stream)
         latest = record.stream
         if latest.relpath != former.stream.relpath:
-            self._index.remove(former.stream.relpath)
+            self.index.remove(former.stream.relpath)
         stream = former.stream.found_at(latest.relpath, latest.stamp)
-        written = await self._claims.write(stream, former.parts)
-        self._index.add(written or stream)
+        written = await self.claims.write(stream, former.parts)
+        self.index.add(written or stream)
         log.info("only the dates of a stored file changed", file_path=stream.relpath)
 
     async def _treat_local_file(
         self, stream: Stream, source: SourceFile, proven: FileStamp | None
     ) -> bool:
         """Whether it is gone from its place."""
-        if self._local_file.keeps:
+        if self.local_file.keeps:
             return False
         stop = threading.Event()
         try:
             if proven is None:
                 await self._check_object(stream)
-            await asyncio.to_thread(self._local_file.apply, stream, source, proven, stop.is_set)
+            await asyncio.to_thread(self.local_file.apply, stream, source, proven, stop.is_set)
         except (SourceError, OSError) as error:
             log.warning("the local file stays", file_path=stream.relpath, reason=str(error))
             return False
@@ -151,7 +170,7 @@ class Completion:
     async def _check_object(self, stream: Stream) -> None:
         """Where the proof is of another run, Redis alone tells of it, and whoever may write there
         can claim one: then the store is asked."""
-        found = await patiently(lambda: self._store.head(stream.key), what="object check")
+        found = await patiently(lambda: self.store.head(stream.key), what="object check")
         if found is None:
             raise SourceError("its object is not in the store")
         owner = found.metadata.get(names.META_STREAM_ID, stream.id)
@@ -161,4 +180,4 @@ class Completion:
 
     async def bring_back(self, root: str, stream: Stream) -> None:
         if stream.state is StreamState.STORED:
-            await asyncio.to_thread(self._local_file.bring_back, root, stream)
+            await asyncio.to_thread(self.local_file.bring_back, root, stream)

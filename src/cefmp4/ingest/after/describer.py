@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -32,24 +33,15 @@ PATIENCE_S = 10.0  # that a description waits for the wire to be quiet
 READ_BACK_BYTES = 8 * MIB
 
 
+@dataclass(slots=True, kw_only=True)
 class Describer:
-    def __init__(
-        self,
-        *,
-        store: ObjectStore,
-        probe: MediaProbe,
-        slots: PartSlots,
-        identity: Identity,
-        bucket: str,
-        watch_dir: str,
-    ) -> None:
-        self._store = store
-        self._probe = probe
-        self._bucket = bucket
-        self._watch_dir = watch_dir
-        self._slots = slots
-        self._identity = identity
-        self._probing = FairGate(MAX_PROBES)
+    store: ObjectStore
+    probe: MediaProbe
+    slots: PartSlots
+    identity: Identity
+    bucket: str
+    watch_dir: str
+    _probing: FairGate = field(default_factory=lambda: FairGate(MAX_PROBES), init=False)
 
     async def describe(self, record: StreamRecord, source: SourceFile | None) -> None:
         """`source` None: the local file is gone, which it may be because this was done before.
@@ -59,7 +51,7 @@ class Describer:
             source = None
         if source is None and await self._was_described(stream):
             return
-        await self._slots.quiet(PATIENCE_S)  # sending is more urgent than describing
+        await self.slots.quiet(PATIENCE_S)  # sending is more urgent than describing
         sha256 = stream.sha256 or await self._sha256(stream, source)
         media = await self._look_into(stream, source)
         record.examined(sha256=sha256, playable=media.playable)
@@ -68,8 +60,8 @@ class Describer:
             stream,
             list(record.parts.values()),
             media,
-            bucket=self._bucket,
-            watch_dir=self._watch_dir,
+            bucket=self.bucket,
+            watch_dir=self.watch_dir,
             processed_at=time.time(),
         )
         await self._put(stream, document)
@@ -79,7 +71,7 @@ class Describer:
         key, crc64 = names.metadata_key(stream.key), crc_of(document)
 
         async def put(if_absent: bool) -> None:
-            await self._store.put_object(
+            await self.store.put_object(
                 key,
                 document,
                 content_type="application/json",
@@ -88,7 +80,7 @@ class Describer:
                 if_absent=if_absent,
             )
 
-        await make_own(self._store, key, stream.id, put, what="metadata upload")
+        await make_own(self.store, key, stream.id, put, what="metadata upload")
 
     async def _is_proven_still(self, source: SourceFile, stream: Stream) -> bool:
         """A rename or a touch changes the stamp, not the bytes; it is rare enough to read them. A
@@ -99,7 +91,7 @@ class Describer:
                 return False
             if stream.stamp is not None and stream.stamp.is_unchanged(stamp):
                 return True
-            return await self._identity.holds(source, stream)
+            return await self.identity.holds(source, stream)
         except (SourceError, OSError) as error:
             log.info("the local file cannot be read", reason=str(error))
             return False
@@ -107,9 +99,9 @@ class Describer:
     async def _was_described(self, stream: Stream) -> bool:
         """A document that was made from the local file is better than what can be made now."""
         key = names.metadata_key(stream.key)
-        if not await patiently(lambda: self._store.head(key), what="object check"):
+        if not await patiently(lambda: self.store.head(key), what="object check"):
             return False
-        found = await read_document(self._store, stream.key, stream.plan)
+        found = await read_document(self.store, stream.key, stream.plan)
         return found is not None and (found.stream.id, found.stream.etag) == (
             stream.id,
             stream.etag,
@@ -119,14 +111,12 @@ class Describer:
         """Of the proven bytes: from the local file if it still has them, else from the object."""
         digest = new_sha256()
         with suppress(SourceError, OSError):
-            if source is not None and await self._identity.holds(source, stream, also=(digest,)):
+            if source is not None and await self.identity.holds(source, stream, also=(digest,)):
                 return digest.hexdigest()
         digest = new_sha256()
         for start in range(0, stream.size, READ_BACK_BYTES):
             end = min(start + READ_BACK_BYTES, stream.size)
-            data = await patiently(
-                partial(self._store.read, stream.key, start, end), what="reading"
-            )
+            data = await patiently(partial(self.store.read, stream.key, start, end), what="reading")
             await asyncio.to_thread(digest.update, data)
         return digest.hexdigest()
 
@@ -136,7 +126,7 @@ class Describer:
         if not await self._is_proven_still(source, stream):  # this may be a while later
             return MediaInfo(reason="the local file changed before it could be examined")
         async with self._probing.enter(stream.relpath):
-            media = await self._probe.probe(source.fd)
+            media = await self.probe.probe(source.fd)
         if media.playable is False:
             # A verdict, not a failure of ours: the file is stored and described as what it is.
             log.info("not playable", file_path=stream.relpath, reason=media.reason)
