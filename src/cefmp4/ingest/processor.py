@@ -18,7 +18,6 @@ from cefmp4.errors import (
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.fate import End, Fate
 from cefmp4.ingest.object_keys import ObjectKeys
-from cefmp4.ingest.overwritten import is_overwritten
 from cefmp4.ingest.presence import FileGoneError, Presence
 from cefmp4.ingest.proof import DisturbedError, Proof
 from cefmp4.ingest.rules import (
@@ -69,6 +68,7 @@ class StreamTools:
 
 class StreamProcessor:
     def __init__(self, admitted: Admitted, tools: StreamTools) -> None:
+        self.admitted = admitted
         self.record = admitted.record
         self.source = admitted.source
         self.fate = Fate(
@@ -77,7 +77,6 @@ class StreamProcessor:
             keys=tools.keys,
             writer_profiles=tools.writer_profiles,
         )
-        self._admitted = admitted
         self._tools = tools
         self._file = GrowthTap(clocks=tools.clocks, trusts_ctime=tools.trusts_ctime)
         self._presence = Presence(self._file, is_polling=not tools.trusts_ctime)
@@ -205,7 +204,7 @@ class StreamProcessor:
             await self.fate.failed("the file is bigger than any S3 object may be")
             return 0.0
         if move is Move.TRUNCATED:
-            if await is_overwritten(self._admitted):
+            if await self.admitted.is_overwritten():
                 await self.fate.overwritten(facts.size)
             else:
                 await self.fate.truncated(facts.size)
@@ -278,7 +277,7 @@ class StreamProcessor:
             await record.move_to(StreamState.UPLOADING)
         lag = self._tools.writer_profiles.lag_for(stream.relpath)
         ready = list(islice(full_parts(stream.plan, facts.size, lag, record.parts), PARTS_PER_TURN))
-        sending = self._tools.uploader.send_full_parts(self._admitted, ready, lag=lag)
+        sending = self._tools.uploader.send_full_parts(self.admitted, ready, lag=lag)
         try:
             sent = await self._presence.while_there(sending)
         except FileGoneError:
@@ -318,7 +317,7 @@ class StreamProcessor:
             await asyncio.to_thread(self.source.refresh)
         try:
             with self._tools.write_guards.hold(self.source.fd, on_broken=self._wake.set) as guard:
-                proof = Proof(self._tools.uploader, self._admitted, guard)
+                proof = Proof(self._tools.uploader, self.admitted, guard)
                 is_unchanged = await self._prove(proof)
         except (DisturbedError, FileGoneError):
             self._disturbed += 1
@@ -332,7 +331,7 @@ class StreamProcessor:
 
     async def _prove(self, proof: Proof) -> bool:
         """All of it read, and stored, but for a file that is what is stored already: True."""
-        former = self._admitted.former
+        former = self.admitted.former
         if proof.stamp != self._file.stamp:
             raise DisturbedError
         await self._presence.while_there(proof.read())

@@ -159,7 +159,7 @@ class StreamRecord:
         await self.save()
 
     def _end_of(self, part: Part) -> int:
-        return self._stream.plan.range_of(part.number).start + part.size
+        return self._stream.plan.place_of(part).end
 
     async def save(self) -> bool:
         """False: written, but another stream holds the key."""

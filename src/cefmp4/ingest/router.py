@@ -265,7 +265,7 @@ class StreamRouter:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
                 await processor.run()
-            await self._conclude(work, processor, admitted)
+            await self._conclude(work, processor)
 
     @contextmanager
     def _dealing_with(self, processor: StreamProcessor, work: Work) -> Iterator[None]:
@@ -282,9 +282,9 @@ class StreamRouter:
     def _is_at_work(self, stream_id: str) -> bool:
         return any(record.stream.id == stream_id for record in self.records)
 
-    async def _conclude(self, work: Work, processor: StreamProcessor, admitted: Admitted) -> None:
+    async def _conclude(self, work: Work, processor: StreamProcessor) -> None:
         try:
-            has_changed = await self.completion.conclude(processor, admitted.former)
+            has_changed = await self.completion.conclude(processor)
         except LeaseLostError:
             raise ForeignStreamError from None
         if processor.end is End.FENCED:

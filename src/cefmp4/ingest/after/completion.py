@@ -65,13 +65,13 @@ class Completion:
         """A finished file that was deleted; its record stays in Redis."""
         self.index.remove(relpath)
 
-    async def conclude(self, processor: StreamProcessor, former: FormerGeneration | None) -> bool:
+    async def conclude(self, processor: StreamProcessor) -> bool:
         """Returns whether the file at this path is no longer the one that was dealt with."""
-        record, source = processor.record, processor.source
+        record, source, former = processor.record, processor.source, processor.admitted.former
         if processor.end is End.FENCED:
             return False
         if processor.end is End.UNCHANGED and former is not None:
-            await self._put_back(processor, former)
+            await self._put_back(record, former)
             return await self._has_changed(processor)
         if processor.end is End.STORED:
             await self.finish(record, source, processor.fate.proven)
@@ -135,10 +135,9 @@ class Completion:
         is_ended_well = processor.end in (End.STORED, End.UNCHANGED)
         return look.is_replaced or (is_ended_well and look.in_place and not is_same)
 
-    async def _put_back(self, processor: StreamProcessor, former: FormerGeneration) -> None:
+    async def _put_back(self, record: StreamRecord, former: FormerGeneration) -> None:
         """Only the dates of the file changed: the former generation goes on, with the new dates,
         and under the name that the file has by now."""
-        record = processor.record
         await record.release()
         await self.claims.forget(record.stream)
         latest = record.stream
