@@ -203,14 +203,14 @@ def _streams(
         foreign_pause_s=settings.lease_seconds / 3,
     )
     startup = Startup(
-        checkpoints=checkpoints,
-        bucket_search=bucket_search,
+        root=root,
+        folder=found.folder,
         index=index,
         claims=claims,
-        admission=admission,
+        bucket_search=bucket_search,
+        identity=identity,
         uploader=uploader,
         completion=completion,
-        folder=found.folder,
     )
     return router, startup
 

@@ -125,30 +125,6 @@ class Admission:
         log.info("a finished file was renamed", file_path=source.relpath, former=former_path)
         return True
 
-    async def stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
-        """None where the file of that name is not the one of the stream, which may not be proven
-        yet."""
-        try:
-            source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
-        except (FileNotFoundError, SourceError):
-            return None
-        with source:
-            stamp = source.stamp()
-            load_parts = partial(self.claims.load_parts, stream.id)
-            is_same = await self.identity.is_file_of(source, stamp, stream, load_parts)
-        return stamp if is_same else None
-
-    async def restore_finished(self, relpath: str) -> Stream | None:
-        """Writes the record of a finished file again, from its document in S3; None where that is
-        not possible."""
-        known = self.index.get(relpath)
-        if known is None or not known.is_proven:
-            return None
-        found = await self.bucket_search.read_stream(relpath, known.key, known.stamp)
-        if found is None or found.stream.id != known.stream_id:
-            return None
-        return await self.claims.write(found.stream, found.parts)
-
     async def _begin(
         self, source: SourceFile, stamp: FileStamp, previous: Stream | None = None
     ) -> Admitted | None:

@@ -29,6 +29,14 @@ class Claims:
     async def is_fresh(self) -> bool:
         return await patiently(lambda: self.checkpoints.is_fresh(self.folder), what="stream lookup")
 
+    async def mark_used(self) -> None:
+        await patiently(lambda: self.checkpoints.mark_used(self.folder), what="checkpoint")
+
+    async def load_streams(self, folder: str | None = None) -> list[Stream]:
+        return await patiently(
+            lambda: self.checkpoints.load_streams(folder), what="loading of checkpoints"
+        )
+
     async def load(self, stream_id: str | None) -> Stream | None:
         if stream_id is None:
             return None
@@ -72,6 +80,11 @@ class Claims:
             return None
         await record.release()
         return record.stream
+
+    async def adopt(self, streams: list[Stream]) -> list[Stream]:
+        return await patiently(
+            lambda: self.checkpoints.adopt(self.folder, streams), what="checkpoint"
+        )
 
     async def forget(self, stream: Stream) -> None:
         """One that was released."""

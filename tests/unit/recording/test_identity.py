@@ -161,7 +161,7 @@ async def test_a_record_that_is_restored_tells_of_the_bytes_that_were_proven(
         rig.write(rear)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     rig.checkpoints.wipe()
-    await rig.service().router.admission.restore_finished("r.mp4")
+    await rig.service().startup.restore(tuple)
     await rig.checkpoints.mark_used()
     rig.index.remove("r.mp4")
     known = await rig.checkpoints.load_stream_at("", "r.mp4")
@@ -189,7 +189,7 @@ async def test_what_lies_under_its_key_by_now_restores_no_record(rig: Rig) -> No
         metadata_key(stream.key), document, content_type="", metadata={}, crc64=crc_of(document)
     )
     rig.checkpoints.wipe()
-    await rig.service().router.admission.restore_finished("r.mp4")
+    await rig.service().startup.restore(tuple)
     assert await rig.checkpoints.load_streams() == []
 
 

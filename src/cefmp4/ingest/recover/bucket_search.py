@@ -69,38 +69,30 @@ class BucketContents:
         return self._taken.setdefault(key, relpath) == relpath
 
 
+@dataclass(slots=True, kw_only=True)
 class BucketSearch:
     """`plan`: how files are cut today; they may have been cut otherwise before. What is of another
     `folder` is never taken for ours, though it has the same names and bytes."""
 
-    def __init__(
-        self,
-        *,
-        store: ObjectStore,
-        prefix: str,
-        hashing: Executor,
-        plan: PartPlan,
-        folder: WatchedFolder = NAMELESS,
-        host: str = "",
-    ) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._hashing = hashing
-        self._plan = plan
-        self._folder = folder
-        self._host = host
-        self.contents: BucketContents | None = None  # while Redis has forgotten what S3 knows
+    store: ObjectStore
+    prefix: str
+    hashing: Executor
+    plan: PartPlan
+    folder: WatchedFolder = NAMELESS
+    host: str = ""
+    # While Redis has forgotten what S3 knows.
+    contents: BucketContents | None = field(default=None, init=False)
 
     async def take(self) -> BucketContents:
         contents = BucketContents()
-        async for stored in self._store.list_objects(self._prefix):
+        async for stored in self.store.list_objects(self.prefix):
             contents.keys.add(stored.key)
-            if not names.is_own_key(stored.key) and self._folder.may_own(stored.key):
+            if not names.is_own_key(stored.key) and self.folder.may_own(stored.key):
                 contents.objects[stored.size].append(stored)
         uploads = await patiently(
-            lambda: self._store.list_uploads(self._prefix), what="upload listing"
+            lambda: self.store.list_uploads(self.prefix), what="upload listing"
         )
-        contents.uploads = [upload for upload in uploads if self._folder.may_own(upload.key)]
+        contents.uploads = [upload for upload in uploads if self.folder.may_own(upload.key)]
         log.info(
             "Redis remembers nothing: looking for our objects in S3",
             objects=len(contents.keys),
@@ -137,22 +129,22 @@ class BucketSearch:
         crc64: int,
     ) -> StoredStream | None:
         """A listing does not tell the user metadata, but the document tells the parts."""
-        found = await read_document(self._store, stored.key, self._plan) if has_document else None
+        found = await read_document(self.store, stored.key, self.plan) if has_document else None
         if found is not None and found.stream.etag == stored.etag:
-            if found.stream.crc64 != crc64 or not self._folder.is_called(found.stream.folder):
+            if found.stream.crc64 != crc64 or not self.folder.is_called(found.stream.folder):
                 return None
             if await asyncio.to_thread(_is_of_another_file, found.stream, source):
                 return None
             return self._placed(found, stored.key, source.relpath, stamp)
-        head = await patiently(lambda: self._store.head(stored.key), what="object check")
-        if head is None or not self._folder.is_called(head.metadata.get(names.META_FOLDER, "")):
+        head = await patiently(lambda: self.store.head(stored.key), what="object check")
+        if head is None or not self.folder.is_called(head.metadata.get(names.META_FOLDER, "")):
             return None
         if not await self._is_same(head, source, stamp, crc64):
             return None
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
-        if not stream_id and self._store.proof.keeps_metadata:
+        if not stream_id and self.store.proof.keeps_metadata:
             return None  # somebody else put it there: nothing of ours belongs beside it
-        plan = _plan_in(head.metadata) or self._plan
+        plan = _plan_in(head.metadata) or self.plan
         stream = Stream(
             id=stream_id or names.stream_id_in(head.key) or names.new_stream_id(head.modified_at),
             relpath=source.relpath,
@@ -173,11 +165,11 @@ class BucketSearch:
         stream = replace(
             found.stream,
             relpath=relpath,
-            folder=self._folder.id,
+            folder=self.folder.id,
             key=key,
             size=stamp.size,
             stamp=stamp,
-            host=self._host,
+            host=self.host,
         )
         return replace(found, stream=stream)
 
@@ -209,10 +201,10 @@ class BucketSearch:
     async def read_stream(self, relpath: str, key: str, stamp: FileStamp) -> StoredStream | None:
         """A finished stream as its document in S3 tells it. Nobody looks at the file here: `stamp`
         is what was remembered of the proven bytes, and is only worth as much as that."""
-        stored = await patiently(lambda: self._store.head(key), what="object check")
+        stored = await patiently(lambda: self.store.head(key), what="object check")
         if stored is None or stored.size != stamp.size:
             return None
-        found = await read_document(self._store, key, self._plan)
+        found = await read_document(self.store, key, self.plan)
         if found is None or (found.stream.etag, found.stream.size) != (stored.etag, stamp.size):
             return None  # another object lies under this key by now
         return self._placed(found, key, relpath, stamp)
@@ -223,7 +215,7 @@ class BucketSearch:
         if head.crc64 is not None:
             return head.crc64 == crc64
         plan = _plan_in(head.metadata)
-        if plan is None or not self._store.proof.etag_is_md5 or stamp.size == 0:
+        if plan is None or not self.store.proof.etag_is_md5 or stamp.size == 0:
             return False
         etags = []
         for cut in plan.ranges_for(stamp.size):
@@ -234,7 +226,7 @@ class BucketSearch:
         return multipart_etag(etags) == head.etag
 
     async def _in_thread(self, read: Callable[..., T], *words: int) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, read, *words)
+        return await asyncio.get_running_loop().run_in_executor(self.hashing, read, *words)
 
 
 def _is_of_another_file(stream: Stream, source: SourceFile) -> bool:

@@ -1,5 +1,7 @@
 """Open uploads of our folder that no stream claims: counted, and aborted after a grace."""
 
+from dataclasses import dataclass
+
 import structlog
 
 from cefmp4 import metrics
@@ -13,32 +15,24 @@ from cefmp4.ports.store import ObjectStore
 log = structlog.get_logger()
 
 
+@dataclass(slots=True, kw_only=True)
 class OrphanSweeper:
-    def __init__(
-        self,
-        *,
-        store: ObjectStore,
-        checkpoints: CheckpointStore,
-        prefix: str,
-        grace_s: float,
-        folder: WatchedFolder | None = None,
-    ) -> None:
-        self._store = store
-        self._checkpoints = checkpoints
-        self._prefix = prefix
-        self._grace_s = grace_s
-        self._folder = folder
+    store: ObjectStore
+    checkpoints: CheckpointStore
+    prefix: str
+    grace_s: float
+    folder: WatchedFolder | None = None  # None: any
 
     async def find(self) -> list[OpenUpload]:
         """Costs as much as there are open uploads, however many streams are known."""
         uploads = [
             upload
-            for upload in await self._store.list_uploads(self._prefix)
-            if self._folder is None or self._folder.may_own(upload.key)
+            for upload in await self.store.list_uploads(self.prefix)
+            if self.folder is None or self.folder.may_own(upload.key)
         ]
         # Asked after the listing, so that an upload begun in between is known by then.
         keys = list({upload.key for upload in uploads})
-        known = await self._checkpoints.load_streams_of_keys(keys) if keys else []
+        known = await self.checkpoints.load_streams_of_keys(keys) if keys else []
         claimed = {stream.upload_id for stream in known}
         return [
             upload
@@ -49,14 +43,14 @@ class OrphanSweeper:
     async def _is_claimed_by_id(self, upload: OpenUpload) -> bool:
         """By a stream that an older version began: those reserved no key."""
         stream_id = names.stream_id_in(upload.key)
-        stream = await self._checkpoints.load_stream(stream_id) if stream_id else None
+        stream = await self.checkpoints.load_stream(stream_id) if stream_id else None
         return stream is not None and stream.upload_id == upload.upload_id
 
     async def step(self, now: float) -> list[OpenUpload]:
         """Returns the orphans that stay for now."""
         orphans = await self.find()
         old = [one for one in orphans if one.is_ours and self.is_old(one, now)]
-        if old and await self._checkpoints.is_fresh(self._folder.id if self._folder else ""):
+        if old and await self.checkpoints.is_fresh(self.folder.id if self.folder else ""):
             old = []  # Redis was emptied: until it knows again what S3 knows, every upload is one
         for orphan in old:
             await self._abort(orphan)
@@ -65,11 +59,11 @@ class OrphanSweeper:
         return left
 
     def is_old(self, orphan: OpenUpload, now: float) -> bool:
-        return now - orphan.initiated_at >= self._grace_s
+        return now - orphan.initiated_at >= self.grace_s
 
     async def _abort(self, upload: OpenUpload) -> None:
         try:
-            await self._store.abort_upload(upload.key, upload.upload_id)
+            await self.store.abort_upload(upload.key, upload.upload_id)
             log.info("aborted an upload that no stream claims", key=upload.key)
         except CefError as error:
             metrics.count_failure("orphan_abort")

@@ -3,6 +3,7 @@ the disk decide."""
 
 import asyncio
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from time import time
 
@@ -25,13 +26,13 @@ log = structlog.get_logger()
 MAX_NAMELESS = 64  # uploads of other names that are compared with one file
 
 
+@dataclass(slots=True, kw_only=True)
 class Recovery:
     """`plan`: how files are cut today; they may have been cut otherwise before."""
 
-    def __init__(self, *, store: ObjectStore, hashing: Executor, plan: PartPlan) -> None:
-        self._store = store
-        self._hashing = hashing
-        self._plan = plan
+    store: ObjectStore
+    hashing: Executor
+    plan: PartPlan
 
     # For a Redis that was emptied.
 
@@ -59,9 +60,9 @@ class Recovery:
             listed = contents.parts[upload.upload_id]
             if not listed:
                 is_named = names.bears_name(upload.key, filename)
-                empty = (upload, self._plan) if is_named and upload.is_ours else empty
+                empty = (upload, self.plan) if is_named and upload.is_ours else empty
                 continue
-            plan = infer_plan(listed, self._plan)
+            plan = infer_plan(listed, self.plan)
             if plan is not None and await self._holds(source, listed, plan, digests):
                 return upload, plan
         return empty
@@ -90,7 +91,7 @@ class Recovery:
         """Makes the record say what the store really holds of this stream."""
         stream = record.stream
         uploads = await patiently(
-            lambda: self._store.list_uploads(stream.key), what="upload listing"
+            lambda: self.store.list_uploads(stream.key), what="upload listing"
         )
         uploads = [upload for upload in uploads if upload.key == stream.key]
         if names.stream_id_in(stream.key) != stream.id:  # others may upload to such a key, too
@@ -116,22 +117,22 @@ class Recovery:
     async def _abort(self, upload: OpenUpload) -> None:
         log.info("aborting a second upload of the same stream", key=upload.key)
         await patiently(
-            lambda: self._store.abort_upload(upload.key, upload.upload_id), what="upload abort"
+            lambda: self.store.abort_upload(upload.key, upload.upload_id), what="upload abort"
         )
 
     async def _was_completed(self, record: StreamRecord) -> bool:
         """The crash may have come between the completion and its checkpoint: then the object is
         there, and completing it again only compares the two."""
-        if not record.parts or not self._store.proof.etag_is_md5:
+        if not record.parts or not self.store.proof.etag_is_md5:
             return False
         stream = record.stream
-        stored = await patiently(lambda: self._store.head(stream.key), what="object check")
+        stored = await patiently(lambda: self.store.head(stream.key), what="object check")
         if stored is None or stored.etag != multipart_etag(
             record.parts[number].etag for number in sorted(record.parts)
         ):
             return False
         owner = stored.metadata.get(names.META_STREAM_ID)
-        return owner == stream.id or stream.is_adopted or not self._store.proof.keeps_metadata
+        return owner == stream.id or stream.is_adopted or not self.store.proof.keeps_metadata
 
     async def _reconcile(
         self, record: StreamRecord, source: SourceFile, listed: dict[int, ListedPart]
@@ -157,7 +158,7 @@ class Recovery:
         )
 
     async def _adopt(self, record: StreamRecord, source: SourceFile, part: ListedPart) -> bool:
-        if not self._store.proof.etag_is_md5:
+        if not self.store.proof.etag_is_md5:
             return False
         place = record.stream.plan.place_of(part)
         if part.size > place.size:
@@ -180,7 +181,7 @@ class Recovery:
         """None: it is gone."""
         try:
             return await patiently(
-                lambda: self._store.list_parts(upload.key, upload.upload_id), what="part listing"
+                lambda: self.store.list_parts(upload.key, upload.upload_id), what="part listing"
             )
         except UploadGoneError:
             return None
@@ -188,7 +189,7 @@ class Recovery:
     async def _read(self, source: SourceFile, place: PartRange) -> tuple[int, str] | None:
         """See crc_and_md5."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._hashing, crc_and_md5, source.fd, place.start, place.end
+            self.hashing, crc_and_md5, source.fd, place.start, place.end
         )
 
 

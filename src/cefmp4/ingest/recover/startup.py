@@ -1,22 +1,25 @@
 """Picks up where the last run stopped: what Redis remembers, compared with the folder."""
 
+import asyncio
 from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import CefError, PermanentError
-from cefmp4.ingest.admission import Admission
+from cefmp4.errors import CefError, PermanentError, SourceError
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.ingest.recover.adoption import take_over
 from cefmp4.ingest.recover.bucket_search import BucketSearch
 from cefmp4.ingest.uploader import Uploader
-from cefmp4.model.folder import NAMELESS, WatchedFolder
+from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.recording.beneath import look_up
+from cefmp4.recording.file import SourceFile
+from cefmp4.recording.identity import Identity
 from cefmp4.retry import patiently
 from cefmp4.tasks import each
 
@@ -26,70 +29,80 @@ RESTORES_AT_ONCE = 8
 ENDS_AT_ONCE = 8  # each waits for several answers, and the start waits for all of them
 
 
+@dataclass(slots=True, kw_only=True)
 class Startup:
-    def __init__(
-        self,
-        *,
-        checkpoints: CheckpointStore,
-        bucket_search: BucketSearch,
-        index: FinishedIndex,
-        claims: Claims,
-        admission: Admission,
-        uploader: Uploader,
-        completion: Completion,
-        folder: WatchedFolder = NAMELESS,
-    ) -> None:
-        self._checkpoints = checkpoints
-        self._bucket_search = bucket_search
-        self._index = index
-        self._claims = claims
-        self._admission = admission
-        self._uploader = uploader
-        self._completion = completion
-        self._folder = folder
-        self._first_restored: Stream | None = None
-        self._hidden: list[Stream] = []  # unfinished, and their files cannot be seen now
+    root: str
+    folder: WatchedFolder
+    index: FinishedIndex
+    claims: Claims
+    bucket_search: BucketSearch
+    identity: Identity
+    uploader: Uploader
+    completion: Completion
+    _first_restored: Stream | None = field(default=None, init=False)
+    # Unfinished, and their files cannot be seen now.
+    _hidden: list[Stream] = field(default_factory=list, init=False)
 
     async def load(self) -> list[Stream]:
         """Fills the index; returns the streams that were not at their end."""
-        streams = await patiently(
-            lambda: self._checkpoints.load_streams(self._folder.id), what="loading of checkpoints"
-        )
-        root = self._admission.root
-        streams += await take_over(root, self._folder, self._checkpoints, self._claims)
+        streams = await self.claims.load_streams(self.folder.id) + await self._take_over()
         unfinished = []
         for stream in sorted(streams, key=lambda stream: stream.updated_at):
             if stream.is_final:
-                self._index.add(stream)
+                self.index.add(stream)
             else:
-                await self._completion.bring_back(root, stream)
+                await self.completion.bring_back(self.root, stream)
                 unfinished.append(stream)
-        if await self._claims.is_fresh():
+        if await self.claims.is_fresh():
             await self._survey_store()
-        log.info("checkpoints loaded", finished=len(self._index), unfinished=len(unfinished))
+        log.info("checkpoints loaded", finished=len(self.index), unfinished=len(unfinished))
         return unfinished
 
+    async def _take_over(self) -> list[Stream]:
+        """What was recorded of this very folder under another name, or by a version that knew no
+        names. Whose file is not here is somebody else's and stays as it is."""
+        taken: list[Stream] = []
+        left = 0
+        for former in sorted({"", *self.folder.others} - {self.folder.id}):
+            streams = await self.claims.load_streams(former)
+            here = await asyncio.to_thread(_those_here, self.root, streams)
+            taken += await self.claims.adopt([stream for stream in here if stream.is_final])
+            for stream in here:
+                if stream.is_final:
+                    continue  # else perhaps leased by the dead, which claiming sees through
+                if written := await self.claims.write(stream.in_folder(self.folder.id)):
+                    taken.append(written)
+            left += len(streams)
+        if left:
+            log.info(
+                "records of other names",
+                folder_id=self.folder.id,
+                taken_over=len(taken),
+                left_alone=left - len(taken),
+            )
+        return taken
+
     async def _survey_store(self, at_work: Callable[[], Iterable[Stream]] = tuple) -> None:
-        contents = await patiently(self._bucket_search.take, what="survey of the store")
+        contents = await patiently(self.bucket_search.take, what="survey of the store")
         # Asked after the listing, so that an upload begun in between is known by then.
-        known = await patiently(self._checkpoints.load_streams, what="loading of checkpoints")
+        known = await self.claims.load_streams()
         contents.leave_to([*known, *at_work()])
         if contents.is_empty:
             await self._mark_used()
         else:
-            self._bucket_search.contents = contents
+            self.bucket_search.contents = contents
 
     async def _mark_used(self) -> None:
         """Unless it was emptied once more: then it must count as that, so that it is told again."""
         first = self._first_restored
-        if first is not None and await self._claims.load(first.id) is None:
+        if first is not None and await self.claims.load(first.id) is None:
             return
-        await patiently(lambda: self._checkpoints.mark_used(self._folder.id), what="checkpoint")
+        await self.claims.mark_used()
 
     async def finish_survey(self) -> None:
         """Once every file of the folder was looked up, Redis knows as much as S3."""
-        if self._bucket_search.contents is not None:
-            self._bucket_search.contents = None
+        if self.bucket_search.contents is not None:
+            self.bucket_search.contents = None
             await self._mark_used()
 
     async def place(
@@ -144,7 +157,7 @@ class Startup:
         are dealt with. Returns the paths to go on with."""
         paths = []
         by_inode = _by_inode(found)
-        for stream in await self._claims.load_displaced():
+        for stream in await self.claims.load_displaced():
             if stream.id in at_work:
                 continue
             new_path = await self._new_path_of(stream, by_inode)
@@ -157,14 +170,27 @@ class Startup:
     async def _new_path_of(self, stream: Stream, by_inode: Mapping[int, list[str]]) -> str | None:
         """Inodes are used again: only a file that is proven to be its own goes on as a stream."""
         for new_path in by_inode.get(stream.stamp.inode, ()) if stream.stamp else ():
-            if new_path == stream.relpath or self._index.get(new_path) is not None:
+            if new_path == stream.relpath or self.index.get(new_path) is not None:
                 continue
-            stamp = await self._admission.stamp_of_file_of(stream, new_path)
+            stamp = await self._stamp_of_file_of(stream, new_path)
             if stamp is not None:
                 log.info("renamed while we were away", file_path=new_path, former=stream.relpath)
-                await self._claims.write(stream.found_at(new_path, stamp))
+                await self.claims.write(stream.found_at(new_path, stamp))
                 return new_path
         return None
+
+    async def _stamp_of_file_of(self, stream: Stream, relpath: str) -> FileStamp | None:
+        """None where the file of that name is not the one of the stream, which may not be proven
+        yet."""
+        try:
+            source = await asyncio.to_thread(SourceFile.open, self.root, relpath)
+        except (FileNotFoundError, SourceError):
+            return None
+        with source:
+            stamp = source.stamp()
+            load_parts = partial(self.claims.load_parts, stream.id)
+            is_same = await self.identity.is_file_of(source, stamp, stream, load_parts)
+        return stamp if is_same else None
 
     async def place_hidden(
         self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
@@ -173,11 +199,11 @@ class Startup:
 
     async def _end_missing(self, stream: Stream) -> None:
         try:
-            record = await self._claims.latest(stream)
+            record = await self.claims.latest(stream)
         except ForeignStreamError:
             return
         if record.stream.state is StreamState.STORED:
-            await self._completion.finish(record, None)
+            await self.completion.finish(record, None)
         elif not record.stream.is_final:
             await self._fail_missing(record)
         await record.release()
@@ -192,7 +218,7 @@ class Startup:
         metrics.stale_outcomes.labels("missing").inc()
         try:
             if stream.upload_id:
-                await self._uploader.abandon(record)
+                await self.uploader.abandon(record)
         except PermanentError as error:  # one stream must not end the start
             log.warning("its upload cannot be aborted", stream_id=stream.id, reason=str(error))
         reason = "missing: the file went away while nobody was watching"
@@ -205,16 +231,44 @@ class Startup:
 
         async def restore_one(relpath: str) -> None:
             try:
-                written = await self._admission.restore_finished(relpath)
+                written = await self._restore_finished(relpath)
                 self._first_restored = self._first_restored or written
             except CefError as error:
                 log.warning("could not restore a record", file_path=relpath, reason=str(error))
 
         self._first_restored = None
-        entries = [path for path, _ in self._index.entries()]
+        entries = [path for path, _ in self.index.entries()]
         await each(entries, restore_one, at_once=RESTORES_AT_ONCE, name="restoring")
         await self._survey_store(at_work)
         log.info("Redis knows again what we know", streams=len(entries))
+
+    async def _restore_finished(self, relpath: str) -> Stream | None:
+        """From its document in S3; None where that is not possible."""
+        known = self.index.get(relpath)
+        if known is None or not known.is_proven:
+            return None
+        found = await self.bucket_search.read_stream(relpath, known.key, known.stamp)
+        if found is None or found.stream.id != known.stream_id:
+            return None
+        return await self.claims.write(found.stream, found.parts)
+
+
+def _those_here(root: str, streams: list[Stream]) -> list[Stream]:
+    return [stream for stream in streams if _is_here(root, stream)]
+
+
+def _is_here(root: str, stream: Stream) -> bool:
+    """A file that was being recorded may have grown since."""
+    try:
+        facts = look_up(root, stream.relpath)
+    except (OSError, ValueError):
+        return False
+    stamp = stream.stamp
+    if stamp is None or facts.st_ino != stamp.inode:
+        return False
+    if stream.is_final:
+        return (facts.st_size, facts.st_mtime_ns) == (stamp.size, stamp.mtime_ns)
+    return facts.st_size >= stamp.size
 
 
 def _by_inode(found: Mapping[str, FileStamp]) -> dict[int, list[str]]:
