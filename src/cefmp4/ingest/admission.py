@@ -47,7 +47,7 @@ class Admission:
     recovery: Recovery
     bucket_search: BucketSearch
     identity: Identity
-    place: tuple[int, int] | None = None
+    place: tuple[int, int]
 
     async def admit(
         self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
@@ -61,7 +61,7 @@ class Admission:
             return None
         with ExitStack() as closing:
             closing.enter_context(source)
-            if self.place not in (None, source.home.root):
+            if source.home.root != self.place:
                 raise ForeignStreamError  # of another folder, mounted there just now
             if await asyncio.to_thread(is_being_downloaded, self.root, relpath):
                 return None  # the end of its control file is an event

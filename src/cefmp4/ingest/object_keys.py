@@ -29,7 +29,7 @@ class ObjectKeys:
 
     store: ObjectStore
     template: str
-    on_conflict: names.KeyConflict = names.KeyConflict.SUFFIX
+    on_conflict: names.KeyConflict
 
     def wanted_by(self, stream_id: str, relpath: str, *, started_at: float, host: str) -> str:
         return names.object_key(

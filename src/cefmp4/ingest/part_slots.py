@@ -16,10 +16,9 @@ class PartSlots(FairGate):
     `max_streams` streams have parts on the wire, so that a slow link finishes recordings instead of
     dragging all of them along. A slot is taken before any byte is read."""
 
-    def __init__(self, *, max_parts: int, max_streams: int, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, *, max_parts: int, max_streams: int) -> None:
         super().__init__(max_parts)
         self._max_streams = max_streams
-        self._quiet_s = quiet_s
         self._in_flight: dict[str, int] = {}
         self._growing_in_flight = 0
         self._is_closed = False
@@ -48,7 +47,7 @@ class PartSlots(FairGate):
                 while begun != self._begun:
                     begun = self._begun
                     await self._empty.wait()
-                    await asyncio.sleep(self._quiet_s)
+                    await asyncio.sleep(QUIET_S)
 
     def _has_room(self, turn: Turn) -> bool:
         is_sparing = not (turn.is_growing or self._growing_in_flight)
@@ -75,5 +74,5 @@ class PartSlots(FairGate):
             self._empty_since = now
         elif self._empty.is_set():
             self._empty.clear()
-            if now - self._empty_since >= self._quiet_s:
+            if now - self._empty_since >= QUIET_S:
                 self._busy_since = now

@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cefmp4.ingest.proof import DisturbedError
 from cefmp4.recording.growth import GrowthTap
 from cefmp4.tasks import cancel_all
 
@@ -12,10 +13,6 @@ T = TypeVar("T")
 
 GONE_GRACE_S = 1.0  # a rename reaches us as two halves
 GONE_GRACE_POLLING_S = 10.0  # there it takes the next look at the whole folder, or two
-
-
-class FileGoneError(Exception):
-    """It went while something was done with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +26,14 @@ class Presence:
         return (GONE_GRACE_POLLING_S if is_late else GONE_GRACE_S) - self.file.gone_s
 
     async def while_there(self, work: Coroutine[Any, Any, T]) -> T:
-        """Raises FileGoneError, and ends the work, when the file turns out to be gone: what is on
+        """Raises DisturbedError, and ends the work, when the file turns out to be gone: what is on
         the wire is cut off, and what waits for a slot or for the store waits no longer."""
         working = asyncio.create_task(work, name="sending")
         gone = asyncio.create_task(self._gone_for_good(), name="absence")
         try:
             await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                raise FileGoneError
+                raise DisturbedError
             return working.result()
         finally:
             await cancel_all(task for task in (working, gone) if not task.done())

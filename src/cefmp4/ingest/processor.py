@@ -18,7 +18,7 @@ from cefmp4.errors import (
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.fate import End, Fate
 from cefmp4.ingest.object_keys import ObjectKeys
-from cefmp4.ingest.presence import FileGoneError, Presence
+from cefmp4.ingest.presence import Presence
 from cefmp4.ingest.proof import DisturbedError, Proof
 from cefmp4.ingest.rules import (
     Facts,
@@ -38,7 +38,7 @@ from cefmp4.model.stream import StreamState
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.file import DescriptorLostError, FileSample
 from cefmp4.recording.growth import GrowthTap
-from cefmp4.recording.holes import DEFAULT_LIMIT_BYTES, Holes
+from cefmp4.recording.holes import Holes
 from cefmp4.recording.identity import take_up
 from cefmp4.recording.write_guard import WriteGuards, WriteGuardState
 from cefmp4.tasks import comes
@@ -63,7 +63,7 @@ class StreamTools:
     times: WaitingTimes
     clocks: Clocks
     trusts_ctime: bool
-    holes_limit_bytes: int = DEFAULT_LIMIT_BYTES
+    holes_limit_bytes: int
 
 
 class StreamProcessor:
@@ -122,10 +122,6 @@ class StreamProcessor:
     @property
     def end(self) -> End | None:
         return self.fate.end
-
-    @property
-    def quiet_s(self) -> float:
-        return self._file.quiet_s
 
     @property
     def seconds_behind(self) -> float:
@@ -209,7 +205,7 @@ class StreamProcessor:
             else:
                 await self.fate.truncated(facts.size)
             return 0.0
-        if move in (Move.PROVE, Move.FINALIZE):
+        if move is Move.PROVE:
             return await self._wait_for_data() or await self._finalize(stale)
         return await self._send(facts)
 
@@ -243,7 +239,7 @@ class StreamProcessor:
             await self.record.move_to(StreamState.STALE, outcome)
 
     def _facts(self) -> Facts:
-        quiet = self.quiet_s
+        quiet = self._file.quiet_s
         may_be_done = quiet >= self._tools.times.before_proof or self._file.was_at_rest
         writer_state = self._tools.write_guards.writer_state
         return Facts(
@@ -280,7 +276,7 @@ class StreamProcessor:
         sending = self._tools.uploader.send_full_parts(self.admitted, ready, lag=lag)
         try:
             sent = await self._presence.while_there(sending)
-        except FileGoneError:
+        except DisturbedError:
             sent = 0
         self._plan_next(lag, sent)
         return 0.0 if sent else self._next_look(facts)
@@ -300,7 +296,7 @@ class StreamProcessor:
         complaint = await self._holes.complaint(self._file.stamp)
         if not complaint:
             return 0.0
-        if self.quiet_s >= HOLES_PATIENCE_S:
+        if self._file.quiet_s >= HOLES_PATIENCE_S:
             await self.fate.failed(complaint)
         else:
             if self.record.stream.reason != complaint:
@@ -319,7 +315,7 @@ class StreamProcessor:
             with self._tools.write_guards.hold(self.source.fd, on_broken=self._wake.set) as guard:
                 proof = Proof(self._tools.uploader, self.admitted, guard)
                 is_unchanged = await self._prove(proof)
-        except (DisturbedError, FileGoneError):
+        except DisturbedError:
             self._disturbed += 1
             self.observe(await asyncio.to_thread(self.source.look))
             await self.record.move_to(StreamState.UPLOADING)
@@ -348,7 +344,7 @@ class StreamProcessor:
     async def _settle(self, proof: Proof) -> None:
         """Waits for the rest of the settle time, and no longer than until a writer comes back."""
         needed = 0.0 if self._file.was_at_rest else self._tools.times.settle
-        while not self._file.is_gone and (left := needed - self.quiet_s) > 0:
+        while not self._file.is_gone and (left := needed - self._file.quiet_s) > 0:
             self._wake.clear()
             await comes(self._wake, within_s=left)
             proof.check()

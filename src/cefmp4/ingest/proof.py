@@ -19,7 +19,6 @@ from cefmp4 import metrics
 from cefmp4.errors import KeyTakenError, ProofFailedError, first_error
 from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.object_keys import make_own
-from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.uploader import Uploader, object_metadata, together
 from cefmp4.model import names
 from cefmp4.model.part import MIB, Part, PartRange
@@ -35,7 +34,7 @@ SENDS_AHEAD = 4  # parts of one stream that are hashed and wait for the wire
 
 
 class DisturbedError(Exception):
-    """The file may have changed since the proof began: what was read of it proves nothing."""
+    """The file may have changed meanwhile, or is gone: what was read of it proves nothing."""
 
 
 class Proof:
@@ -97,7 +96,7 @@ class Proof:
                     for part in self._record.stream.plan.ranges_for(self.stamp.size):
                         crc64 = await self._hash(part, digests)
                         self.crcs.append((crc64, part.size))
-                        if _is_held(self._record, part, crc64, self) or self._in_one_piece:
+                        if self._is_held(part, crc64) or self._in_one_piece:
                             continue
                         if self._admitted.object_with(part, crc64) is not None:
                             self.copies.append((part, crc64))
@@ -108,6 +107,18 @@ class Proof:
         except (ShortFileError, ProofFailedError):
             raise DisturbedError from None
         self.sha256 = digest.hexdigest() if digests else ""
+
+    def _is_held(self, part: PartRange, crc64: int) -> bool:
+        """Whether the store has these bytes already; counts what had to be sent in vain."""
+        held = self._record.parts.get(part.number)
+        if held is None:
+            return False
+        if held.size == part.size:  # a shorter one was the end of the file once, and no rewrite
+            self.sent_early += 1
+            if held.crc64 == crc64:
+                return True
+            self.changed.append(part.number)
+        return False
 
     def _is_reading_again(self) -> bool:
         """Whether this is the second reading of most of the file, or must tell it from another, or
@@ -204,16 +215,3 @@ class Proof:
         except ProofFailedError:
             self.check()
             raise
-
-
-def _is_held(record: StreamRecord, part: PartRange, crc64: int, proof: Proof) -> bool:
-    """Whether the store has these bytes already; counts what had to be sent in vain."""
-    held = record.parts.get(part.number)
-    if held is None:
-        return False
-    if held.size == part.size:  # a shorter one was the end of the file once, and no rewrite
-        proof.sent_early += 1
-        if held.crc64 == crc64:
-            return True
-        proof.changed.append(part.number)
-    return False

@@ -13,8 +13,7 @@ FIRST_PART_HELD = 1  # nearly every writer patches the head when it closes
 
 class Move(StrEnum):
     SEND = "send"  # parts that are full may leave
-    PROVE = "prove"  # read it all again while the settle time passes
-    FINALIZE = "finalize"
+    PROVE = "prove"  # read it all, while the settle time passes, and store it
     TRUNCATED = "truncated"  # shorter than what was sent
     GONE = "gone"
 
@@ -61,10 +60,8 @@ def next_move(facts: Facts, times: WaitingTimes) -> Move:
     if not facts.in_place:
         return Move.GONE
     if is_stale(facts, times) or _has_ended(facts, times):
-        return Move.TRUNCATED if facts.size < facts.sent_high else Move.FINALIZE
-    if _is_worth_proving(facts, times):
-        return Move.PROVE
-    return Move.SEND
+        return Move.TRUNCATED if facts.size < facts.sent_high else Move.PROVE
+    return Move.PROVE if _is_worth_proving(facts, times) else Move.SEND
 
 
 def is_stale(facts: Facts, times: WaitingTimes) -> bool:
@@ -93,6 +90,7 @@ def judge_stale(facts: Facts, stored_bytes: int) -> StaleOutcome:
 
 
 def _is_worth_proving(facts: Facts, times: WaitingTimes) -> bool:
+    """Before it is surely finished: what was read counts once the settle time has passed."""
     return (
         facts.writer is WriteGuardState.FREE
         and facts.may_speculate

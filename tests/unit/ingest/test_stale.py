@@ -25,8 +25,8 @@ SILENT_S = 31.0  # longer than the timeout of the processors under test
 @pytest.mark.parametrize(
     ("changes", "stored", "outcome", "move"),
     [
-        ({}, 100, StaleOutcome.FINALIZE, Move.FINALIZE),
-        ({}, 40, StaleOutcome.RESUME, Move.FINALIZE),
+        ({}, 100, StaleOutcome.FINALIZE, Move.PROVE),
+        ({}, 40, StaleOutcome.RESUME, Move.PROVE),
         ({"sent_high": 120}, 100, StaleOutcome.TRUNCATED, Move.TRUNCATED),
         ({"in_place": False}, 100, StaleOutcome.MISSING, Move.GONE),
     ],
