@@ -1,6 +1,5 @@
 """Builds the ingest side around ports: servers stand behind them, or what is in memory."""
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +70,7 @@ def build_ingest(
     settings: Settings, ports: Ports, *, finder: FolderFinder, found: FoundFolder
 ) -> IngestService:
     folder = settings.watch_dir.resolve()
-    index, writer_profiles, memory_lost = FinishedIndex(), WriterProfiles(), asyncio.Event()
+    index, writer_profiles = FinishedIndex(), WriterProfiles()
     bucket_search = BucketSearch(
         store=ports.store,
         prefix=names.static_prefix(settings.s3_key_template),
@@ -110,10 +109,7 @@ def build_ingest(
             checkpoints=ports.checkpoints,
             records=lambda: router.records,
             on_lost=router.fence_off,
-            on_memory_lost=memory_lost.set,
-            is_restoring=lambda: memory_lost.is_set() or bucket_search.contents is not None,
             lease_seconds=settings.lease_seconds,
-            folder=found.folder.id,
         ),
         orphans=OrphanSweeper(
             store=ports.store,
@@ -122,7 +118,6 @@ def build_ingest(
             grace_s=settings.orphan_grace_seconds,
             folder=found.folder,
         ),
-        memory_lost=memory_lost,
         finder=finder,
         found=found,
         drain_timeout_s=drain_s(settings.shutdown_timeout_seconds),

@@ -1,4 +1,4 @@
-"""Keeps our leases alive, and notices a Redis that has lost its memory."""
+"""Keeps our leases alive."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,16 +16,12 @@ log = structlog.get_logger()
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """`records` are the streams we work on now; `on_memory_lost` is called whenever Redis is found
-    emptied, unless `is_restoring` says that what it forgot is being found again."""
+    """`records` are the streams we work on now."""
 
     checkpoints: CheckpointStore
     records: Callable[[], Iterable[StreamRecord]]
     on_lost: Callable[[StreamRecord], None]
-    on_memory_lost: Callable[[], None]
-    is_restoring: Callable[[], bool]
     lease_seconds: float
-    folder: str = ""
 
     async def run(self) -> None:
         while True:
@@ -40,7 +36,6 @@ class Ownership:
         lost = await self.checkpoints.renew([record.lease for record in held.values()])
         for stream_id in lost:
             await self._win_back(held[stream_id])
-        await self._watch_memory()
 
     async def _win_back(self, record: StreamRecord) -> None:
         """A lease that ran out while we were stopped, or was wiped, may still be free."""
@@ -52,11 +47,3 @@ class Ownership:
             if record.is_released:
                 return
             self.on_lost(record)
-
-    async def _watch_memory(self) -> None:
-        """It may be emptied again before we have seen that it remembers."""
-        if self.is_restoring() or not await self.checkpoints.is_fresh(self.folder):
-            return
-        if not self.is_restoring():
-            log.warning("Redis was emptied: writing everything again from what we know")
-            self.on_memory_lost()

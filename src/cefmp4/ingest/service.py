@@ -18,7 +18,7 @@ from cefmp4.ingest.recover.startup import Startup
 from cefmp4.ingest.router import StreamRouter
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model.event import EventKind, StreamEvent
-from cefmp4.model.stream import FileStamp, Stream
+from cefmp4.model.stream import FileStamp
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.retry import patiently
@@ -49,7 +49,6 @@ class IngestService:
     active_files: ActiveFiles
     ownership: Ownership
     orphans: OrphanSweeper
-    memory_lost: asyncio.Event
     finder: FolderFinder
     found: FoundFolder
     drain_timeout_s: float
@@ -66,7 +65,7 @@ class IngestService:
                     lambda: self.checkpoints.recall("habits"), what="checkpoint"
                 )
                 self.writer_profiles.load_json(learnt or "{}")
-                unfinished = await self.startup.load()
+                await self.startup.load()
                 known = {path: finished.stamp for path, finished in self.index.entries()}
                 self.scanner.remember(known)
                 await stack.enter_async_context(self.watcher)
@@ -74,7 +73,7 @@ class IngestService:
                 return
             with first_error():
                 async with asyncio.TaskGroup() as loops:
-                    await self._run_loops(loops, unfinished, stop)
+                    await self._run_loops(loops, stop)
 
     def views(self) -> list[StreamView]:
         """What goes on now, and what ended lately."""
@@ -83,9 +82,7 @@ class IngestService:
         ended = {stream.id: stream for stream in self.index.latest if stream.id not in shown}
         return live + [view_of_record(stream) for stream in ended.values()]
 
-    async def _run_loops(
-        self, loops: asyncio.TaskGroup, unfinished: list[Stream], stop: asyncio.Event
-    ) -> None:
+    async def _run_loops(self, loops: asyncio.TaskGroup, stop: asyncio.Event) -> None:
         def start(*steps: Callable[[], Coroutine[None, None, None]]) -> list[asyncio.Task[None]]:
             return [loops.create_task(step(), name=step.__qualname__) for step in steps]
 
@@ -99,7 +96,7 @@ class IngestService:
         )
         admission: list[asyncio.Task[None]] = []
         async with cut_by(stop):
-            await self._catch_up(unfinished)
+            await self._catch_up()
         if not stop.is_set():
             admission = start(self._follow_events, self._reconcile)
             running += start(self._sweep_orphans)
@@ -114,11 +111,11 @@ class IngestService:
         await cancel_all(running)
         await self._take_down_views()
 
-    async def _catch_up(self, unfinished: list[Stream]) -> None:
+    async def _catch_up(self) -> None:
         """The first look at the folder, compared with what was remembered."""
         events = await self.scanner.step(monotonic())
         found = self.scanner.entries
-        for relpath in await self.startup.place(unfinished, found, self.scanner.is_gone):
+        for relpath in await self.startup.catch_up(found, self.scanner.is_gone):
             self.router.start(relpath)
         await self._handle(events, seen=found)
         await self._remember_mounts()
@@ -154,7 +151,7 @@ class IngestService:
     async def _reconcile(self) -> None:
         async def deliver(events: list[StreamEvent]) -> None:
             scanner = self.scanner
-            seen = await self.startup.place_hidden(scanner.entries, scanner.is_gone)
+            seen = await self.startup.place(scanner.entries, scanner.is_gone)
             self._look_afresh(seen)
             await self._handle(events, seen=scanner.entries)
             await self._remember_mounts()
@@ -207,11 +204,21 @@ class IngestService:
 
     async def _restore_memory(self) -> None:
         while True:
-            await self.memory_lost.wait()
-            await self.finder.remember_again()
-            await self.startup.restore(lambda: [one.stream for one in self.router.records])
-            self.memory_lost.clear()
-            await self._handle(self._unknown_files(), seen=self.scanner.entries)
+            await asyncio.sleep(self.ownership.lease_seconds / 3)
+            if await self._is_memory_lost():
+                log.warning("Redis was emptied: writing everything again from what we know")
+                await self.finder.remember_again()
+                await self.startup.restore(lambda: [one.stream for one in self.router.records])
+                await self._handle(self._unknown_files(), seen=self.scanner.entries)
+
+    async def _is_memory_lost(self) -> bool:
+        """While what it forgot is being found again, it counts as emptied for whoever starts."""
+        if self.startup.is_surveying:
+            return False
+        with _healing("look for the memory"):
+            is_fresh = await self.checkpoints.is_fresh(self.found.folder.id)
+            return is_fresh and not self.startup.is_surveying
+        return False
 
     def _unknown_files(self) -> list[StreamEvent]:
         """Those of other instances, whose records are lost, too."""

@@ -1,4 +1,4 @@
-"""Leases are kept while we work, won back where nobody took them, and a lost memory is noticed."""
+"""Leases are kept while we work, and won back where nobody took them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -21,8 +21,6 @@ class Instance:
     now: float = 1000.0
     records: list[StreamRecord] = field(default_factory=list)
     lost: list[StreamRecord] = field(default_factory=list)
-    emptied: int = 0
-    is_restoring: bool = False
 
     def __post_init__(self) -> None:
         self.checkpoints = FakeCheckpointStore(lease_seconds=LEASE_S, clock=lambda: self.now)
@@ -33,13 +31,8 @@ class Instance:
             checkpoints=self.checkpoints,
             records=lambda: self.records,
             on_lost=self.lost.append,
-            on_memory_lost=self._found_empty,
-            is_restoring=lambda: self.is_restoring,
             lease_seconds=lease_seconds,
         )
-
-    def _found_empty(self) -> None:
-        self.emptied += 1
 
     async def work_on(self, stream_id: str) -> StreamRecord:
         stream = Stream(id=stream_id, relpath=f"{stream_id}.mp4", part_base=8 * MIB)
@@ -110,27 +103,12 @@ async def test_nobody_asks_for_what_was_released(instance: Instance) -> None:
     assert await instance.checkpoints.holder("s1") == "another"
 
 
-async def test_an_emptied_redis_is_told_what_we_know_and_found_empty(instance: Instance) -> None:
+async def test_an_emptied_redis_is_told_what_we_work_on(instance: Instance) -> None:
     record = await instance.work_on("s1")
     instance.checkpoints.wipe()
     await instance.ownership.step()
     assert await instance.checkpoints.load_stream("s1") == record.stream
     assert await instance.checkpoints.load_parts("s1") == record.parts
-    assert instance.emptied == 1
-
-
-async def test_it_is_said_again_of_one_that_is_emptied_twice(instance: Instance) -> None:
-    for times in (1, 2):
-        instance.checkpoints.wipe()
-        await instance.ownership.step()
-        assert instance.emptied == times
-        instance.is_restoring = True
-        await instance.ownership.step()
-        assert instance.emptied == times  # it is being seen to
-        await instance.checkpoints.mark_used()
-        instance.is_restoring = False
-        await instance.ownership.step()
-        assert instance.emptied == times
 
 
 async def test_a_redis_that_is_away_ends_nothing(instance: Instance) -> None:

@@ -189,8 +189,6 @@ async def test_a_stream_that_is_over_is_not_won_back(rig: Rig) -> None:
         checkpoints=rig.checkpoints,
         records=lambda: [again.record],
         on_lost=lost.append,
-        on_memory_lost=lambda: None,
-        is_restoring=lambda: False,
         lease_seconds=5,
     )
     await again.record.release()

@@ -24,6 +24,7 @@ from cefmp4.tasks import cancel_all
 
 DRAIN_S = 7.0
 STAMP = FileStamp(1, 10, 5, 5)
+MEMORY_S = 0.01  # between two looks at whether Redis remembers
 
 
 @dataclass
@@ -45,16 +46,17 @@ class Notes:
 class Startup:
     notes: Notes
     paths: list[str] = field(default_factory=list)
+    is_surveying: bool = False
+    restored: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def load(self) -> list[Any]:
+    async def load(self) -> None:
         await self.notes.note("load")
-        return []
 
-    async def place(self, *_: object) -> list[str]:
+    async def catch_up(self, *_: object) -> list[str]:
         await self.notes.note("place")
         return self.paths
 
-    async def place_hidden(self, *_: object) -> list[str]:
+    async def place(self, *_: object) -> list[str]:
         return []
 
     async def finish_survey(self) -> None:
@@ -65,6 +67,8 @@ class Startup:
 
     async def restore(self, at_work: Callable[[], list[Any]]) -> None:
         await self.notes.note(f"restore {at_work()}")
+        self.is_surveying = True
+        self.restored.set()
 
 
 @dataclass
@@ -132,6 +136,7 @@ class Loop:
 
     notes: Notes
     name: str
+    lease_seconds: float = 3 * MEMORY_S
 
     async def run(self) -> None:
         try:
@@ -187,7 +192,6 @@ class Stage:
             checkpoints=self.checkpoints,
             index=FinishedIndex(),
             writer_profiles=WriterProfiles(),
-            memory_lost=asyncio.Event(),
             found=FoundFolder(folder=WatchedFolder(id="f"), place=(1, 1), mounts=frozenset()),
             drain_timeout_s=DRAIN_S,
             **parts,
@@ -195,6 +199,7 @@ class Stage:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
+        await self.checkpoints.mark_used("f")
         run = asyncio.create_task(self.service.run(self.stop))
         try:
             async with asyncio.timeout(10):
@@ -287,8 +292,21 @@ async def test_a_redis_that_lost_its_memory_is_told_everything(stage: Stage) -> 
         await stage.scanner.runs.wait()
         stage.scanner.entries["theirs.mp4"] = STAMP
         stage.router.changed.clear()
-        stage.service.memory_lost.set()
+        stage.checkpoints.wipe()
         await stage.router.changed.wait()
     after = stage.notes.told[stage.notes.told.index("remember folder") :]
     assert after[:3] == ["remember folder", "restore []", "create theirs.mp4"]
-    assert not stage.service.memory_lost.is_set()
+
+
+async def test_a_memory_that_is_lost_twice_is_restored_twice(stage: Stage) -> None:
+    async with stage.running():
+        for times in (1, 2):
+            stage.startup.restored.clear()
+            stage.checkpoints.wipe()
+            await stage.startup.restored.wait()
+            await asyncio.sleep(5 * MEMORY_S)
+            assert stage.notes.told.count("restore []") == times, "it is being seen to"
+            await stage.checkpoints.mark_used("f")
+            stage.startup.is_surveying = False
+            await asyncio.sleep(5 * MEMORY_S)
+            assert stage.notes.told.count("restore []") == times

@@ -40,23 +40,26 @@ class Startup:
     uploader: Uploader
     completion: Completion
     _first_restored: Stream | None = field(default=None, init=False)
-    # Unfinished, and their files cannot be seen now.
-    _hidden: list[Stream] = field(default_factory=list, init=False)
+    # Not at their end, and not looked for yet, or their files cannot be seen now.
+    unplaced: list[Stream] = field(default_factory=list, init=False)
 
-    async def load(self) -> list[Stream]:
-        """Fills the index; returns the streams that were not at their end."""
+    @property
+    def is_surveying(self) -> bool:
+        """Whether what Redis forgot is being found again."""
+        return self.bucket_search.contents is not None
+
+    async def load(self) -> None:
+        """Fills the index."""
         streams = await self.claims.load_streams(self.folder.id) + await self._take_over()
-        unfinished = []
         for stream in sorted(streams, key=lambda stream: stream.updated_at):
             if stream.is_final:
                 self.index.add(stream)
             else:
                 await self.completion.bring_back(self.root, stream)
-                unfinished.append(stream)
+                self.unplaced.append(stream)
         if await self.claims.is_fresh():
             await self._survey_store()
-        log.info("checkpoints loaded", finished=len(self.index), unfinished=len(unfinished))
-        return unfinished
+        log.info("checkpoints loaded", finished=len(self.index), unfinished=len(self.unplaced))
 
     async def _take_over(self) -> list[Stream]:
         """What was recorded of this very folder under another name, or by a version that knew no
@@ -101,33 +104,37 @@ class Startup:
 
     async def finish_survey(self) -> None:
         """Once every file of the folder was looked up, Redis knows as much as S3."""
-        if self.bucket_search.contents is not None:
+        if self.is_surveying:
             self.bucket_search.contents = None
             await self._mark_used()
 
+    async def catch_up(
+        self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
+    ) -> list[str]:
+        """After the first look. Returns the paths to go on with."""
+        paths = await self.place(found, is_gone)
+        if not self.unplaced:
+            return paths + await self.end_displaced(found)
+        log.warning(
+            "files of unfinished streams cannot be seen now: they wait",
+            streams=len(self.unplaced),
+            first=self.unplaced[0].relpath,
+        )
+        return paths
+
     async def place(
-        self,
-        unfinished: list[Stream],
-        found: Mapping[str, FileStamp],
-        is_gone: Callable[[str], bool] = lambda _: True,
+        self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
     ) -> list[str]:
         """Returns the paths to go on with. A stream whose file was renamed while we were away is
         led to its new name; one whose file is surely gone is ended. One whose file may be out of
         sight only, in a folder that is not mounted or may not be read, waits."""
-        paths = await self._place(unfinished, found, is_gone)
-        return paths if self._hidden else paths + await self.end_displaced(found)
-
-    async def _place(
-        self,
-        unfinished: list[Stream],
-        found: Mapping[str, FileStamp],
-        is_gone: Callable[[str], bool],
-    ) -> list[str]:
+        if not self.unplaced:
+            return []
         by_inode = _by_inode(found)
         paths: list[str] = []
         hidden: list[Stream] = []
         missing: list[Stream] = []
-        for stream in unfinished:
+        for stream in self.unplaced:
             there = found.get(stream.relpath)
             is_in_place = there and stream.stamp and there.inode == stream.stamp.inode
             new_path = None if is_in_place else await self._new_path_of(stream, by_inode)
@@ -140,13 +147,7 @@ class Startup:
             else:
                 hidden.append(stream)
         await each(missing, self._end_missing, at_once=ENDS_AT_ONCE, name="end")
-        if len(hidden) > len(self._hidden):
-            log.warning(
-                "files of unfinished streams cannot be seen now: they wait",
-                streams=len(hidden),
-                first=hidden[0].relpath,
-            )
-        self._hidden = hidden
+        self.unplaced = hidden
         return paths
 
     async def end_displaced(
@@ -191,11 +192,6 @@ class Startup:
             load_parts = partial(self.claims.load_parts, stream.id)
             is_same = await self.identity.is_file_of(source, stamp, stream, load_parts)
         return stamp if is_same else None
-
-    async def place_hidden(
-        self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]
-    ) -> list[str]:
-        return await self._place(self._hidden, found, is_gone) if self._hidden else []
 
     async def _end_missing(self, stream: Stream) -> None:
         try:

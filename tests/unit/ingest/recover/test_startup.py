@@ -10,11 +10,17 @@ from cefmp4.ingest.fate import End
 from cefmp4.metadata.document import build_document
 from cefmp4.model.media import MediaInfo
 from cefmp4.model.names import metadata_key
-from cefmp4.model.stream import FileStamp, StreamState
+from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.recording.digests import crc_of
 from cefmp4.recording.file import SourceFile
 
 pytestmark = pytest.mark.leaps
+
+
+async def caught_up(rig: Rig, stream: Stream, found: dict[str, FileStamp]) -> list[str]:
+    startup = rig.service().startup
+    startup.unplaced.append(stream)
+    return await startup.catch_up(found, lambda _: True)
 
 
 def stamp_at(rig: Rig, name: str) -> FileStamp:
@@ -34,7 +40,7 @@ async def test_a_renamed_file_is_found_beside_another_device_that_uses_its_inode
     rig.write(bytes_of(4 * PART), name="z.mp4")
     found = {"new.mp4": mine, "z.mp4": replace(mine, device=mine.device + 1)}
     found = dict(list(found.items())[::order])
-    assert await rig.service().startup.place([before.record.stream], found) == ["new.mp4"]
+    assert await caught_up(rig, before.record.stream, found) == ["new.mp4"]
     known = await rig.checkpoints.load_stream_at("", "new.mp4")
     assert known is not None
     assert (known.id, known.state) == (before.record.stream.id, StreamState.UPLOADING)
@@ -50,7 +56,7 @@ async def test_another_file_with_its_inode_size_and_date_is_not_its_own(rig: Rig
     rig.write(bytes_of(4 * PART), name="rear.mp4")
     there = stamp_at(rig, "rear.mp4")
     stream = replace(stream, stamp=replace(there, birth_ns=0))
-    assert await rig.service().startup.place([stream], {"rear.mp4": there}) == []
+    assert await caught_up(rig, stream, {"rear.mp4": there}) == []
     ended = await rig.checkpoints.load_stream(stream.id)
     assert ended is not None
     assert (ended.state, ended.relpath) == (StreamState.FAILED, "r.mp4")
@@ -81,7 +87,7 @@ async def test_what_another_instance_stored_meanwhile_has_not_failed(rig: Rig) -
     await before.record.move_to(StreamState.DESCRIBED)
     await before.record.release()
     (rig.folder / "r.mp4").unlink()
-    assert await rig.service().startup.place([seen], {}) == []
+    assert await caught_up(rig, seen, {}) == []
     known = await rig.checkpoints.load_stream(seen.id)
     assert known is not None
     assert (known.state, known.reason) == (StreamState.DESCRIBED, "")
