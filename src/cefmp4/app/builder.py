@@ -16,7 +16,6 @@ from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.object_keys import ObjectKeys
-from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor, StreamTools
 from cefmp4.ingest.recover.bucket_search import BucketSearch
@@ -105,12 +104,7 @@ def build_ingest(
             clocks=ports.clocks,
             interval_s=settings.poll_seconds,
         ),
-        ownership=Ownership(
-            checkpoints=ports.checkpoints,
-            records=lambda: router.records,
-            on_lost=router.fence_off,
-            lease_seconds=settings.lease_seconds,
-        ),
+        claims=startup.claims,
         orphans=OrphanSweeper(
             store=ports.store,
             checkpoints=ports.checkpoints,
@@ -121,6 +115,7 @@ def build_ingest(
         finder=finder,
         found=found,
         drain_timeout_s=drain_s(settings.shutdown_timeout_seconds),
+        lease_seconds=settings.lease_seconds,
     )
 
 

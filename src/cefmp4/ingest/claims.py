@@ -1,7 +1,7 @@
-"""Streams in Redis, for whoever wants to work on one: looked up, and claimed for this instance.
-Waits for a Redis that is away."""
+"""Streams in Redis, for whoever wants to work on one: looked up, claimed for this instance, and
+kept. Waits for a Redis that is away."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cefmp4.errors import LeaseLostError
@@ -85,6 +85,27 @@ class Claims:
         return await patiently(
             lambda: self.checkpoints.adopt(self.folder, streams), what="checkpoint"
         )
+
+    async def renew(
+        self, records: Iterable[StreamRecord], *, on_lost: Callable[[StreamRecord], None]
+    ) -> None:
+        """Keeps the leases alive. Waits for nobody: the next time may find Redis back."""
+        held = {one.stream.id: one for one in records if not one.is_released}
+        for stream_id in await self.checkpoints.renew([one.lease for one in held.values()]):
+            record = held[stream_id]
+            if not await self._is_won_back(record):
+                on_lost(record)
+
+    async def _is_won_back(self, record: StreamRecord) -> bool:
+        """A lease that ran out while we were stopped, or was wiped, may still be free. One that was
+        released is not missed."""
+        if record.is_released:
+            return True
+        try:
+            await record.restore()
+        except LeaseLostError:
+            return record.is_released
+        return True
 
     async def forget(self, stream: Stream) -> None:
         """One that was released."""

@@ -8,11 +8,11 @@ from time import monotonic, time
 
 import structlog
 
-from cefmp4.errors import CefError, first_error
+from cefmp4.errors import CefError, TransientError, first_error
 from cefmp4.ingest.active_files import ActiveFiles
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, FoundFolder
-from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.ingest.recover.startup import Startup
 from cefmp4.ingest.router import StreamRouter
@@ -21,6 +21,7 @@ from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.reachability import level_of
 from cefmp4.retry import patiently
 from cefmp4.stopping import cut_by
 from cefmp4.tasks import cancel_all
@@ -47,11 +48,12 @@ class IngestService:
     watcher: Watcher
     scanner: FolderScanner
     active_files: ActiveFiles
-    ownership: Ownership
+    claims: Claims
     orphans: OrphanSweeper
     finder: FolderFinder
     found: FoundFolder
     drain_timeout_s: float
+    lease_seconds: float
     is_ready: bool = False
     folder_lost: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -88,7 +90,7 @@ class IngestService:
 
         running = start(
             self.active_files.run,
-            self.ownership.run,
+            self._keep_leases,
             self._follow_requests,
             self._publish,
             self._restore_memory,
@@ -202,9 +204,17 @@ class IngestService:
             async with asyncio.timeout(FAREWELL_S):
                 await self.checkpoints.publish_views([])
 
+    async def _keep_leases(self) -> None:
+        while True:
+            try:
+                await self.claims.renew(self.router.records, on_lost=self.router.fence_off)
+            except TransientError as error:
+                log.log(level_of(error), "leases could not be renewed", reason=str(error))
+            await asyncio.sleep(self.lease_seconds / 3)
+
     async def _restore_memory(self) -> None:
         while True:
-            await asyncio.sleep(self.ownership.lease_seconds / 3)
+            await asyncio.sleep(self.lease_seconds / 3)
             if await self._is_memory_lost():
                 log.warning("Redis was emptied: writing everything again from what we know")
                 await self.finder.remember_again()

@@ -10,7 +10,6 @@ from tests.support.rig import PART, Rig, bytes_of, open_growing
 from cefmp4 import metrics
 from cefmp4.errors import ProofFailedError, ServerUnreachableError, UploadGoneError
 from cefmp4.ingest.fate import End
-from cefmp4.ingest.ownership import Ownership
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model.event import EventKind
 from cefmp4.model.part import MIB
@@ -185,15 +184,9 @@ async def test_a_stream_that_is_over_is_not_won_back(rig: Rig) -> None:
     assert again is not None
     assert await rig.finish(again) is End.UNCHANGED
     lost: list[StreamRecord] = []
-    ownership = Ownership(
-        checkpoints=rig.checkpoints,
-        records=lambda: [again.record],
-        on_lost=lost.append,
-        lease_seconds=5,
-    )
     await again.record.release()
     await rig.checkpoints.forget(again.record.stream)
-    await ownership.step()
+    await rig.service().claims.renew([again.record], on_lost=lost.append)
     assert await rig.checkpoints.load_stream(again.record.stream.id) is None
     assert lost == []
 

@@ -1,6 +1,7 @@
 """How the ingest side starts and stops, on parts that only note what they are told."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ import pytest
 from tests.support.checkpoint_records import stream
 from tests.support.fake_checkpoints import FakeCheckpointStore
 
-from cefmp4.errors import ServerUnreachableError
+from cefmp4.errors import InvariantError, ServerUnreachableError
 from cefmp4.ingest import service as service_module
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FoundFolder
 from cefmp4.ingest.service import IngestService
@@ -24,7 +26,7 @@ from cefmp4.tasks import cancel_all
 
 DRAIN_S = 7.0
 STAMP = FileStamp(1, 10, 5, 5)
-MEMORY_S = 0.01  # between two looks at whether Redis remembers
+TURN_S = 0.01  # of the leases, and of the looks at whether Redis remembers
 
 
 @dataclass
@@ -82,6 +84,9 @@ class Router:
     def start(self, relpath: str) -> None:
         self.notes.told.append(f"start {relpath}")
 
+    def fence_off(self, record: object) -> None:
+        raise AssertionError(record)
+
     def handle(self, events: list[StreamEvent], seen: Any = None) -> None:
         self.notes.told += [f"{event.kind} {event.relpath}" for event in events]
         self.changed.set()
@@ -132,11 +137,10 @@ class Scanner:
 
 @dataclass
 class Loop:
-    """Of the beat, of the leases."""
+    """Of the beat."""
 
     notes: Notes
     name: str
-    lease_seconds: float = 3 * MEMORY_S
 
     async def run(self) -> None:
         try:
@@ -184,16 +188,17 @@ class Stage:
             "watcher": self.watcher,
             "scanner": self.scanner,
             "active_files": Loop(notes, "beat"),
-            "ownership": Loop(notes, "leases"),
             "orphans": Orphans(),
             "finder": self.finder,
         }
         self.service = IngestService(
             checkpoints=self.checkpoints,
+            claims=Claims(checkpoints=self.checkpoints, owner="me", wall_clock=time.time),
             index=FinishedIndex(),
             writer_profiles=WriterProfiles(),
             found=FoundFolder(folder=WatchedFolder(id="f"), place=(1, 1), mounts=frozenset()),
             drain_timeout_s=DRAIN_S,
+            lease_seconds=3 * TURN_S,
             **parts,
         )
 
@@ -226,7 +231,7 @@ async def test_it_starts_and_stops_in_order(stage: Stage) -> None:
     assert told[: len(start)] == start
     drained = told.index(f"drain {DRAIN_S}")
     assert drained == len(start), "intake ends first, and parts on the wire may arrive"
-    assert sorted(told[drained + 1 : -1]) == ["beat ends", "leases ends"]
+    assert told[drained + 1 : -1] == ["beat ends"]
     assert told[-1] == "watch no more"
     assert not stage.service.is_ready
 
@@ -286,6 +291,16 @@ async def test_what_an_operator_asks_for_is_looked_at_afresh(stage: Stage) -> No
     assert "create a.mp4" in stage.notes.told
 
 
+async def test_leases_that_cannot_be_renewed_end_nothing(stage: Stage) -> None:
+    """The next turn finds Redis back; only what is no trouble of a server ends the service."""
+    stage.checkpoints.fail("renew", ServerUnreachableError("away"), times=3)
+    stage.checkpoints.fail("renew", InvariantError("a bug"))
+    async with stage.running() as run:
+        with pytest.raises(InvariantError):
+            await run
+    assert stage.checkpoints.calls["renew"] == 4
+
+
 async def test_a_redis_that_lost_its_memory_is_told_everything(stage: Stage) -> None:
     """And the files of other instances, whose records are lost too, are looked at."""
     async with stage.running():
@@ -304,9 +319,9 @@ async def test_a_memory_that_is_lost_twice_is_restored_twice(stage: Stage) -> No
             stage.startup.restored.clear()
             stage.checkpoints.wipe()
             await stage.startup.restored.wait()
-            await asyncio.sleep(5 * MEMORY_S)
+            await asyncio.sleep(5 * TURN_S)
             assert stage.notes.told.count("restore []") == times, "it is being seen to"
             await stage.checkpoints.mark_used("f")
             stage.startup.is_surveying = False
-            await asyncio.sleep(5 * MEMORY_S)
+            await asyncio.sleep(5 * TURN_S)
             assert stage.notes.told.count("restore []") == times

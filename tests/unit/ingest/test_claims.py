@@ -1,14 +1,12 @@
 """Leases are kept while we work, and won back where nobody took them."""
 
-import asyncio
 from dataclasses import dataclass, field
 
 import pytest
 from tests.support.fake_checkpoints import FakeCheckpointStore
 
 from cefmp4 import metrics
-from cefmp4.errors import InvariantError, ServerUnreachableError
-from cefmp4.ingest.ownership import Ownership
+from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model.part import MIB, Part
 from cefmp4.model.stream import Stream
@@ -24,28 +22,15 @@ class Instance:
 
     def __post_init__(self) -> None:
         self.checkpoints = FakeCheckpointStore(lease_seconds=LEASE_S, clock=lambda: self.now)
-        self.ownership = self.watch(LEASE_S)
+        self.claims = Claims(checkpoints=self.checkpoints, owner="me", wall_clock=lambda: self.now)
 
-    def watch(self, lease_seconds: float) -> Ownership:
-        return Ownership(
-            checkpoints=self.checkpoints,
-            records=lambda: self.records,
-            on_lost=self.lost.append,
-            lease_seconds=lease_seconds,
-        )
+    async def renew(self) -> None:
+        await self.claims.renew(self.records, on_lost=self.lost.append)
 
     async def work_on(self, stream_id: str) -> StreamRecord:
         stream = Stream(id=stream_id, relpath=f"{stream_id}.mp4", part_base=8 * MIB)
-        lease = await self.checkpoints.claim(stream, "me")
-        assert lease is not None
         part = Part(number=1, size=5, crc64=1, etag="e", uploaded_at=1.0)
-        record = StreamRecord(
-            stream=stream,
-            lease=lease,
-            parts={1: part},
-            checkpoints=self.checkpoints,
-            wall_clock=lambda: self.now,
-        )
+        record = await self.claims.new(stream, {1: part})
         await record.restore()
         self.records.append(record)
         return record
@@ -70,7 +55,7 @@ async def test_a_lease_outlives_its_time_while_we_work(instance: Instance) -> No
     record = await instance.work_on("s1")
     for _ in range(5):
         instance.now += LEASE_S / 2
-        await instance.ownership.step()
+        await instance.renew()
     assert await instance.checkpoints.claim(record.stream, "another") is None
     assert instance.lost == []
 
@@ -78,7 +63,7 @@ async def test_a_lease_outlives_its_time_while_we_work(instance: Instance) -> No
 async def test_what_ran_out_and_nobody_took_is_ours_again(instance: Instance) -> None:
     record = await instance.work_on("s1")
     instance.now += 2 * LEASE_S
-    await instance.ownership.step()
+    await instance.renew()
     assert await instance.checkpoints.holder("s1") == "me"
     await record.save()
     assert instance.lost == []
@@ -88,7 +73,7 @@ async def test_what_another_took_is_lost_and_counted_once(instance: Instance) ->
     mine, taken = await instance.work_on("s1"), await instance.work_on("s2")
     await instance.lose_to_another(taken)
     before = leases_lost()
-    await instance.ownership.step()
+    await instance.renew()
     assert instance.lost == [taken]
     assert leases_lost() == before + 1
     assert await instance.checkpoints.holder("s1") == mine.lease.owner
@@ -98,7 +83,7 @@ async def test_nobody_asks_for_what_was_released(instance: Instance) -> None:
     record = await instance.work_on("s1")
     await record.release()
     await instance.lose_to_another(record)
-    await instance.ownership.step()
+    await instance.renew()
     assert instance.lost == []
     assert await instance.checkpoints.holder("s1") == "another"
 
@@ -106,18 +91,6 @@ async def test_nobody_asks_for_what_was_released(instance: Instance) -> None:
 async def test_an_emptied_redis_is_told_what_we_work_on(instance: Instance) -> None:
     record = await instance.work_on("s1")
     instance.checkpoints.wipe()
-    await instance.ownership.step()
+    await instance.renew()
     assert await instance.checkpoints.load_stream("s1") == record.stream
     assert await instance.checkpoints.load_parts("s1") == record.parts
-
-
-async def test_a_redis_that_is_away_ends_nothing(instance: Instance) -> None:
-    """The next turn finds it back; only what is no trouble of a server ends the loop."""
-    await instance.work_on("s1")
-    instance.checkpoints.fail("renew", ServerUnreachableError("away"), times=3)
-    instance.checkpoints.fail("renew", InvariantError("a bug"))
-    with pytest.raises(InvariantError):
-        async with asyncio.timeout(10):
-            await instance.watch(0.001).run()
-    assert instance.checkpoints.calls["renew"] == 4
-    assert instance.lost == []
