@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
@@ -19,18 +19,9 @@ def branches_of(relpath: str) -> list[str]:
     return relpath.split("/", LEVELS)[:-1]
 
 
-class _Branch(Generic[T]):
-    """A folder with folders below it, or the files of one folder."""
-
-    __slots__ = ("below", "items")
-
-    def __init__(self) -> None:
-        self.below: OrderedDict[str, _Branch[T]] = OrderedDict()  # in the order of their turns
-        self.items: OrderedDict[T, None] = OrderedDict()  # oldest first
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.below or self.items)
+# Folders in the order of their turns, each with the like below it; at the end, under no name, the
+# files of one folder, oldest first, with None.
+_Branch = OrderedDict[Any, Any]
 
 
 class FairQueue(Generic[T]):
@@ -39,7 +30,7 @@ class FairQueue(Generic[T]):
 
     def __init__(self, branches: Callable[[T], list[str]]) -> None:
         self._branches = branches
-        self._root: _Branch[T] = _Branch()
+        self._root: _Branch = OrderedDict()
         self._items: dict[T, None] = {}
 
     def __repr__(self) -> str:
@@ -59,17 +50,16 @@ class FairQueue(Generic[T]):
             return
         branch = self._root
         for name in [*self._branches(item), ""]:  # the files of a folder count like a folder in it
-            if name not in branch.below:
-                branch.below[name] = _Branch()
-            branch = branch.below[name]
-        branch.items[item] = None
-        self._items[item] = None
+            branch = branch.setdefault(name, OrderedDict())
+        branch[item] = self._items[item] = None
 
     def first(self) -> T | None:
+        first: T | None = None
         branch = self._root
-        while branch.below:
-            branch = next(iter(branch.below.values()))
-        return next(iter(branch.items), None)
+        while branch:
+            first = next(iter(branch))
+            branch = branch[first]
+        return first
 
     def take(self, item: T) -> None:
         """It is its turn now; the next one is that of another folder."""
@@ -80,25 +70,23 @@ class FairQueue(Generic[T]):
             self._take_out(item, is_turn=False)
 
     def give_turn_away(self, item: T) -> None:
-        for parent, name in self._way_to(item):
-            parent.below.move_to_end(name)
+        for branch, name in self._way_to(item)[:-1]:
+            branch.move_to_end(name)
 
-    def _way_to(self, item: T) -> list[tuple[_Branch[T], str]]:
+    def _way_to(self, item: T) -> list[tuple[_Branch, object]]:
         branch, way = self._root, []
-        for name in [*self._branches(item), ""]:
+        for name in [*self._branches(item), "", item]:
             way.append((branch, name))
-            branch = branch.below[name]
+            branch = branch[name]
         return way
 
     def _take_out(self, item: T, *, is_turn: bool) -> None:
-        way = self._way_to(item)
-        leaf, files = way[-1]
-        del leaf.below[files].items[item], self._items[item]
-        for parent, name in reversed(way):
-            if parent.below[name].is_empty:
-                del parent.below[name]
+        del self._items[item]
+        for branch, name in reversed(self._way_to(item)):
+            if not branch[name]:  # the item itself, or a folder that has nothing left
+                del branch[name]
             elif is_turn:
-                parent.below.move_to_end(name)
+                branch.move_to_end(name)
 
 
 class GrowingFirst(Generic[T]):

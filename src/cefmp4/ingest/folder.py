@@ -5,9 +5,9 @@ import asyncio
 import json
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from time import monotonic
 
 import structlog
 
@@ -59,7 +59,6 @@ class FolderFinder:
     named: str
     host: str
     checkpoints: CheckpointStore
-    clock: Callable[[], float] = time.monotonic
     waiting_for: str = field(default="", init=False)
     _said_at: float = field(default=float("-inf"), init=False)
     _memory: Memory | None = field(default=None, init=False)
@@ -85,7 +84,7 @@ class FolderFinder:
     async def _tell_of(self, problem: str) -> None:
         self.waiting_for = f"waiting for the watched folder: {self.root} {problem}"
         metrics.watch_folder_up.set(0)
-        now = self.clock()
+        now = monotonic()
         if now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
             log.error(self.waiting_for, hint=HINT)

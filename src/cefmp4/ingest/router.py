@@ -14,7 +14,6 @@ from cefmp4.ingest.admitted import Admitted
 from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.claims import ForeignStreamError
 from cefmp4.ingest.fairness import one_too_many
-from cefmp4.ingest.fate import End
 from cefmp4.ingest.part_slots import PartSlots
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
@@ -265,7 +264,11 @@ class StreamRouter:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
                 await processor.run()
-            await self._conclude(work, processor)
+            try:
+                has_changed = await self.completion.conclude(processor)
+            except LeaseLostError:
+                raise ForeignStreamError from None
+            work.again = work.again or has_changed
 
     @contextmanager
     def _dealing_with(self, processor: StreamProcessor, work: Work) -> Iterator[None]:
@@ -281,15 +284,6 @@ class StreamRouter:
 
     def _is_at_work(self, stream_id: str) -> bool:
         return any(record.stream.id == stream_id for record in self.records)
-
-    async def _conclude(self, work: Work, processor: StreamProcessor) -> None:
-        try:
-            has_changed = await self.completion.conclude(processor)
-        except LeaseLostError:
-            raise ForeignStreamError from None
-        if processor.end is End.FENCED:
-            raise ForeignStreamError
-        work.again = work.again or has_changed
 
     def _come_back(self, work: Work, *, pause: float | None = None) -> None:
         now = self.clocks.monotonic()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from cefmp4.errors import SourceError
+from cefmp4.errors import LeaseLostError, SourceError
 from cefmp4.ingest.admitted import FormerGeneration
 from cefmp4.ingest.after.describer import Describer
 from cefmp4.ingest.after.local_file import LocalFilePolicy
@@ -66,10 +66,11 @@ class Completion:
         self.index.remove(relpath)
 
     async def conclude(self, processor: StreamProcessor) -> bool:
-        """Returns whether the file at this path is no longer the one that was dealt with."""
+        """Returns whether the file at this path is no longer the one that was dealt with. Raises
+        LeaseLostError."""
         record, source, former = processor.record, processor.source, processor.admitted.former
         if processor.end is End.FENCED:
-            return False
+            raise LeaseLostError
         if processor.end is End.UNCHANGED and former is not None:
             await self._put_back(record, former)
             return await self._has_changed(processor)
