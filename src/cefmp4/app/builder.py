@@ -69,16 +69,8 @@ def build_ingest(
     settings: Settings, ports: Ports, *, finder: FolderFinder, found: FoundFolder
 ) -> IngestService:
     folder = settings.watch_dir.resolve()
-    index, writer_profiles = FinishedIndex(), WriterProfiles()
-    bucket_search = BucketSearch(
-        store=ports.store,
-        prefix=names.static_prefix(settings.s3_key_template),
-        hashing=ports.hashing,
-        plan=_plan(settings),
-        folder=found.folder,
-        host=settings.host,
-    )
-    router, startup = _streams(settings, ports, found, index, writer_profiles, bucket_search)
+    writer_profiles = WriterProfiles()
+    router, startup = _streams(settings, ports, found, writer_profiles)
     watcher = Watcher(
         folder,
         router.selection,
@@ -87,7 +79,7 @@ def build_ingest(
     )
     return IngestService(
         checkpoints=ports.checkpoints,
-        index=index,
+        index=startup.index,
         writer_profiles=writer_profiles,
         startup=startup,
         router=router,
@@ -120,25 +112,28 @@ def build_ingest(
 
 
 def _streams(
-    settings: Settings,
-    ports: Ports,
-    found: FoundFolder,
-    index: FinishedIndex,
-    writer_profiles: WriterProfiles,
-    bucket_search: BucketSearch,
+    settings: Settings, ports: Ports, found: FoundFolder, writer_profiles: WriterProfiles
 ) -> tuple[StreamRouter, Startup]:
     """What deals with streams when the loops of the service tell it to; from the inside out, in the
     order in which a byte meets them backwards."""
     store, checkpoints, hashing = ports.store, ports.checkpoints, ports.hashing
     folder = settings.watch_dir.resolve()
     root = str(folder)
-    identity = Identity(hashing=hashing)
+    index, identity = FinishedIndex(), Identity(hashing=hashing)
     slots = PartSlots(
         max_parts=settings.max_parts_in_flight, max_streams=settings.max_concurrent_streams
     )
     uploader = Uploader(store=store, slots=slots, hashing=hashing)
     keys = ObjectKeys(store, settings.s3_key_template, settings.s3_key_conflict)
-    plan = _plan(settings)
+    plan = PartPlan(settings.chunk_size_bytes, settings.part_sizing)
+    bucket_search = BucketSearch(
+        store=store,
+        prefix=names.static_prefix(settings.s3_key_template),
+        hashing=hashing,
+        plan=plan,
+        folder=found.folder,
+        host=settings.host,
+    )
     claims = Claims(
         checkpoints=checkpoints,
         owner=ports.owner,
@@ -203,10 +198,6 @@ def _streams(
         completion=completion,
     )
     return router, startup
-
-
-def _plan(settings: Settings) -> PartPlan:
-    return PartPlan(settings.chunk_size_bytes, settings.part_sizing)
 
 
 def _tools(

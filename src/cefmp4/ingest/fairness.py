@@ -74,7 +74,8 @@ class FairQueue(Generic[T]):
             branch.move_to_end(name)
 
     def _way_to(self, item: T) -> list[tuple[_Branch, object]]:
-        branch, way = self._root, []
+        branch = self._root
+        way: list[tuple[_Branch, object]] = []
         for name in [*self._branches(item), "", item]:
             way.append((branch, name))
             branch = branch[name]

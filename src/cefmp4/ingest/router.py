@@ -107,7 +107,7 @@ class StreamRouter:
     def _delete(self, relpath: str) -> None:
         self._waiting.discard(relpath)
         if not self._wake(StreamEvent(kind=EventKind.DELETE, relpath=relpath)):
-            self.completion.forget_path(relpath)
+            self.admission.index.remove(relpath)  # its record stays in Redis
 
     def _move(self, old: str, new: str) -> None:
         """What an event says of an active stream is true only if the disk says so: it may be late,
@@ -193,7 +193,7 @@ class StreamRouter:
         if self._work.get(work.relpath) is work:
             del self._work[work.relpath]
             if work.was_deleted:
-                self.completion.forget_path(work.relpath)
+                self.admission.index.remove(work.relpath)
         if work.gives_way_to is not None and not self._is_draining:
             self._waiting.put(work.relpath, is_growing=work.was_growing)
             self._begin(work.gives_way_to)
@@ -317,11 +317,11 @@ def _find_renamed(processors: list[StreamProcessor], relpath: str) -> StreamProc
     growing file shows up as a new one. Blocking."""
     for processor in processors:
         source, record = processor.source, processor.record
-        if source.relpath != relpath and (
-            source.is_found_at(relpath)
-            or take_up(source, relpath, record.stream.plan, dict(record.parts))
-        ):
+        if source.relpath == relpath:
+            continue
+        plan, parts = record.stream.plan, dict(record.parts)
+        if source.is_found_at(relpath) or take_up(source, relpath, plan, parts):
             return processor
-        if source.relpath != relpath and source.may_be_at(relpath):
+        if source.may_be_at(relpath):
             raise ForeignStreamError  # one name or the other is of the past: ask again
     return None

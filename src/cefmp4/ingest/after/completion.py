@@ -61,10 +61,6 @@ class Completion:
     claims: Claims
     store: ObjectStore
 
-    def forget_path(self, relpath: str) -> None:
-        """A finished file that was deleted; its record stays in Redis."""
-        self.index.remove(relpath)
-
     async def conclude(self, processor: StreamProcessor) -> bool:
         """Returns whether the file at this path is no longer the one that was dealt with. Raises
         LeaseLostError."""
