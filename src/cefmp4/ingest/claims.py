@@ -89,7 +89,7 @@ class Claims:
     async def renew(
         self, records: Iterable[StreamRecord], *, on_lost: Callable[[StreamRecord], None]
     ) -> None:
-        """Keeps the leases alive. Waits for nobody: the next time may find Redis back."""
+        """Keeps the leases alive. Raises TransientError while Redis is away."""
         held = {one.stream.id: one for one in records if not one.is_released}
         for stream_id in await self.checkpoints.renew([one.lease for one in held.values()]):
             record = held[stream_id]

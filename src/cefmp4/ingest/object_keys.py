@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -63,11 +64,9 @@ class ObjectKeys:
         somebody else who uses the bucket."""
         if names.is_unique_template(self.template):
             return False
+        keys = stream.key, names.metadata_key(stream.key)
         found = await asyncio.gather(
-            *(
-                patiently(lambda key=key: self.store.head(key), what="key lookup")  # type: ignore[misc]
-                for key in (stream.key, names.metadata_key(stream.key))
-            )
+            *(patiently(partial(self.store.head, key), what="key lookup") for key in keys)
         )
         return any(stored is not None for stored in found)
 

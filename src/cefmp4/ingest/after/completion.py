@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -48,7 +49,7 @@ class Handover:
                 input=input_of_stream(stream, bucket=self.bucket, folder=self.watch_dir),
                 max_attempts=self.max_attempts,
             )
-            await patiently(lambda spec=spec: self.sink.submit(spec), what="hand-over")  # type: ignore[misc]
+            await patiently(partial(self.sink.submit, spec), what="hand-over")
         return True
 
 
