@@ -3,7 +3,7 @@
 import struct
 
 from cefmp4.hls import playlist
-from cefmp4.hls.fragments import Fragment, FragmentParser, Init, KeyFrame
+from cefmp4.hls.fragments import Fragment, FragmentParser, KeyFrame
 from cefmp4.hls.result import SegmentRow, StoredTrack
 from cefmp4.media.fragment_boxes import TrackHeader
 
@@ -40,7 +40,7 @@ def fragment(start: int, frames: int = 60, *, sizes: int = 10, is_sync: bool = T
     return box("moof", box("traf", tfhd, tfdt, trun)) + box("mdat", bytes(frames * sizes))
 
 
-def parsed(data: bytes) -> list[Init | Fragment]:
+def parsed(data: bytes) -> list[Fragment]:
     parser = FragmentParser()
     found = list(parser.feed(data))
     parser.close()

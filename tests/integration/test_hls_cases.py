@@ -17,7 +17,6 @@ from tests.support.hls_media import (
     brightness,
     encode,
     ffmpeg,
-    parse,
     recording,
     strictly_parsed,
     videos,
@@ -263,8 +262,7 @@ async def test_hdr10_keeps_its_colours_and_an_sdr_rung_stands_beside_it(tmp_path
     ranges = [p.stream_info.video_range for p in m3u8.loads(encoded.master).playlists]
     assert ranges == ["PQ", "SDR"]
     init = encoded.store.data(f"hls/s1/{encoded.result.tracks[0].folder}/init.mp4")
-    header, _ = parse(init)
-    assert header.codec.startswith("hvc1.2.4")
+    assert codecs(encoded)[0].startswith("hvc1.2.4")
     # Mastering display (137) and content light level (144), as the prefix SEI of hvcC.
     assert bytes([0x4E, 0x01, 137, 24]) in init
     assert bytes([0x4E, 0x01, 144, 4]) in init

@@ -17,11 +17,10 @@ from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.fragments import Fragment, FragmentParser, Init
+from cefmp4.hls.fragments import Fragment, FragmentParser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import HlsResult
 from cefmp4.media.ffmpeg_run import RunLimits
-from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import RUNGS, CodecChoice
 from cefmp4.outputs.publish import publish
@@ -144,7 +143,7 @@ def examine(encoded: Encoded) -> None:
         for row in track.rows:
             data = encoded.store.data(row.key)
             assert row.bytes == len(data)
-            header, fragments = parse(init + data)
+            fragments = parse(init + data)
             if track.is_video:
                 assert all(fragment.samples[0].is_sync for fragment in fragments)
                 assert_no_leading_pictures(fragments)
@@ -153,7 +152,8 @@ def examine(encoded: Encoded) -> None:
             else:
                 decoded_frames(init + data, kind="a")
             assert fragments[0].start == end
-            assert abs(row.start * header.timescale - end) <= header.timescale * 1e-5
+            timescale = track.header.timescale
+            assert abs(row.start * timescale - end) <= timescale * 1e-5
             end = fragments[-1].end
         if track.is_video:
             examine_key_frames(encoded, folder, init)
@@ -196,12 +196,11 @@ def assert_no_leading_pictures(fragments: list[Fragment]) -> None:
             at += sample.duration
 
 
-def parse(data: bytes) -> tuple[TrackHeader, list[Fragment]]:
+def parse(data: bytes) -> list[Fragment]:
     parser = FragmentParser()
-    init, *fragments = list(parser.feed(data))
+    fragments = list(parser.feed(data))
     parser.close()
-    assert isinstance(init, Init)
-    return init.header, [fragment for fragment in fragments if isinstance(fragment, Fragment)]
+    return fragments
 
 
 def decoded_frames(data: bytes, *, kind: str = "v", is_strict: bool = True) -> int:

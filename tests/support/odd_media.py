@@ -58,9 +58,8 @@ def onsets(moments: list[tuple[float, bool]]) -> list[float]:
 def flashes(encoded: Encoded) -> list[float]:
     """As a player places them: by the fragments' own times, whatever an edit list says."""
     data = media(encoded, encoded.result.tracks[0])
-    header, fragments = parse(data)
-    first = fragments[0]
-    zero = (first.start + first.samples[0].cto) / header.timescale
+    first = parse(data)[0]
+    zero = (first.start + first.samples[0].cto) / first.init.header.timescale
     look = ("-fps_mode", "passthrough", "-vf", "scale=8:8,format=gray,showinfo", "-f", "null", "-")
     told = decoded(data, *look).stderr.decode()
     found = re.findall(r"pts_time:(\S+) .*?mean:\[(\d+)", told)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cefmp4.errors import CefError, PermanentError, TransientError
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.media.ffmpeg_run import FfmpegExit
+from cefmp4.media.ffmpeg_run import FfmpegRun
 from cefmp4.media.source import MediaSource
 from cefmp4.media.stderr import Stderr, check_reached, last_line
 
@@ -31,7 +31,7 @@ def check_decoders(said: Stderr) -> None:
         raise UndecodableTrackError(int(found[1]))
 
 
-def check_exit(ended: FfmpegExit, source: MediaSource, gpu: EncoderChooser | None = None) -> None:
+def check_exit(ended: FfmpegRun, source: MediaSource, gpu: EncoderChooser | None = None) -> None:
     """`gpu`: whom to tell, where a GPU had a part in it."""
     if ended.returncode == 0:
         return
@@ -50,7 +50,7 @@ def check_exit(ended: FfmpegExit, source: MediaSource, gpu: EncoderChooser | Non
     raise PermanentError(f"ffmpeg cannot encode it: {last_words(ended)}")
 
 
-def last_words(ended: FfmpegExit) -> str:
+def last_words(ended: FfmpegRun) -> str:
     return last_line(ended.stderr.tail) or f"ffmpeg ended with {ended.returncode}"
 
 

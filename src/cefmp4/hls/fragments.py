@@ -23,6 +23,7 @@ class Init:
 class Fragment:
     """A moof and its mdat. Times count in the timescale of the track."""
 
+    init: Init
     data: bytes
     start: int
     duration: int
@@ -31,6 +32,10 @@ class Fragment:
     @property
     def end(self) -> int:
         return self.start + self.duration
+
+    @property
+    def end_s(self) -> float:
+        return self.end / self.init.header.timescale
 
     @property
     def first_sample(self) -> memoryview:
@@ -53,10 +58,10 @@ class FragmentParser:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._head = b""  # ftyp, until moov comes
-        self._header: TrackHeader | None = None
+        self._init: Init | None = None
         self._moof = b""
 
-    def feed(self, data: bytes) -> Iterator[Init | Fragment]:
+    def feed(self, data: bytes) -> Iterator[Fragment]:
         self._buffer += data
         while (size := self._box_size()) and len(self._buffer) >= size:
             box = bytes(memoryview(self._buffer)[:size])
@@ -80,14 +85,17 @@ class FragmentParser:
             raise BrokenMediaError(f"a box of {box.end if box else 0} bytes")
         return box.end
 
-    def _take(self, box: bytes) -> Init | Fragment | None:
+    def _take(self, box: bytes) -> Fragment | None:
         kind = box[4:8].decode("latin-1")
         if kind == "ftyp":
             self._head = box
         elif kind == "moov":
-            return self._init(box)
+            if self._init is not None:
+                raise BrokenMediaError("a second moov")
+            header = read_header(child(memoryview(box), b"moov"))
+            self._init = Init(data=self._head + box, header=header)
         elif kind == "moof":
-            if self._header is None or self._moof:
+            if self._init is None or self._moof:
                 raise BrokenMediaError("a moof at the wrong place")
             self._moof = box
         elif kind == "mdat":
@@ -96,22 +104,17 @@ class FragmentParser:
             raise BrokenMediaError(f"a box of kind {kind!r}")
         return None
 
-    def _init(self, moov: bytes) -> Init:
-        if self._header is not None:
-            raise BrokenMediaError("a second moov")
-        self._header = read_header(child(memoryview(moov), b"moov"))
-        return Init(data=self._head + moov, header=self._header)
-
     def _fragment(self, mdat: bytes) -> Fragment:
-        if self._header is None or not self._moof:
+        if self._init is None or not self._moof:
             raise BrokenMediaError("an mdat without its moof")
         data, head = self._moof + mdat, len(self._moof)
-        start, samples = read_fragment(child(memoryview(self._moof), b"moof"), self._header)
+        moof = child(memoryview(self._moof), b"moof")
+        start, samples = read_fragment(moof, self._init.header)
         self._moof = b""
         if any(s.offset < head or s.offset + s.size > len(data) for s in samples):
             raise BrokenMediaError("a sample lies outside of its fragment")
         duration = sum(sample.duration for sample in samples)
-        return Fragment(data=data, start=start, duration=duration, samples=samples)
+        return Fragment(init=self._init, data=data, start=start, duration=duration, samples=samples)
 
 
 @dataclass(slots=True)
@@ -120,7 +123,6 @@ class SegmentCutter:
     Closing at the first fragment past the target instead would drift to eight seconds wherever
     three groups of pictures last 5.999."""
 
-    timescale: int
     target_s: float
     _fragments: list[Fragment] = field(default_factory=list)
 
@@ -129,7 +131,8 @@ class SegmentCutter:
         if not fragment.samples[0].is_sync:
             raise BrokenMediaError("a fragment does not begin with a key frame")
         if self._fragments and fragment.start != self._fragments[-1].end:
-            gap_s = (fragment.start - self._fragments[-1].end) / self.timescale
+            gap = fragment.start - self._fragments[-1].end
+            gap_s = gap / fragment.init.header.timescale
             raise BrokenMediaError(f"a hole of {gap_s:.3f} s between two fragments")
         closed: list[Fragment] = []
         if self._is_better_without(fragment):
@@ -144,7 +147,8 @@ class SegmentCutter:
     def _is_better_without(self, fragment: Fragment) -> bool:
         if not self._fragments:
             return False
-        start, target = self._fragments[0].start, self.target_s * self.timescale
+        start = self._fragments[0].start
+        target = self.target_s * fragment.init.header.timescale
         return abs(fragment.start - start - target) <= abs(fragment.end - start - target)
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from cefmp4.errors import CefError
 from cefmp4.hls.examined import AudioTrack, ExaminedVideo
-from cefmp4.hls.fragments import Fragment, Init
+from cefmp4.hls.fragments import Fragment
 from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
 
 MAX_KEY_FRAME_GAP_S = 6.5
@@ -100,9 +100,9 @@ class CopyWatch:
         self._codec = codec
         self.damaged = 0  # pictures that no decoder can take as they were made
 
-    def check(self, fragment: Fragment, init: Init) -> None:
+    def check(self, fragment: Fragment) -> None:
         """An init segment has one set of parameters; players look at no other."""
-        header = init.header
+        header = fragment.init.header
         if header.kind != "video":
             return
         length_s = fragment.duration / header.timescale
@@ -119,7 +119,7 @@ class CopyWatch:
         if kind not in _IDR[self._codec]:
             raise CopyRefusedError(f"open groups of pictures: a key frame of NAL type {kind}")
         for unit_kind, unit in _units(fragment.first_sample, header.nal_length, self._codec):
-            if unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in init.data:
+            if unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in fragment.init.data:
                 raise CopyRefusedError("its size or its parameters change in the middle")
 
 

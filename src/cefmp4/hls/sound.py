@@ -13,7 +13,7 @@ from cefmp4.hls.filters import wave_graph
 from cefmp4.hls.result import HlsResult, StoredTrack, Tier
 from cefmp4.hls.thumbnails import Images
 from cefmp4.hls.track_pump import TrackPump
-from cefmp4.media.ffmpeg_run import FfmpegExit, FfmpegRun
+from cefmp4.media.ffmpeg_run import FfmpegRun
 from cefmp4.media.mp4_boxes import BrokenMediaError
 
 
@@ -43,7 +43,7 @@ async def encode_alone(encode: Encode, sound: Examined, *, has_poster: bool) -> 
     """Tracks of a recording without pictures, and a picture of its sound."""
     poster = ImagePump("wave")
     images = [poster] if has_poster else []
-    pumps, ended = await _run(encode, sound.heard, sound.duration_s, sound.end_s, images)
+    pumps, run = await _run(encode, sound.heard, sound.duration_s, sound.end_s, images)
     stored = await complete(encode, sound, pumps)
     tracks = tuple(track for track in stored.values() if track)
     if not tracks:
@@ -51,7 +51,7 @@ async def encode_alone(encode: Encode, sound: Examined, *, has_poster: bool) -> 
     return HlsResult(
         tier=Tier.COPY,
         tracks=tracks,
-        errors=ended.stderr.errors,
+        errors=run.stderr.errors,
         notes=tuple(gate.notes_of(sound, stored)),
         images=Images(poster=poster.data),
     )
@@ -98,15 +98,15 @@ async def _run(
     end_s: float | None,
     images: Sequence[ImagePump] = (),
     rest: Sequence[str] = (),
-) -> tuple[list[TrackPump], FfmpegExit]:
+) -> tuple[list[TrackPump], FfmpegRun]:
     """`images`: of the first of the tracks; `rest`: of the command."""
     run = encode.run(duration_s)
     pumps = audio_pumps(encode, run, audios, end_s, may_copy=True)
     graph = wave_graph(next(iter(audios.values())).index, duration_s) if images else ""
     argv = ffmpeg.reading(encode.options.program, encode.source, graph)
     try:
-        ended = await run.run(argv, [*images, *pumps], rest)
+        await run.run(argv, [*images, *pumps], rest)
     except BrokenMediaError as error:
         raise PermanentError(f"its sound is not what its header says: {error}") from error
-    check_exit(ended, encode.source)
-    return pumps, ended
+    check_exit(run, encode.source)
+    return pumps, run

@@ -5,7 +5,7 @@ import asyncio
 import struct
 
 from cefmp4.errors import TransientError
-from cefmp4.hls.fragments import Fragment, Init
+from cefmp4.hls.fragments import Fragment
 from cefmp4.hls.thumbnails import SpritePlan
 
 _WAITING = 4  # key frames; a large one has a megabyte or more
@@ -31,16 +31,15 @@ class Stills:
     def __repr__(self) -> str:
         return f"<Stills {self._taken} of {self.plan.count} abandoned={self._is_abandoned}>"
 
-    async def take(self, fragment: Fragment, init: Init) -> None:
+    async def take(self, fragment: Fragment) -> None:
         """A thumbnail shows what a player that seeks there begins with: one key frame may stand
         for several, and most for none."""
-        timescale = init.header.timescale
-        if not self._is_due(fragment.end / timescale):
+        if not self._is_due(fragment.end_s):
             return
         if self._taken == 0:
-            await self._put(init.data)
-        self._latest = bytes(fragment.first_sample), timescale
-        while self._is_due(fragment.end / timescale):
+            await self._put(fragment.init.data)
+        self._latest = bytes(fragment.first_sample), fragment.init.header.timescale
+        while self._is_due(fragment.end_s):
             await self._put_latest()
 
     async def end(self) -> None:

@@ -16,14 +16,13 @@ from cefmp4.hls.fragments import (
     key_frames,
 )
 from cefmp4.hls.result import SegmentRow, StoredTrack
-from cefmp4.media.fragment_boxes import TrackHeader
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.outputs.sink import SegmentSink
 
 SEGMENTS_IN_FLIGHT = 8
 _READ_BYTES = 1024 * 1024
 
-FragmentLook = Callable[[Fragment, Init], Awaitable[None]]
+FragmentLook = Callable[[Fragment], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
@@ -45,7 +44,9 @@ class TrackPump:
         default_factory=lambda: asyncio.Semaphore(SEGMENTS_IN_FLIGHT), init=False
     )
     _init: Init | None = field(default=None, init=False)
-    _cutter: SegmentCutter | None = field(default=None, init=False)
+    _cutter: SegmentCutter = field(
+        default_factory=lambda: SegmentCutter(SEGMENT_SECONDS), init=False
+    )
     _rows: list[SegmentRow] = field(default_factory=list, init=False)
     _key_frames: list[tuple[KeyFrame, ...]] = field(default_factory=list, init=False)
     _frames: int = field(default=0, init=False)
@@ -62,19 +63,14 @@ class TrackPump:
         parser = FragmentParser()
         async with asyncio.TaskGroup() as uploads:
             while data := await pipe.read(_READ_BYTES):
-                for found in parser.feed(data):
-                    if isinstance(found, Init):
-                        self._init = found
-                    elif self._init is None:
-                        raise BrokenMediaError("a fragment before its init segment")
-                    else:
-                        await self._add(found, self._init, uploads)
+                for fragment in parser.feed(data):
+                    await self._add(fragment, uploads)
             try:
                 parser.close()
             except BrokenMediaError:
                 self.is_torn = True  # ffmpeg died; it is judged by what it said
-            if self._init and self._cutter and (last := self._cutter.close()):
-                await self._add_segment(last, self._init.header, uploads)
+            if last := self._cutter.close():
+                await self._add_segment(last, uploads)
 
     def stored(self) -> StoredTrack | None:
         """All of it, after `pump`. None where nothing came, or no more than an init segment."""
@@ -92,25 +88,24 @@ class TrackPump:
             language=self.language,
         )
 
-    async def _add(self, fragment: Fragment, init: Init, uploads: asyncio.TaskGroup) -> None:
-        if self._cutter is None:
+    async def _add(self, fragment: Fragment, uploads: asyncio.TaskGroup) -> None:
+        if self._init is None:
             # Not before: a track in which nothing is leaves nothing in the store.
-            self._cutter = SegmentCutter(init.header.timescale, SEGMENT_SECONDS)
-            await self._upload(f"{self.folder}/{playlist.INIT}", init.data, uploads)
+            self._init = fragment.init
+            await self._upload(f"{self.folder}/{playlist.INIT}", fragment.init.data, uploads)
         if self.look:
-            await self.look(fragment, init)
+            await self.look(fragment)
         if self.on_reached:
-            self.on_reached(fragment.end / init.header.timescale)
+            self.on_reached(fragment.end_s)
         if segment := self._cutter.add(fragment):
-            await self._add_segment(segment, init.header, uploads)
+            await self._add_segment(segment, uploads)
 
-    async def _add_segment(
-        self, segment: list[Fragment], header: TrackHeader, uploads: asyncio.TaskGroup
-    ) -> None:
+    async def _add_segment(self, segment: list[Fragment], uploads: asyncio.TaskGroup) -> None:
         number, data = len(self._rows), b"".join(fragment.data for fragment in segment)
+        header = segment[0].init.header
         name = f"{self.folder}/{playlist.segment_name(number)}"
         await self._upload(name, data, uploads)
-        start, end = segment[0].start / header.timescale, segment[-1].end / header.timescale
+        start, end = segment[0].start / header.timescale, segment[-1].end_s
         frames = sum(len(fragment.samples) for fragment in segment)
         is_video = header.kind == "video"
         row = SegmentRow(

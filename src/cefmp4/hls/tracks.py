@@ -12,7 +12,7 @@ from cefmp4.hls.encoders import Choice, EncoderChooser
 from cefmp4.hls.examined import MAX_CUT_S, ExaminedVideo
 from cefmp4.hls.failures import check_decoders, check_exit, last_words
 from cefmp4.hls.filters import filter_graph, stills_graph
-from cefmp4.hls.fragments import Fragment, Init
+from cefmp4.hls.fragments import Fragment
 from cefmp4.hls.remux import CopyRefusedError, CopyWatch
 from cefmp4.hls.result import HlsResult, StoredTrack, Tier
 from cefmp4.hls.stills import Stills
@@ -40,10 +40,10 @@ async def copy_tracks(encode: Encode, examined: ExaminedVideo, stills: Stills | 
     codec, picture = Codec(examined.video.codec), examined.video.picture
     run, watch = encode.run(examined.duration_s), CopyWatch(codec)
 
-    async def look(fragment: Fragment, init: Init) -> None:
-        watch.check(fragment, init)
+    async def look(fragment: Fragment) -> None:
+        watch.check(fragment)
         if stills:
-            await stills.take(fragment, init)
+            await stills.take(fragment)
 
     video = TrackPump(
         name=f"{codec}-{min(picture.width, picture.height)}p",
@@ -56,22 +56,22 @@ async def copy_tracks(encode: Encode, examined: ExaminedVideo, stills: Stills | 
     audios = sound.audio_pumps(encode, run, examined.heard, examined.end_s, may_copy=True)
     pumps = [video, *audios]
     try:
-        ended = await run.run(ffmpeg.reading(encode.options.program, encode.source), pumps)
+        await run.run(ffmpeg.reading(encode.options.program, encode.source), pumps)
     except BrokenMediaError as error:
         raise CopyRefusedError(str(error)) from error
     if stills:
         await stills.end()
-    if _DAMAGED.search(ended.stderr.head):
+    if _DAMAGED.search(run.stderr.head):
         raise CopyRefusedError("packets of it are damaged or lost")
-    if ended.returncode != 0:
-        check_decoders(ended.stderr)
-        raise CopyRefusedError(f"copying failed: {last_line(ended.stderr.tail)}")
+    if run.returncode != 0:
+        check_decoders(run.stderr)
+        raise CopyRefusedError(f"copying failed: {last_line(run.stderr.tail)}")
     copied = video.stored()
     excess_s = (copied.end_s if copied else 0.0) - examined.pictures_end_s
     if excess_s > remux.DURATION_TOLERANCE_S:
         raise CopyRefusedError(f"it has {excess_s:.2f} s more than it shows: an edit list")
     tracks, notes = await _checked(encode, examined, pumps)
-    errors = ended.stderr.errors + watch.damaged
+    errors = run.stderr.errors + watch.damaged
     return HlsResult(tier=Tier.COPY, tracks=tracks, errors=errors, notes=notes)
 
 
@@ -112,15 +112,15 @@ async def encode_tracks(
     graph = filter_graph(video, encodings, plan, held_s)
     argv = ffmpeg.reading(encode.options.program, encode.source, graph)
     try:
-        ended = await run.run(argv, [*videos, *audios, *images])
+        await run.run(argv, [*videos, *audios, *images])
     except BrokenMediaError as error:
         raise TransientError(f"ffmpeg wrote what it should not: {error}") from error
-    check_exit(ended, encode.source, gpu=chooser if choice.needs_gpu else None)
+    check_exit(run, encode.source, gpu=chooser if choice.needs_gpu else None)
     tracks, notes = await _checked(encode, examined, [*videos, *audios])
     return HlsResult(
         tier=Tier.GPU if choice.needs_gpu else Tier.CPU,
         tracks=tracks,
-        errors=ended.stderr.errors,
+        errors=run.stderr.errors,
         notes=notes,
         fallbacks=tuple(f"{tried.encoder}: {tried.reason}" for tried in choice.fallbacks),
         images=Images(sprite=sprite.data, poster=poster.data, plan=plan),
@@ -140,14 +140,14 @@ async def make_images(encode: Encode, examined: ExaminedVideo, stills: Stills) -
     )
     sprite, poster = ImagePump("sprite"), ImagePump("poster")
     graph = stills_graph(examined.video, stills.plan)
-    ended = await run.run(ffmpeg.reading_stills(encode.options.program, graph), [sprite, poster])
-    if ended.returncode != 0:
-        raise TransientError(last_words(ended))
+    await run.run(ffmpeg.reading_stills(encode.options.program, graph), [sprite, poster])
+    if run.returncode != 0:
+        raise TransientError(last_words(run))
     return Images(
         sprite=sprite.data,
         poster=poster.data,
         plan=stills.plan,
-        errors=ended.stderr.errors,
+        errors=run.stderr.errors,
     )
 
 

@@ -2,17 +2,21 @@
 stalls, takes too long, is cancelled, or when any of the pumps fails."""
 
 import asyncio
+import fcntl
+import os
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from cefmp4 import proc
 from cefmp4.errors import CefError, PermanentError, TransientError, first_error
-from cefmp4.media.pipes import close_all, open_pipes
 from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
 
@@ -27,6 +31,8 @@ Feed = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 BRIEFLY_S = 20.0
 _BRIEF_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
+_PIPE_BYTES = 1024 * 1024  # the kernel's limit for everybody; fewer wake-ups than with 64 KiB
+_BUFFER_BYTES = 1024 * 1024
 _MAX_LINE = 4096
 _LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
 
@@ -75,12 +81,6 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FfmpegExit:
-    returncode: int
-    stderr: Stderr
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
     """`slowest_speed`: recorded seconds per second below which it is given up. `stall_s`: longest
     time in which neither ffmpeg gets on nor a segment is stored. `memory_bytes`: what it really
@@ -108,6 +108,7 @@ class FfmpegRun:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     feed: Feed | None = None  # writes to its standard input, and closes it
     stderr: Stderr = field(default_factory=Stderr)
+    returncode: int = -1
     _began_at: float = 0.0
 
     def moved(self) -> None:
@@ -124,24 +125,24 @@ class FfmpegRun:
 
     async def run(
         self, argv: Sequence[str], outputs: Sequence[Output], rest: Sequence[str] = ()
-    ) -> FfmpegExit:
-        """`rest`: of the command, after all outputs. Raises the first error of the pumps,
-        unwrapped."""
+    ) -> None:
+        """`rest`: of the command, after all outputs. How it ended is in `returncode` and `stderr`.
+        Raises the first error of the pumps, unwrapped."""
         self.moved()
         self._began_at = self.pace.moved_at
         total_s = self.limits.total_s(self.pace.length_s)
         with first_error():
             try:
                 async with asyncio.timeout(total_s):
-                    return await self._run(argv, outputs, rest)
+                    await self._run(argv, outputs, rest)
             except TimeoutError as error:
                 raise TransientError(f"ffmpeg needed more than {total_s:.0f} s for it") from error
 
     async def _run(
         self, argv: Sequence[str], outputs: Sequence[Output], rest: Sequence[str]
-    ) -> FfmpegExit:
+    ) -> None:
         async with (
-            open_pipes(len(outputs)) as (readers, fds),
+            _open_pipes(len(outputs)) as (readers, fds),
             proc.streaming(
                 [*argv, *_into(outputs, fds), *rest],
                 cpu_limit_s=self.limits.total_s(self.pace.length_s),
@@ -150,7 +151,7 @@ class FfmpegRun:
                 environment=self.environment,
             ) as process,
         ):
-            close_all(fds)
+            _close_all(fds)
             async with asyncio.TaskGroup() as group:
                 guards = [group.create_task(self._watch(), name="watchdog")]
                 if limit := self.limits.memory_bytes:
@@ -168,9 +169,8 @@ class FfmpegRun:
                     work.create_task(process.wait(), name="ffmpeg")
                 for guard in guards:
                     guard.cancel()
-        code = process.returncode
-        log.debug("ffmpeg ended", returncode=code, errors=self.stderr.errors)
-        return FfmpegExit(returncode=-1 if code is None else code, stderr=self.stderr)
+        self.returncode = -1 if process.returncode is None else process.returncode
+        log.debug("ffmpeg ended", returncode=self.returncode, errors=self.stderr.errors)
 
     async def _watch(self) -> None:
         while True:
@@ -192,6 +192,41 @@ class FfmpegRun:
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
         while stderr and (data := await stderr.read(_READ_BYTES)):
             self.stderr.add(data)
+
+
+@asynccontextmanager
+async def _open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamReader], list[int]]]:
+    """One per output: asyncio streams that stop reading when nobody takes their bytes, and the ends
+    to write to. Close those when the child has them, or the end of an output would never be
+    seen."""
+    readers: list[asyncio.StreamReader] = []
+    writing: list[int] = []
+    with ExitStack() as stack:
+        stack.callback(_close_all, writing)
+        for _ in range(count):
+            read_fd, write_fd = os.pipe()
+            writing.append(write_fd)
+            _enlarge(write_fd)
+            readers.append(asyncio.StreamReader(limit=_BUFFER_BYTES))
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                partial(asyncio.StreamReaderProtocol, readers[-1]),
+                os.fdopen(read_fd, "rb", buffering=0),
+            )
+            stack.callback(transport.close)
+        yield readers, writing
+
+
+def _close_all(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
+
+
+def _enlarge(fd: int) -> None:
+    if sys.platform == "linux":
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:
+            return  # the user's share of pipe memory is used up: it works, with more wake-ups
 
 
 def _into(outputs: Sequence[Output], fds: Sequence[int]) -> Iterator[str]:

@@ -5,7 +5,7 @@ import pytest
 from cefmp4.errors import CefError, PermanentError, ServerUnreachableError, TransientError
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.failures import check_complete, check_exit
-from cefmp4.media.ffmpeg_run import FfmpegExit
+from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.media.stderr import Stderr
 
@@ -13,6 +13,14 @@ CPU, GPU = None, EncoderChooser(program="ffmpeg")
 FILE, URL = MediaSource(fd=0), MediaSource(url="http://127.0.0.1/x?X-Amz-Signature=hidden")
 GONE = "[https @ 0x1] [error] HTTP error 404 Not Found\n"
 AWAY = "[tcp @ 0x1] [error] Connection to tcp://127.0.0.1 failed: Connection refused\n"
+
+
+def ended(returncode: int, said: str) -> FfmpegRun:
+    complaints = Stderr()
+    complaints.add(said.encode())
+    run = FfmpegRun(RunLimits(), Pace(), lambda _pace: None, stderr=complaints)
+    run.returncode = returncode
+    return run
 
 
 @pytest.mark.parametrize(
@@ -37,17 +45,15 @@ def test_who_is_to_blame(
     kind: type[CefError],
     words: str,
 ) -> None:
-    complaints = Stderr()
-    complaints.add(said.encode())
     with pytest.raises(CefError) as caught:
-        check_exit(FfmpegExit(returncode=returncode, stderr=complaints), source, gpu)
+        check_exit(ended(returncode, said), source, gpu)
     assert type(caught.value) is kind
     assert words in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 
 def test_what_ended_well_is_not_judged() -> None:
-    check_exit(FfmpegExit(returncode=0, stderr=Stderr()), FILE, GPU)
+    check_exit(ended(0, ""), FILE, GPU)
 
 
 def test_what_is_missing_of_an_object_may_come_next_time() -> None:

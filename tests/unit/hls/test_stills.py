@@ -8,7 +8,6 @@ from tests.hls_parts import INIT, TIMESCALE, fragment, parsed
 
 from cefmp4.errors import TransientError
 from cefmp4.hls.encode import ImagePump
-from cefmp4.hls.fragments import Fragment, FragmentParser, Init
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import plan_sprite
 from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
@@ -34,10 +33,8 @@ async def made(
         at = 0
         for number, seconds in enumerate(lengths_s, 1):
             data = INIT + fragment(at, round(seconds * 30), sizes=number * grain)
-            init, piece = parsed(data)
-            assert isinstance(init, Init)
-            assert isinstance(piece, Fragment)
-            await stills.take(piece, init)
+            (piece,) = parsed(data)
+            await stills.take(piece)
             at += round(seconds * TIMESCALE)
         await stills.end()
 
@@ -62,13 +59,8 @@ async def made(
 
 def shown(data: bytes) -> list[int]:
     """The number of the key frame on each thumbnail, in order."""
-    parser = FragmentParser()
-    init, *fragments = list(parser.feed(data))
-    parser.close()
-    assert isinstance(init, Init)
     sizes = []
-    for position, piece in enumerate(fragments):
-        assert isinstance(piece, Fragment)
+    for position, piece in enumerate(parsed(data)):
         assert (piece.start, piece.duration) == (position * TIMESCALE, TIMESCALE)
         (sample,) = piece.samples
         assert sample.is_sync

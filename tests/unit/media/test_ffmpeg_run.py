@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cefmp4.errors import PermanentError, TransientError
-from cefmp4.media.ffmpeg_run import EncodeCancelledError, FfmpegExit, FfmpegRun, Pace, RunLimits
+from cefmp4.media.ffmpeg_run import EncodeCancelledError, FfmpegRun, Pace, RunLimits
 from cefmp4.model.part import MIB
 
 
@@ -35,7 +35,7 @@ class Taker:
 
 async def run(
     script: str, *takers: Taker, cancel: asyncio.Event | None = None, **limits: float
-) -> tuple[FfmpegExit, list[float]]:
+) -> tuple[FfmpegRun, list[float]]:
     """In the script, $1 and $2 are the pipes."""
     seen: list[float] = []
     made = FfmpegRun(
@@ -44,7 +44,8 @@ async def run(
         on_pace=lambda pace: seen.append(pace.out_time_s),
         cancel=cancel,
     )
-    return await made.run(["sh", "-c", script, "sh"], takers), seen
+    await made.run(["sh", "-c", script, "sh"], takers)
+    return made, seen
 
 
 def into(position: int, data: str) -> str:
