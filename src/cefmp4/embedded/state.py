@@ -91,12 +91,8 @@ def load_connection(state_dir: Path) -> Connection | None:
     _check_listener(connection)
     if connection.redis_url is None:
         return connection
-    old = urlsplit(connection.redis_url)
-    if old.scheme != "unix":
-        raise SettingsError(
-            f"STATE_DIR={state_dir}: an older `cefmp4 up` runs on it", hint="restart it"
-        )
-    return replace(connection, redis_url=redis_url(state_dir, old.password or ""))
+    password = urlsplit(connection.redis_url).password or ""
+    return replace(connection, redis_url=redis_url(state_dir, password))
 
 
 def redis_url(state_dir: Path, password: str) -> str:
@@ -216,28 +212,26 @@ def credentials_in(folder: Path) -> Credentials:
         ) from None
 
 
-def listen_for(folder: Path, server: str) -> socket.socket:
+def listen_for_s3(folder: Path) -> socket.socket:
     """On the port of the last start, so that addresses people wrote down stay right, if it is free;
     else on any free one."""
-    ports = _ports_of_last_start(folder)
-    port = ports.get(server)
-    former = port if isinstance(port, int) and 0 < port < 65536 else 0
+    former = _port_of_last_start(folder)
     try:
         listener = listen_on_loopback(former)
     except OSError:
         listener = listen_on_loopback()
     if port_of(listener) != former:
-        write_private(folder / PORTS, {**ports, server: port_of(listener)})
+        write_private(folder / PORTS, {"s3": port_of(listener)})
     return listener
 
 
-def _ports_of_last_start(folder: Path) -> dict[str, Any]:
-    """A convenience: any others will do."""
+def _port_of_last_start(folder: Path) -> int:
+    """A convenience: where it cannot be told, any other will do."""
     try:
-        ports = json.loads((folder / PORTS).read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return ports if isinstance(ports, dict) else {}
+        port = json.loads((folder / PORTS).read_text())["s3"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return 0
+    return port if isinstance(port, int) and 0 < port < 65536 else 0
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from cefmp4.embedded.state import (
     Connection,
     check_has_room,
     credentials_in,
-    listen_for,
+    listen_for_s3,
     own,
     published,
     redis_url,
@@ -96,7 +96,7 @@ async def embedded_servers(
         if want_s3:
             swift_server.check_folder_fits(folder)
             # Its port stays taken until the exit, whatever becomes of the server.
-            listener = stack.enter_context(listen_for(folder, "s3"))
+            listener = stack.enter_context(listen_for_s3(folder))
             connection = replace(
                 connection,
                 s3_endpoint_url=f"http://127.0.0.1:{port_of(listener)}",

@@ -69,9 +69,9 @@ use = egg:swift#gatekeeper
 [filter:healthcheck]
 use = egg:swift#healthcheck
 [filter:space]
-paste.filter_factory = cefmp4.embedded.swift_space:filter_factory
+paste.filter_factory = cefmp4.embedded.swift_filters:space
 [filter:cache]
-paste.filter_factory = cefmp4.embedded.swift_cache:filter_factory
+paste.filter_factory = cefmp4.embedded.swift_filters:cache
 [filter:listing_formats]
 use = egg:swift#listing_formats
 [filter:s3api]

@@ -1,9 +1,14 @@
-"""Loads Swift's four servers and serves them in one event loop. Imported after the patching."""
+"""Loads Swift's four servers and serves them in one event loop: one TCP port that checks
+signatures, and three socket files behind it. Imported after the patching.
+
+Swift's inner servers trust whoever reaches them. As socket files in a folder of ours alone they
+are out of reach for other users of the machine, which TCP ports are not; they cost less, too."""
 
 import errno
 import io
 import logging
 import os
+import socket
 import sys
 import time
 import warnings
@@ -12,30 +17,29 @@ from typing import Any
 
 import eventlet
 import eventlet.wsgi
-from swift.common import constraints, utils, wsgi
+from eventlet.green import socket as green_socket
+from swift.common import bufferedhttp, constraints, utils, wsgi
 from swift.common.http_protocol import SwiftHttpProtocol
 from swift.common.ring import RingBuilder
 from swift.common.storage_policy import reload_storage_policies
 from swift.common.utils import logs
 
 from cefmp4.embedded.child import keep_text
+from cefmp4.embedded.sockets import user_at
 from cefmp4.embedded.swift_config import (
     BACKENDS,
     DEVICE,
     DEVICES,
     RINGS,
+    SOCKETS,
     SWIFT_CONF,
     backend_conf,
-)
-from cefmp4.embedded.swift_wire import (
-    backend_port,
-    listen_backend,
-    route_to_backends,
-    take_public,
 )
 
 _PART_POWER = 4  # a constant of the data on disk, as the hash suffix is
 _UPDATE_EVERY_S = 2.0
+_BACKLOG = 1024
+_ROOT = 0
 _UPDATER_CONF = {
     "swift_dir": str(RINGS),
     "devices": str(DEVICES),
@@ -48,20 +52,21 @@ _UPDATER_CONF = {
 
 
 def serve(data: Path, listener: int, conf: str) -> None:
-    """Never returns. `listener` is the descriptor of the open port, `conf` that of the proxy. The
-    public port is served last: who gets an answer gets a right one."""
+    """Never returns. `listener` is the descriptor of the port that our owner holds open, so that
+    nobody else can take it while we restart; `conf` is that of the proxy. The public port is served
+    last: who gets an answer gets a right one."""
     os.environ["TZ"] = "UTC"
     time.tzset()
     os.umask(0o077)
     _log_to_stderr()
     _prepare_folders(data)
-    route_to_backends()
+    _route_to_backends()
     for kind in BACKENDS:
         app = wsgi.loadapp(wsgi.ConfigString(backend_conf(kind)))
-        eventlet.spawn(_run, listen_backend(kind), app)
+        eventlet.spawn(_run, _listen_backend(kind), app)
     eventlet.spawn(_repeat_updates)
     app = wsgi.loadapp(wsgi.ConfigString(conf))
-    _run(take_public(listener), app)
+    _run(_OwnersPort(fileno=listener), app)
 
 
 def _run(listener: Any, app: Any) -> None:
@@ -78,6 +83,46 @@ def _run(listener: Any, app: Any) -> None:
         url_length_limit=constraints.MAX_REQUEST_LINE,
         debug=False,
     )
+
+
+class _OwnersPort(green_socket.socket):  # type: ignore[misc]  # eventlet has no types
+    """Takes connections of our user and of root alone: others of this machine have no keys, and
+    would only take the places of those who do."""
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        while True:
+            connection, client = super().accept()
+            if user_at(client, connection.getsockname()) in (None, _ROOT, os.geteuid()):
+                return connection, client
+            connection.close()
+            eventlet.sleep(0)  # a flood of them must not keep the others from their work
+
+
+def _backend_port(kind: str) -> int:
+    """Swift's rings speak of ports. Ours only name a socket file."""
+    return 1 + BACKENDS.index(kind)
+
+
+def _listen_backend(kind: str) -> socket.socket:
+    SOCKETS.mkdir(mode=0o700, exist_ok=True)
+    SOCKETS.chmod(0o700)
+    (SOCKETS / kind).unlink(missing_ok=True)
+    listener = green_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(SOCKETS / kind))
+    listener.listen(_BACKLOG)
+    return listener  # type: ignore[no-any-return]  # eventlet has no types
+
+
+def _route_to_backends() -> None:
+    """Every request that Swift makes itself goes to a backend: connect it to the file."""
+    addresses = {_backend_port(kind): str(SOCKETS / kind) for kind in BACKENDS}
+
+    def connect(connection: bufferedhttp.BufferedHTTPConnection) -> None:
+        connection._connected_time = 0.0  # for a debug line that is switched off
+        connection.sock = green_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.connect(addresses[connection.port])
+
+    bufferedhttp.BufferedHTTPConnection.connect = connect
 
 
 def _prepare_folders(data: Path) -> None:
@@ -98,7 +143,7 @@ def _write_ring(kind: str) -> None:
     a crash tore is gone. On a full disk the one of the last start serves: they are all the same."""
     builder = RingBuilder(_PART_POWER, 1, 0)
     device = {"id": 0, "region": 1, "zone": 1, "device": DEVICE, "weight": 1}
-    builder.add_dev({**device, "ip": "127.0.0.1", "port": backend_port(kind)})
+    builder.add_dev({**device, "ip": "127.0.0.1", "port": _backend_port(kind)})
     builder.rebalance(seed="cefmp4")
     path = RINGS / f"{kind}.ring.gz"
     try:

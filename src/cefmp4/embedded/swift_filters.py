@@ -1,7 +1,8 @@
-"""Tells clients that the disk is full. Swift itself would write to the last byte, after which not
-even a delete works, and answer "please reduce your request rate"."""
+"""What we add to the pipeline of Swift's proxy, which loads it by the names of this module: the
+memcache that Swift wants, and an answer for those who store on a full disk."""
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from xml.sax.saxutils import escape
@@ -9,13 +10,45 @@ from xml.sax.saxutils import escape
 from swift.common.utils import close_if_possible
 from swift.common.wsgi import WSGIContext
 
-from cefmp4.embedded.swift_cache import WsgiApp
 from cefmp4.embedded.swift_config import DEVICES
 from cefmp4.model.part import MIB
 
+_MAX_KEYS = 50_000  # bounds memory: container and account facts, about 1 KB each
 RESERVE_BYTES = 64 * MIB  # for deletes, listings, manifests, logs and the Redis beside us
 RESERVE_SHARE = 100  # of a small disk
 FULL = "507 Insufficient Storage"
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class DictCache:
+    """The memcache, as a dictionary, because all of Swift is in this one process: the calls of
+    Swift's MemcacheRing that its proxy makes. `time` is seconds to live, 0 for ever; other keywords
+    are about servers that do not exist here."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._values: dict[str, tuple[float, Any]] = {}
+
+    def get(self, key: str, **_: Any) -> Any:
+        expires_at, value = self._values.get(key, (0.0, None))
+        if expires_at <= self._clock():
+            self._values.pop(key, None)
+            return None
+        return value
+
+    def set(self, key: str, value: Any, time: float = 0, **_: Any) -> None:
+        if len(self._values) >= _MAX_KEYS and key not in self._values:
+            self._values.clear()  # the price is one look at the disk per key
+        self._values[key] = (self._clock() + time if time else float("inf"), value)
+
+    def incr(self, key: str, delta: int = 1, time: float = 0, **_: Any) -> int:
+        value = max(0, int(self.get(key) or 0) + delta)
+        self.set(key, value, time=time)
+        return value
+
+    def delete(self, key: str, **_: Any) -> None:
+        self._values.pop(key, None)
 
 
 def room_bytes() -> int:
@@ -26,8 +59,10 @@ def room_bytes() -> int:
 
 
 class SpaceGuard:
-    """Refuses what will not fit before it is sent, and explains what did not fit after all: others
-    fill the disk, too."""
+    """Tells clients that the disk is full. Swift itself would write to the last byte, after which
+    not even a delete works, and answer "please reduce your request rate". What will not fit is
+    refused before it is sent, and what did not fit after all is explained: others fill the disk,
+    too."""
 
     def __init__(self, app: WsgiApp, room: Callable[[], int] = room_bytes) -> None:
         self._app = app
@@ -75,8 +110,18 @@ def _refuse(start_response: Callable[..., Any]) -> list[bytes]:
     return [body]
 
 
-def filter_factory(
-    _global_conf: dict[str, str], **_local_conf: str
-) -> Callable[[WsgiApp], SpaceGuard]:
-    """What the proxy's pipeline loads by the name of this module."""
+def cache(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[WsgiApp], WsgiApp]:
+    values = DictCache()
+
+    def with_cache(app: WsgiApp) -> WsgiApp:
+        def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            environ["swift.cache"] = values
+            return app(environ, start)
+
+        return answer
+
+    return with_cache
+
+
+def space(_global_conf: dict[str, str], **_local_conf: str) -> Callable[[WsgiApp], SpaceGuard]:
     return SpaceGuard

@@ -1,4 +1,4 @@
-"""Tests of cefmp4.embedded.swift_space."""
+"""Tests of cefmp4.embedded.swift_filters."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cefmp4.embedded.swift_space import FULL, SpaceGuard, room_bytes
+from cefmp4.embedded.swift_filters import FULL, DictCache, SpaceGuard, cache, room_bytes
 from cefmp4.storage.s3.errors import refusal_from_reply
 
 PART = {
@@ -104,3 +104,58 @@ def test_the_reserve_is_a_small_share_of_a_small_disk(
     (tmp_path / "devices").mkdir()
     monkeypatch.chdir(tmp_path)
     assert room_bytes() < shutil.disk_usage(tmp_path).free
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_value_lives_until_its_time() -> None:
+    clock = Clock()
+    values = DictCache(clock)
+    values.set("account", {"count": 1}, time=60)
+    assert values.get("account", raise_on_error=True) == {"count": 1}
+    clock.now += 60
+    assert values.get("account") is None
+
+
+def test_a_value_without_time_stays() -> None:
+    clock = Clock()
+    values = DictCache(clock)
+    values.set("a", 1)
+    clock.now += 1e9
+    assert values.get("a") == 1
+    values.delete("a")
+    values.delete("a")
+    assert values.get("a") is None
+
+
+def test_counts_never_below_zero() -> None:
+    values = DictCache()
+    assert values.incr("n") == 1
+    assert values.incr("n", delta=4) == 5
+    assert values.incr("n", delta=-9) == 0
+
+
+def test_memory_is_bounded() -> None:
+    values = DictCache()
+    for number in range(50_001):
+        values.set(str(number), number)
+    assert values.get("0") is None
+    assert values.get("50000") == 50_000
+
+
+def test_the_filter_puts_one_cache_into_every_request() -> None:
+    seen: list[object] = []
+
+    def app(environ: dict[str, Any], _start: object) -> list[bytes]:
+        seen.append(environ["swift.cache"])
+        return []
+
+    filtered = cache({})(app)
+    for _ in range(2):
+        filtered({}, lambda *_: None)
+    assert seen[0] is seen[1]
