@@ -58,7 +58,7 @@ async def watching(
     """With an interval of an hour, only events and requested looks can tell anything."""
     told = Told()
     started = asyncio.Event()
-    selection = Selection(root, DEFAULT_GLOBS)
+    selection = Selection(DEFAULT_GLOBS)
     async with Watcher(
         root, selection, mode=mode, look_every_s=0.1, buffer_names=buffer_names
     ) as watcher:

@@ -11,9 +11,10 @@ from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users,
 from tests.support.servers import SwiftServer
 from tests.support.service import open_site, reached
 
-from cefmp4.watch.downloads import DownloadReport
+from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.scan import ScanResult, scan
 from cefmp4.watch.selection import Selection
+from cefmp4.watch.watcher import Watcher
 
 PLANT = """
 import os, sys
@@ -29,7 +30,7 @@ YESTERDAY = time.time() - 25 * 3600
 
 
 def look_at(folder: Path) -> ScanResult:
-    return scan(str(folder), Selection(folder, ("*.mp4",)))
+    return scan(str(folder), Selection(("*.mp4",)))
 
 
 @needs_two_users
@@ -65,29 +66,28 @@ async def test_the_service_takes_the_recording_and_says_so(
         assert [line["file_path"] for line in told] == ["camera.mp4"]
 
 
-def test_a_download_of_its_own_user_is_waited_for_and_told_of_after_a_day(tmp_path: Path) -> None:
+async def test_a_download_of_its_own_user_is_waited_for_and_told_of_after_a_day(
+    tmp_path: Path,
+) -> None:
     """It may be paused: taken for finished, it would be stored half, and deleted perhaps."""
     (tmp_path / "paused.mp4").write_bytes(b"half")
     (tmp_path / "paused.mp4.aria2").write_bytes(b"\0\1")
-    report = DownloadReport()
-    result = look_at(tmp_path)
-    report.tell(result.standing_still, result.not_downloading)
-    assert result.downloading == {"paused.mp4"}
-    assert report.waiting_for == ""
-    for path in tmp_path.iterdir():
-        os.utime(path, (YESTERDAY, YESTERDAY))
-    result = look_at(tmp_path)
-    report.tell(result.standing_still, result.not_downloading)
-    assert result.entries == {}
-    assert report.waiting_for == (
+    scanner = FolderScanner(Watcher(tmp_path, Selection(("*.mp4",))), interval_s=60)
+    await scanner.step(0)
+    assert look_at(tmp_path).downloading == {"paused.mp4"}
+    assert scanner.waiting_for == ""
+    for name in ("paused.mp4", "paused.mp4.aria2"):
+        os.utime(tmp_path / name, (YESTERDAY, YESTERDAY))
+    await scanner.step(1)
+    assert scanner.entries == {}
+    assert scanner.waiting_for == (
         "1 recordings wait for a download, 'paused.mp4' first: go on with the download, or remove "
         "the .aria2 file beside the recording"
     )
     (tmp_path / "paused.mp4.aria2").unlink()
-    result = look_at(tmp_path)
-    report.tell(result.standing_still, result.not_downloading)
-    assert set(result.entries) == {"paused.mp4"}
-    assert report.waiting_for == ""
+    await scanner.step(2)
+    assert set(scanner.entries) == {"paused.mp4"}
+    assert scanner.waiting_for == ""
 
 
 @pytest.mark.integration

@@ -150,7 +150,7 @@ while True:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            selection = Selection(root, DEFAULT_GLOBS)
+            selection = Selection(DEFAULT_GLOBS)
             seen: set[str] = set()
             for _ in range(3000):
                 seen |= scan(str(root), selection).entries.keys()
@@ -198,7 +198,7 @@ def test_files_in_folders_that_are_left_out_are_unknown_and_not_gone(
         (tmp_path / name).mkdir()
         (tmp_path / name / "r.mp4").touch()
     (tmp_path / "a/deep").mkdir()
-    selection = Selection(tmp_path, DEFAULT_GLOBS)
+    selection = Selection(DEFAULT_GLOBS)
     result = scan(str(tmp_path), selection, most_folders=3)
     unseen = [name for name in ("a", "b", "c") if f"{name}/r.mp4" not in result.entries]
     assert len(unseen) == 1

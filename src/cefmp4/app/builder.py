@@ -178,7 +178,7 @@ def _streams(
     router = StreamRouter(
         admission=admission,
         selection=Selection(
-            folder, settings.watch_filter_globs, archive_below(settings.after_upload, folder)
+            settings.watch_filter_globs, archive_below(settings.after_upload, folder)
         ),
         completion=completion,
         slots=slots,

@@ -85,7 +85,7 @@ def _look(root: Path, settings: Settings) -> ScanResult:
     deadline = time.monotonic() + _COUNT_SECONDS
     return scan(
         str(root.absolute()),
-        Selection(root, settings.watch_filter_globs),
+        Selection(settings.watch_filter_globs),
         lambda: time.monotonic() > deadline,
         most_folders=settings.watch_max_folders,
     )

@@ -6,11 +6,7 @@ import stat
 import time
 from collections.abc import Set
 
-import structlog
-
 from cefmp4.recording.beneath import look_up
-
-log = structlog.get_logger()
 
 ARIA2_SUFFIX = ".aria2"
 STANDS_STILL_S = 24 * 3600.0  # aria2 writes its control file once a minute
@@ -36,33 +32,9 @@ def stands_still(control: os.stat_result, file: os.stat_result) -> bool:
     return time.time() - max(file.st_mtime, control.st_mtime) > STANDS_STILL_S
 
 
-class DownloadReport:
-    """Tells of recordings that wait for a download which nobody goes on with, and of what only
-    looks like one: each once, however many there are."""
-
-    def __init__(self) -> None:
-        self._standing_still: Set[str] = frozenset()
-        self._not_downloading: Set[str] = frozenset()
-
-    @property
-    def waiting_for(self) -> str:
-        if not (standing := self._standing_still):
-            return ""
-        return f"{len(standing)} recordings wait for a download, {min(standing)!a} first: {HINT}"
-
-    def tell(self, standing_still: Set[str], not_downloading: Set[str]) -> None:
-        if new := standing_still - self._standing_still:
-            log.warning(
-                "recordings wait for a download that stands still for a day",
-                count=len(standing_still),
-                file_path=min(new),
-                hint=HINT,
-            )
-        if new := not_downloading - self._not_downloading:
-            log.warning(
-                "recordings are taken although there are .aria2 files: these are not of their user",
-                count=len(not_downloading),
-                file_path=min(new),
-            )
-        self._standing_still = standing_still
-        self._not_downloading = not_downloading
+def waiting_for(standing_still: Set[str]) -> str:
+    """In one line; empty where there is nothing."""
+    if not standing_still:
+        return ""
+    first = min(standing_still)
+    return f"{len(standing_still)} recordings wait for a download, {first!a} first: {HINT}"

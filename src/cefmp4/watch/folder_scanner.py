@@ -11,11 +11,11 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.model.event import EventKind, StreamEvent
 from cefmp4.model.stream import FileStamp
-from cefmp4.watch.downloads import DownloadReport
+from cefmp4.watch import downloads
 from cefmp4.watch.folder_marks import Place
 from cefmp4.watch.rescans import Renames, RescanCause
 from cefmp4.watch.scan import ScanResult, compare
-from cefmp4.watch.walk import BEYOND, MOST_LEVELS, LeftOut, Limit
+from cefmp4.watch.walk import BEYOND, MOST_LEVELS, Limit
 from cefmp4.watch.watcher import Watcher
 
 log = structlog.get_logger()
@@ -48,11 +48,8 @@ class FolderScanner:
         self.entries: Mapping[str, FileStamp] = {}  # the wanted files, as at the last look
         self._told: set[str] = set()  # by events only, and not seen by a look yet
         self._missed_once: dict[str, FileStamp] = {}
-        self._latest: ScanResult | None = None
-        self._unreadable: set[str] = set()
-        self._beyond: set[Limit] = set()
-        self._downloads = DownloadReport()
-        self._was_missing = False
+        self._latest = ScanResult(was_stopped=True)  # as good as none
+        self._whole = ScanResult()  # the latest that is: of it, trouble was told
         self._cost_s = 0.0
         self._last_at = float("-inf")
 
@@ -68,18 +65,16 @@ class FolderScanner:
     @property
     def waiting_for(self) -> str:
         """What people must do something about, in one line; empty where there is nothing."""
-        return self._downloads.waiting_for
+        return downloads.waiting_for(self._whole.standing_still)
 
     def is_gone(self, relpath: str) -> bool:
         """Whether the last look showed for sure that there is no such file."""
-        latest = self._latest
-        return latest is not None and latest.is_whole and latest.lacks(relpath)
+        return self._latest.is_whole and self._latest.lacks(relpath)
 
     @property
     def sees_all(self) -> bool:
         """Whether no part of the folder was out of sight at the last look."""
-        latest = self._latest
-        return latest is not None and latest.is_whole and not latest.has_hidden
+        return self._latest.is_whole and not self._latest.has_hidden
 
     def remember(self, stamps: Mapping[str, FileStamp]) -> None:
         """What is known from before the start, so that the first look reports only differences."""
@@ -102,13 +97,14 @@ class FolderScanner:
         told, renames = self._watcher.take_told()
         told |= self._told
         result = await self._look()
-        self._last_at, self._latest = now, result
+        self._last_at = now
         self._report_trouble(result)
+        self._latest = result
         self._watcher.check(result)
         if not result.is_whole:
             self._told = told
             return []
-        self._told = set()
+        self._whole, self._told = result, set()
         self.mounts |= result.mounts
         return await asyncio.to_thread(self._compare, result, told, renames)
 
@@ -156,39 +152,38 @@ class FolderScanner:
         }
 
     def _report_trouble(self, result: ScanResult) -> None:
-        if result.root_missing != self._was_missing:
-            self._was_missing = result.root_missing
+        """What was not so at the last look, and what is not so any more."""
+        if result.root_missing != self._latest.root_missing:
             if result.root_missing:
                 log.error("the watched folder is gone or unmounted", folder=self._watcher.root)
             else:
                 log.info("the watched folder is back", folder=self._watcher.root)
         if not result.is_whole:
             return
-        self._report_left_out(result.left_out)
-        self._downloads.tell(result.standing_still, result.not_downloading)
+        before = self._whole
+        self._report_left_out(result, before)
+        _report_downloads(result, before)
         metrics.folders_left_out.labels("unreadable").set(len(result.unreadable))
-        if result.unreadable != self._unreadable:
-            self._unreadable = result.unreadable
-            if result.unreadable:
-                log.error(
-                    "folders cannot be read; files in them are not uploaded",
-                    count=len(result.unreadable),
-                    first=min(result.unreadable),
-                )
-            else:
-                log.info("all folders can be read again")
+        if result.unreadable and result.unreadable != before.unreadable:
+            log.error(
+                "folders cannot be read; files in them are not uploaded",
+                count=len(result.unreadable),
+                first=min(result.unreadable),
+            )
+        elif before.unreadable and not result.unreadable:
+            log.info("all folders can be read again")
 
-    def _report_left_out(self, left_out: LeftOut) -> None:
+    def _report_left_out(self, result: ScanResult, before: ScanResult) -> None:
+        left_out, told = result.left_out, before.left_out.counts
         for limit, (sentence, hint) in BEYOND.items():
             count = left_out.counts.get(limit, 0)
             metrics.folders_left_out.labels(limit).set(count)
-            if count and limit not in self._beyond:
+            if count and limit not in told:
                 most = MOST_LEVELS if limit is Limit.DEPTH else self._watcher.most_folders
                 first = left_out.examples[limit]
                 log.error(sentence, limit=most, count=count, first=first, hint=hint)
-            elif not count and limit in self._beyond:
+            elif not count and limit in told:
                 log.info("no folder is left out any more", reason=str(limit))
-        self._beyond = set(left_out.counts)
 
     async def _pause(self) -> None:
         """Wishes are granted early, but not so often that looking becomes the main work."""
@@ -199,3 +194,19 @@ class FolderScanner:
 
     def _left(self, since_last_s: float) -> float:
         return max(0.0, self._last_at + since_last_s - time.monotonic())
+
+
+def _report_downloads(result: ScanResult, before: ScanResult) -> None:
+    if new := result.standing_still - before.standing_still:
+        log.warning(
+            "recordings wait for a download that stands still for a day",
+            count=len(result.standing_still),
+            file_path=min(new),
+            hint=downloads.HINT,
+        )
+    if new := result.not_downloading - before.not_downloading:
+        log.warning(
+            "recordings are taken although there are .aria2 files: these are not of their user",
+            count=len(result.not_downloading),
+            file_path=min(new),
+        )

@@ -2,7 +2,6 @@
 
 import re
 from fnmatch import translate
-from pathlib import Path
 
 from cefmp4.model.names import is_temporary
 
@@ -12,15 +11,14 @@ class Selection:
     the root; letters match in either case, because cameras write both CLIP.MP4 and clip.mp4.
     `archive`: the folder below the root to which uploaded files are moved, if it lies there."""
 
-    def __init__(self, root: Path, globs: tuple[str, ...], archive: str = "") -> None:
-        self.root = root
+    def __init__(self, globs: tuple[str, ...], archive: str = "") -> None:
         self.globs = globs
         self._name = _matcher([glob for glob in globs if "/" not in glob])
         self._archive = f"{archive}/" if archive else ""
         self._path = _matcher([glob.lstrip("/") for glob in globs if "/" in glob])
 
     def __repr__(self) -> str:
-        return f"<Selection {self.globs} below {str(self.root)!r}>"
+        return f"<Selection {self.globs}>"
 
     def wants(self, relpath: str) -> bool:
         name = relpath.rpartition("/")[2]

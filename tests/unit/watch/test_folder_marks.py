@@ -63,7 +63,7 @@ def test_a_file_where_it_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_file_is_no_recording_and_leaves_the_folder_empty(tmp_path: Path) -> None:
     (tmp_path / MARK_FILE).write_text("mine")
     assert look_at(str(tmp_path)).is_bare
-    assert scan(str(tmp_path), Selection(tmp_path, ("*",))).entries == {}
+    assert scan(str(tmp_path), Selection(("*",))).entries == {}
     (tmp_path / "anything").touch()
     assert not look_at(str(tmp_path)).is_bare
 

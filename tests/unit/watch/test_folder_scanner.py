@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Watcher:
     """That does not watch: only looks tell of it, and what a test lets it be told."""
     root = tmp_path / "watched"
     root.mkdir()
-    return Watcher(root, Selection(root, DEFAULT_GLOBS))
+    return Watcher(root, Selection(DEFAULT_GLOBS))
 
 
 def kinds(events: list[StreamEvent]) -> list[tuple[EventKind, str]]:

@@ -31,7 +31,7 @@ class Heard:
     def observer(self, root: Path, most_folders: int = walk.MOST_FOLDERS) -> FolderObserver:
         return FolderObserver(
             str(root),
-            Selection(root, DEFAULT_GLOBS),
+            Selection(DEFAULT_GLOBS),
             tell=self.events.append,
             overflow=lambda: self.overflows.append(None),
             folder_moved=lambda _: self.folders.append(None),
@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def look(observer: FolderObserver, root: Path) -> None:
     observer.begin_look()
-    scan(str(root), Selection(root, DEFAULT_GLOBS), watch=observer.watch)
+    scan(str(root), Selection(DEFAULT_GLOBS), watch=observer.watch)
     observer.end_look()
 
 

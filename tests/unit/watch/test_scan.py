@@ -14,7 +14,7 @@ from cefmp4.watch.selection import Selection
 
 
 def look(root: Path, expected_mounts: frozenset[str] = frozenset()) -> ScanResult:
-    selection = Selection(root, DEFAULT_GLOBS)
+    selection = Selection(DEFAULT_GLOBS)
     return scan(str(root), selection, expected_mounts=expected_mounts)
 
 
@@ -54,7 +54,7 @@ def test_hostile_names_survive(tmp_path: Path) -> None:
     for name in (*names, b"n" * 251 + b".mp4"):
         with open(os.fsencode(tmp_path) + b"/" + name, "wb"):
             pass
-    result = scan(str(tmp_path), Selection(tmp_path, DEFAULT_GLOBS))
+    result = scan(str(tmp_path), Selection(DEFAULT_GLOBS))
     assert {os.fsencode(relpath) for relpath in result.entries} == {*names, b"n" * 251 + b".mp4"}
 
 
@@ -105,7 +105,7 @@ def test_a_mount_point_without_its_file_system_is_no_empty_folder(tmp_path: Path
 def test_a_mount_point_is_noticed() -> None:
     if os.stat("/proc").st_dev == os.stat("/").st_dev:
         pytest.skip("2026-11: needs a mounted /proc")
-    assert scan("/proc", Selection(Path("/"), ("*.mp4",)), lambda: True).mounts == {""}
+    assert scan("/proc", Selection(("*.mp4",)), lambda: True).mounts == {""}
 
 
 def test_a_folder_that_cannot_be_read_is_reported(
@@ -163,7 +163,7 @@ def test_a_root_that_is_replaced_during_the_scan_says_nothing(
 
 def test_a_stopped_scan_says_nothing_about_what_is_gone(tmp_path: Path) -> None:
     put(tmp_path, "a.mp4")
-    result = scan(str(tmp_path), Selection(tmp_path, DEFAULT_GLOBS), lambda: True)
+    result = scan(str(tmp_path), Selection(DEFAULT_GLOBS), lambda: True)
     assert result.was_stopped
     assert not result.root_missing
     assert compare({"b.mp4": stamp(1)}, result) == []

@@ -16,7 +16,7 @@ class Told:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.events: list[StreamEvent] = []
-        selection = Selection(root, ("*.mp4",))
+        selection = Selection(("*.mp4",))
         self.translator = Translator(str(root), selection, self.events.append)
 
     def take(self, mask: int, name: str, *, cookie: int = 0, now: float = 0.0) -> None:

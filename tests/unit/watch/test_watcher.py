@@ -23,7 +23,7 @@ from cefmp4.watch.watcher import Watcher
 
 def watch(root: Path, **options: object) -> Watcher:
     settings: dict[str, object] = {"look_every_s": 0.02, **options}
-    return Watcher(root, Selection(root, DEFAULT_GLOBS), **settings)  # type: ignore[arg-type]
+    return Watcher(root, Selection(DEFAULT_GLOBS), **settings)  # type: ignore[arg-type]
 
 
 def look(watcher: Watcher) -> ScanResult:
