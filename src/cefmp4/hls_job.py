@@ -85,9 +85,8 @@ class HlsJobs:
                 await _check_unchanged(fd, context)  # then the file was the reason, not the object
                 raise
             await _check_unchanged(fd, context)
-        for fallback in done.fallbacks:
-            encoder, _, reason = fallback.partition(": ")
-            count_fallback(encoder, reason)
+        for tried in done.fallbacks:
+            count_fallback(tried)
         return JobOutcome(result=_summary(document(done)))
 
     async def _found(self, job: Job) -> dict[str, Any] | None:

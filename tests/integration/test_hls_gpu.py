@@ -211,4 +211,4 @@ async def test_a_job_on_a_gpu_without_an_encoder_is_done_by_the_cpu(
     encoded = await encode(recording(tmp_path, seconds=1), using=using)
     assert encoded.result.tier is Tier.CPU
     assert len(encoded.result.fallbacks) == 2
-    assert "unsupported device" in encoded.result.fallbacks[0]
+    assert "unsupported device" in encoded.result.fallbacks[0].reason

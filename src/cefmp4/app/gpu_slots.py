@@ -38,7 +38,7 @@ async def _reason_against(chooser: EncoderChooser, codecs: CodecChoice) -> str:
         tried = await _try(chooser, rendition)
         if tried.works is not Works.NEVER:
             return ""
-        reasons.append(f"{tried.encoder}: {tried.reason}")
+        reasons.append(str(tried))
     return "; ".join(reasons)
 
 
@@ -48,5 +48,5 @@ async def _try(chooser: EncoderChooser, rendition: Rendition) -> Tried:
     except ProgramMissingError as error:  # uploads go on without it; each job will say so
         tried = Tried(encoder="ffmpeg", works=Works.NEVER, reason=str(error))
     if tried.works is not Works.YES:
-        count_fallback(tried.encoder, tried.reason)
+        count_fallback(tried)
     return tried

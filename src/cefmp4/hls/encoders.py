@@ -53,6 +53,9 @@ class Tried:
     works: Works
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.encoder}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -78,8 +81,8 @@ def word_for(reason: str, default: str = "other") -> str:
     return next((word for pattern, word in _REFUSALS if pattern.search(reason)), default)
 
 
-def count_fallback(encoder: str, reason: str) -> None:
-    metrics.encoder_fallbacks.labels(encoder, word_for(reason)).inc()
+def count_fallback(tried: Tried) -> None:
+    metrics.encoder_fallbacks.labels(tried.encoder, word_for(tried.reason)).inc()
 
 
 def is_gpu(encoder: str) -> bool:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from cefmp4.errors import CefError
+from cefmp4.hls.encoders import Tried
 from cefmp4.hls.fragments import KeyFrame
 from cefmp4.hls.thumbnails import Images
 from cefmp4.media.fragment_boxes import TrackHeader
@@ -85,7 +86,7 @@ class HlsResult:
     tracks: tuple[StoredTrack, ...]
     images: Images = field(default_factory=Images)
     not_copied: tuple[str, ...] = ()
-    fallbacks: tuple[str, ...] = ()
+    fallbacks: tuple[Tried, ...] = ()
     errors: int = 0
     notes: tuple[str, ...] = ()
     stream_id: str = ""
@@ -130,7 +131,7 @@ def document(result: HlsResult) -> dict[str, Any]:
         "warnings": result.warnings,
         "warning_texts": list(result.warning_texts),
         "not_copied_because": list(result.not_copied),
-        "fallbacks": list(result.fallbacks),
+        "fallbacks": [str(tried) for tried in result.fallbacks],
         "renditions": [_track_document(track) for track in result.tracks],
     }
 

@@ -122,7 +122,7 @@ async def encode_tracks(
         tracks=tracks,
         errors=run.stderr.errors,
         notes=notes,
-        fallbacks=tuple(f"{tried.encoder}: {tried.reason}" for tried in choice.fallbacks),
+        fallbacks=choice.fallbacks,
         images=Images(sprite=sprite.data, poster=poster.data, plan=plan),
     )
 

@@ -29,10 +29,6 @@ class ProbeTimeoutError(TransientError):
     """ffprobe did not end in time (FFPROBE_TIMEOUT_SECONDS)"""
 
 
-class ProbeStoppedError(PermanentError):
-    """ffprobe was stopped, which says nothing about the bytes."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ffprobe:
     """The program, and what a hostile file may cost."""
@@ -104,16 +100,17 @@ def document_of(answer: bytes) -> dict[str, Any]:
 
 
 def _refuse(done: proc.Exit, *, is_remote: bool) -> None:
+    """That it was stopped says nothing about the bytes."""
     if done.timed_out:
         raise ProbeTimeoutError
     if is_remote:
         check_reached(done.stderr_tail)
     if _OUT_OF_MEMORY.search(done.stderr_tail):
-        raise ProbeStoppedError("ffprobe ran out of memory (FFPROBE_MEMORY_BYTES)")
+        raise PermanentError("ffprobe ran out of memory (FFPROBE_MEMORY_BYTES)")
     if done.killed_for_output:
-        raise ProbeStoppedError("ffprobe was stopped: its answer is absurdly long")
+        raise PermanentError("ffprobe was stopped: its answer is absurdly long")
     if done.returncode < 0:
-        raise ProbeStoppedError(f"ffprobe was killed by {_signal_name(-done.returncode)}")
+        raise PermanentError(f"ffprobe was killed by {_signal_name(-done.returncode)}")
     reason = last_line(done.stderr_tail)
     if reason and reason != NOT_A_RECORDING:
         reason = f"ffprobe: {reason}"

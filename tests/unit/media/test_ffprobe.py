@@ -8,11 +8,12 @@ import pytest
 
 from cefmp4.errors import (
     CefError,
+    PermanentError,
     ProgramMissingError,
     ServerUnreachableError,
     TransientError,
 )
-from cefmp4.media.ffprobe import Ffprobe, ProbeStoppedError, ProbeTimeoutError
+from cefmp4.media.ffprobe import Ffprobe, ProbeTimeoutError
 from cefmp4.media.source import CONTAINERS, MediaSource, UnusableSourceError
 
 URL = MediaSource(url="http://recording/object", environment={"http_proxy": "http://job:x@there"})
@@ -56,9 +57,9 @@ async def test_the_secret_of_an_object_is_no_argument(tmp_path: Path) -> None:
         ("exit 1", UnusableSourceError, "finds no media in it"),
         ("echo '{'", UnusableSourceError, "makes no sense"),
         ("echo 'hls not on whitelist' >&2; exit 1", UnusableSourceError, "it is not a recording"),
-        ("echo 'Cannot allocate memory' >&2; exit 1", ProbeStoppedError, "FFPROBE_MEMORY_BYTES"),
-        ("kill -SEGV $$", ProbeStoppedError, "killed by SIGSEGV"),
-        ("yes", ProbeStoppedError, "absurdly long"),
+        ("echo 'Cannot allocate memory' >&2; exit 1", PermanentError, "FFPROBE_MEMORY_BYTES"),
+        ("kill -SEGV $$", PermanentError, "killed by SIGSEGV"),
+        ("yes", PermanentError, "absurdly long"),
         ("echo 'Connection refused' >&2; exit 1", UnusableSourceError, "Connection refused"),
     ],
 )
