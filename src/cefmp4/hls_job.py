@@ -77,7 +77,6 @@ class HlsJobs:
                     sink,
                     allowed=_ALLOWED[context.slot],
                     progress=lambda pace: context.report(_shown(pace)),
-                    cancel=context.ended,
                 )
             except NeedsEncoderError as error:
                 raise NeedsSlotError(str(error)) from error

@@ -27,7 +27,7 @@ from tests.support.hls_media import (
 
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
 from cefmp4.hls.result import NeedsEncoderError, Tier
-from cefmp4.media.ffmpeg_run import EncodeCancelledError, RunLimits
+from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.source import MediaSource
 from cefmp4.model.names import META_PART_BASE, META_STREAM_ID
 from cefmp4.outputs.leftovers import remove_attempt
@@ -109,15 +109,15 @@ def ffmpeg_children() -> list[psutil.Process]:
 
 
 async def interrupted(
-    path: Path, interrupt: Callable[[asyncio.Task[object], asyncio.Event], object]
+    path: Path, interrupt: Callable[[asyncio.Task[object]], object]
 ) -> BaseException:
     """The error of an encode that is interrupted in the middle."""
-    store, cancel = FakeObjectStore(), asyncio.Event()
+    store = FakeObjectStore()
     async with opened(path) as source:
-        work = encoder(has_thumbnails=False).encode(source, sink_of(store), cancel=cancel)
+        work = encoder(has_thumbnails=False).encode(source, sink_of(store))
         task: asyncio.Task[object] = asyncio.create_task(work)
         await running(store)
-        interrupt(task, cancel)
+        interrupt(task)
         (error,) = await asyncio.gather(task, return_exceptions=True)
     assert store.keys == []
     assert ffmpeg_children() == []
@@ -127,19 +127,13 @@ async def interrupted(
 
 async def test_cancelling(tmp_path: Path) -> None:
     path = recording(tmp_path, seconds=40)
-    error = await interrupted(path, lambda _task, cancel: cancel.set())
-    assert isinstance(error, EncodeCancelledError)
-
-
-async def test_cancelling_the_task(tmp_path: Path) -> None:
-    path = recording(tmp_path, seconds=40)
-    error = await interrupted(path, lambda task, _cancel: task.cancel())
+    error = await interrupted(path, lambda task: task.cancel())
     assert isinstance(error, asyncio.CancelledError)
 
 
 async def test_killing_ffmpeg(tmp_path: Path) -> None:
     path = recording(tmp_path, seconds=40)
-    error = await interrupted(path, lambda _task, _cancel: ffmpeg_children()[0].kill())
+    error = await interrupted(path, lambda _task: ffmpeg_children()[0].kill())
     assert isinstance(error, TransientError)
     assert "killed by signal 9" in str(error)
 
@@ -147,7 +141,7 @@ async def test_killing_ffmpeg(tmp_path: Path) -> None:
 async def test_an_ffmpeg_that_crashes_will_crash_again(tmp_path: Path) -> None:
     path = recording(tmp_path, seconds=40)
     crash = signal.SIGSEGV
-    error = await interrupted(path, lambda _t, _c: ffmpeg_children()[0].send_signal(crash))
+    error = await interrupted(path, lambda _task: ffmpeg_children()[0].send_signal(crash))
     assert isinstance(error, PermanentError)
     assert "ffmpeg crashed on it (signal 11)" in str(error)
 

@@ -40,7 +40,6 @@ class Encode:
     source: MediaSource
     sink: SegmentSink
     progress: Callable[[Pace], None]
-    cancel: asyncio.Event | None = None
     options: HlsOptions = field(default_factory=HlsOptions)
 
     def run(self, length_s: float) -> FfmpegRun:
@@ -48,7 +47,6 @@ class Encode:
             limits=self.options.limits,
             pace=Pace(length_s=length_s),
             on_pace=self.progress,
-            cancel=self.cancel,
             pass_fds=self.source.pass_fds,
             environment=self.source.environment,
         )

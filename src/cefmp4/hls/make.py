@@ -21,7 +21,7 @@ from cefmp4.hls.result import HlsResult, NeedsEncoderError, Tier
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import Images, SpritePlan, plan_sprite, webvtt
 from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks, make_images
-from cefmp4.media.ffmpeg_run import EncodeCancelledError, Pace
+from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.ffprobe import LAST_PACKETS
 from cefmp4.media.source import MediaSource, UnusableSourceError
 from cefmp4.model.rendition import ladder
@@ -48,26 +48,17 @@ class HlsEncoder:
         *,
         allowed: Tier = Tier.GPU,
         progress: Callable[[Pace], None] = lambda _pace: None,
-        cancel: asyncio.Event | None = None,
     ) -> HlsResult:
         """Everything is stored when this returns, and nothing of it is visible before `publish`.
 
         `allowed` is the most that may be used; NeedsEncoderError says that it is not enough.
-        PermanentError: the recording is the reason; TransientError: another attempt may work;
-        EncodeCancelledError: after `cancel`. After any error nothing of this attempt is left."""
+        PermanentError: the recording is the reason; TransientError: another attempt may work.
+        After any error, and when it is cancelled, nothing of this attempt is left."""
         started = time.monotonic()
-        encode = Encode(
-            source=source,
-            sink=sink,
-            progress=progress,
-            cancel=cancel,
-            options=self.options,
-        )
+        encode = Encode(source=source, sink=sink, progress=progress, options=self.options)
         try:
             async with self._time_for(source):
                 done = await _describe(sink, await self._made(encode, allowed), started)
-            if cancel and cancel.is_set():
-                raise EncodeCancelledError
         except BaseException:
             # Also when cancelled: half an encode is worth nothing and would stay for ever.
             await finish(sink.remove_own(), name="remove own")

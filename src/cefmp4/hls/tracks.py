@@ -135,7 +135,6 @@ async def make_images(encode: Encode, examined: ExaminedVideo, stills: Stills) -
         limits=replace(encode.options.limits, stall_s=encode.options.limits.total_s(length_s)),
         pace=Pace(length_s=length_s),
         on_pace=lambda _pace: None,
-        cancel=encode.cancel,
         feed=stills.feed,
     )
     sprite, poster = ImagePump("sprite"), ImagePump("poster")

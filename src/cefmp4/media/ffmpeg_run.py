@@ -16,15 +16,11 @@ from typing import Any, Protocol
 import structlog
 
 from cefmp4 import proc
-from cefmp4.errors import CefError, PermanentError, TransientError, first_error
+from cefmp4.errors import PermanentError, TransientError, first_error
 from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
 
 log = structlog.get_logger()
-
-
-class EncodeCancelledError(CefError):
-    """The encode was cancelled."""
 
 
 Feed = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -103,7 +99,6 @@ class FfmpegRun:
     limits: RunLimits
     pace: Pace
     on_pace: Callable[[Pace], None]
-    cancel: asyncio.Event | None = None
     pass_fds: Sequence[int] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     feed: Feed | None = None  # writes to its standard input, and closes it
@@ -157,8 +152,6 @@ class FfmpegRun:
                 if limit := self.limits.memory_bytes:
                     watch = _watch_memory(process.pid, limit)
                     guards.append(group.create_task(watch, name="memory"))
-                if self.cancel:
-                    guards.append(group.create_task(_until(self.cancel), name="cancel"))
                 async with asyncio.TaskGroup() as work:
                     for number, (output, reader) in enumerate(zip(outputs, readers, strict=True)):
                         work.create_task(output.pump(reader), name=f"pump {number}")
@@ -248,11 +241,6 @@ async def _watch_memory(pid: int, limit: int) -> None:
         await asyncio.sleep(_LOOK_AT_MEMORY_S)
     needs = f"ffmpeg needs more than {limit / MIB:,.0f} MiB of memory for it"
     raise PermanentError(needs, hint=f"it had {used / MIB:,.0f}; raise FFMPEG_MEMORY_BYTES")
-
-
-async def _until(cancel: asyncio.Event) -> None:
-    await cancel.wait()
-    raise EncodeCancelledError
 
 
 def _number(text: str) -> float | None:

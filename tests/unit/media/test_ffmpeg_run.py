@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cefmp4.errors import PermanentError, TransientError
-from cefmp4.media.ffmpeg_run import EncodeCancelledError, FfmpegRun, Pace, RunLimits
+from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.model.part import MIB
 
 
@@ -33,16 +33,13 @@ class Taker:
                 await self._hold.wait()
 
 
-async def run(
-    script: str, *takers: Taker, cancel: asyncio.Event | None = None, **limits: float
-) -> tuple[FfmpegRun, list[float]]:
+async def run(script: str, *takers: Taker, **limits: float) -> tuple[FfmpegRun, list[float]]:
     """In the script, $1 and $2 are the pipes."""
     seen: list[float] = []
     made = FfmpegRun(
         limits=RunLimits(**{"grace_s": 20, **limits}),  # type: ignore[arg-type]  # of one test
         pace=Pace(),
         on_pace=lambda pace: seen.append(pace.out_time_s),
-        cancel=cancel,
     )
     await made.run(["sh", "-c", script, "sh"], takers)
     return made, seen
@@ -117,13 +114,18 @@ async def test_a_child_that_takes_too_much_memory_is_killed() -> None:
         await run(takes, Taker(), memory_bytes=200 * MIB)
 
 
-async def test_cancelling() -> None:
-    cancel = asyncio.Event()
-    task = asyncio.create_task(run("sleep 60; true", Taker(), cancel=cancel))
-    await asyncio.sleep(0)
-    cancel.set()
-    with pytest.raises(EncodeCancelledError):
+async def test_cancelling(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    task = asyncio.create_task(
+        run(f"echo $$ > {pid_file}; {into(1, 'x')} sleep 60", taker := Taker())
+    )
+    async with asyncio.timeout(10):
+        while not taker.data:  # noqa: ASYNC110  # the child's doing has no event
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await task
+    assert not psutil.pid_exists(int(pid_file.read_text()))
 
 
 async def test_no_descriptor_is_left_open() -> None:
