@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cefmp4.hls import gate
+from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.examined import Examined
 from cefmp4.hls.failures import check_complete
 from cefmp4.hls.ffmpeg import picture
@@ -40,7 +41,8 @@ class Encode:
     source: MediaSource
     sink: SegmentSink
     progress: Callable[[Pace], None]
-    options: HlsOptions = field(default_factory=HlsOptions)
+    chooser: EncoderChooser
+    options: HlsOptions
 
     def run(self, length_s: float) -> FfmpegRun:
         return FfmpegRun(

@@ -55,7 +55,13 @@ class HlsEncoder:
         PermanentError: the recording is the reason; TransientError: another attempt may work.
         After any error, and when it is cancelled, nothing of this attempt is left."""
         started = time.monotonic()
-        encode = Encode(source=source, sink=sink, progress=progress, options=self.options)
+        encode = Encode(
+            source=source,
+            sink=sink,
+            progress=progress,
+            chooser=self.chooser,
+            options=self.options,
+        )
         try:
             async with self._time_for(source):
                 done = await _describe(sink, await self._made(encode, allowed), started)
@@ -128,7 +134,7 @@ class HlsEncoder:
         rate = worth.bearable_frame_rate(picture.frame_rate, size, shown_s)
         renditions = ladder(replace(picture, frame_rate=rate), options.codecs, options.rungs)
         choice = await self.chooser.choose(renditions, use_gpu=allowed is Tier.GPU)
-        made = await encode_tracks(encode, examined, renditions, choice, self.chooser, plan)
+        made = await encode_tracks(encode, examined, renditions, choice, plan)
         told = f"{float(rate):g} pictures per second: its bytes cannot hold more"
         notes = (*made.notes, told) if rate < picture.frame_rate else made.notes
         return replace(made, not_copied=not_copied, notes=notes)

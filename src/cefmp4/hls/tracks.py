@@ -8,7 +8,7 @@ from dataclasses import replace
 from cefmp4.errors import CefError, TransientError
 from cefmp4.hls import ffmpeg, gate, remux, sound, worth
 from cefmp4.hls.encode import Encode, ImagePump, complete
-from cefmp4.hls.encoders import Choice, EncoderChooser
+from cefmp4.hls.encoders import Choice
 from cefmp4.hls.examined import MAX_CUT_S, ExaminedVideo
 from cefmp4.hls.failures import check_decoders, check_exit, last_words
 from cefmp4.hls.filters import filter_graph, stills_graph
@@ -80,7 +80,6 @@ async def encode_tracks(
     examined: ExaminedVideo,
     renditions: Sequence[Rendition],
     choice: Choice,
-    chooser: EncoderChooser,
     plan: SpritePlan | None,
 ) -> HlsResult:
     video, held_s = examined.video, examined.held_s
@@ -115,7 +114,7 @@ async def encode_tracks(
         await run.run(argv, [*videos, *audios, *images])
     except BrokenMediaError as error:
         raise TransientError(f"ffmpeg wrote what it should not: {error}") from error
-    check_exit(run, encode.source, gpu=chooser if choice.needs_gpu else None)
+    check_exit(run, encode.source, gpu=encode.chooser if choice.needs_gpu else None)
     tracks, notes = await _checked(encode, examined, [*videos, *audios])
     return HlsResult(
         tier=Tier.GPU if choice.needs_gpu else Tier.CPU,

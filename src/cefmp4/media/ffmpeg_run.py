@@ -159,10 +159,10 @@ class FfmpegRun:
                         work.create_task(self.feed(process.stdin), name="feed")
                     work.create_task(self._follow(process.stdout), name="progress")
                     work.create_task(self._listen(process.stderr), name="stderr")
-                    work.create_task(process.wait(), name="ffmpeg")
+                    ended = work.create_task(process.wait(), name="ffmpeg")
                 for guard in guards:
                     guard.cancel()
-        self.returncode = -1 if process.returncode is None else process.returncode
+        self.returncode = ended.result()
         log.debug("ffmpeg ended", returncode=self.returncode, errors=self.stderr.errors)
 
     async def _watch(self) -> None:

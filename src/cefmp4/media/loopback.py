@@ -97,7 +97,7 @@ class Loopback:
 
     def _is_ours(self, head: bytes) -> bool:
         told = _TOKEN.search(head)
-        return bool(told) and secrets.compare_digest(told[1] if told else b"", self._accepted)
+        return told is not None and secrets.compare_digest(told[1], self._accepted)
 
     async def _answer(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         asked = _REQUEST.match(head)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cefmp4.model.folder import is_folder_id
-from cefmp4.recording.mounts import fs_type_of_fd, is_remote, mount_source_of_fd
+from cefmp4.recording.mounts import fs_type_of_fd, mount_source_of_fd
 from cefmp4.recording.stamps import birth_ns
 
 Place = tuple[int, int]  # device and inode of a folder
@@ -135,7 +135,7 @@ def _print_of(fd: int, facts: os.stat_result) -> tuple[str, bool]:
     source of the mount is left, which two hosts may have alike."""
     kind = fs_type_of_fd(fd)
     file_system = str(os.fstatvfs(fd).f_fsid) if kind in _WITH_LASTING_ID else kind
-    birth = 0 if is_remote(kind) else birth_ns(fd)
+    birth = birth_ns(fd)
     moment = str(birth) if birth else f"{mount_source_of_fd(fd)}|{_machine()}"
     known = [file_system, str(facts.st_ino), moment]
     digest = hashlib.sha256("\0".join(known).encode("utf-8", "surrogateescape")).hexdigest()

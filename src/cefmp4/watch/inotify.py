@@ -49,7 +49,7 @@ class FolderObserver:
         self._has_moved = False
         self._renames: list[tuple[str, str]] = []
         self._may_sweep = False
-        self._place: Place | None = None
+        self.place: Place | None = None  # of the root that it watches
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ class FolderObserver:
             self._kernel.open()
             root_fd = open_root(self._root)
             try:
-                self._place = place_of_fd(root_fd)
+                self.place = place_of_fd(root_fd)
                 self._tree.watch(root_fd, "", None)
             finally:
                 os.close(root_fd)
@@ -209,7 +209,7 @@ class FolderObserver:
             self._queue = self._new_queue()
             raise
         try:
-            if place_of_fd(root_fd) == self._place:
+            if place_of_fd(root_fd) == self.place:
                 for _ in range(VISITED_AT_ONCE):
                     if (found := self._queue.take()) is None:
                         break

@@ -22,7 +22,7 @@ class Selection:
 
     def wants(self, relpath: str) -> bool:
         name = relpath.rpartition("/")[2]
-        if not (_matches(self._name, name) or _matches(self._path, relpath)):
+        if not (self._name.match(name) or self._path.match(relpath)):
             return False
         if self._archive and relpath.startswith(self._archive):
             return False
@@ -34,11 +34,6 @@ class Selection:
         return not folder_name.startswith(".")
 
 
-def _matcher(globs: list[str]) -> re.Pattern[str] | None:
-    if not globs:
-        return None
-    return re.compile("|".join(translate(glob) for glob in globs), re.IGNORECASE)
-
-
-def _matches(pattern: re.Pattern[str] | None, text: str) -> bool:
-    return pattern is not None and pattern.match(text) is not None
+def _matcher(globs: list[str]) -> re.Pattern[str]:
+    nothing = "(?!)"
+    return re.compile("|".join(translate(glob) for glob in globs) or nothing, re.IGNORECASE)

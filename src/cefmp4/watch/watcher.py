@@ -73,13 +73,12 @@ class Watcher:
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._observer: FolderObserver | None = None
-        self._place: Place | None = None
         self._next_look = 0.0
         self._is_degraded = False
         self._unwatched: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<Watcher {self._mode} {self.root!r} place={self._place} {self._hints}>"
+        return f"<Watcher {self._mode} {self.root!r} {self._observer} {self._hints}>"
 
     @property
     def is_polling(self) -> bool:
@@ -161,22 +160,19 @@ class Watcher:
                 self._told.add(event.relpath)
 
     async def _look_after_root(self) -> None:
-        place = await asyncio.to_thread(place_of, self.root)
+        place, observer = await asyncio.to_thread(place_of, self.root), self._observer
         if place is None:
-            if self._place is not None:
+            if observer is not None:
                 await self._end()
                 self.rescans.request(RescanCause.REARMED)
             return
-        is_alive = self._observer is not None and self._observer.is_alive
-        if place != self._place or not is_alive:
+        if observer is None or observer.place != place or not observer.is_alive:
             await self._end()
             if await self._begin():
                 log.info("watching anew", folder=self.root)
             self.rescans.request(RescanCause.REARMED)
 
     async def _begin(self) -> bool:
-        # The place is noted first: a root that is replaced while we begin is begun with again.
-        self._place = await asyncio.to_thread(place_of, self.root)
         self._unwatched = set()
         self._observer = FolderObserver(
             self.root,
@@ -192,7 +188,7 @@ class Watcher:
             await self._end()
             raise
         except OSError as error:
-            self._observer = self._place = None
+            self._observer = None
             if error.errno in _CURES:
                 self._degrade(error.errno)
             else:
@@ -201,7 +197,7 @@ class Watcher:
         return True
 
     async def _end(self) -> None:
-        observer, self._observer, self._place = self._observer, None, None
+        observer, self._observer = self._observer, None
         if observer is not None:
             await asyncio.shield(asyncio.to_thread(observer.stop))
 
