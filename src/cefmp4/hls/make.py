@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from cefmp4.errors import PermanentError, TransientError, first_error
+from cefmp4.errors import PermanentError, first_error
 from cefmp4.hls import playlist, remux, result, sound, worth
 from cefmp4.hls.encode import Encode, HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
@@ -18,9 +18,9 @@ from cefmp4.hls.failures import UndecodableTrackError
 from cefmp4.hls.lengths import remeasured
 from cefmp4.hls.remux import CopyRefusedError
 from cefmp4.hls.result import HlsResult, NeedsEncoderError, Tier
-from cefmp4.hls.stills import Stills
+from cefmp4.hls.stills import Stills, make_images
 from cefmp4.hls.thumbnails import Images, SpritePlan, plan_sprite, webvtt
-from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks, make_images
+from cefmp4.hls.tracks import OutlastedError, copy_tracks, encode_tracks
 from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.ffprobe import LAST_PACKETS
 from cefmp4.media.source import MediaSource, UnusableSourceError
@@ -161,7 +161,7 @@ class HlsEncoder:
         stills = Stills(plan)
         with first_error():
             async with asyncio.TaskGroup() as group:
-                images = group.create_task(self._images(encode, examined, stills), name="images")
+                images = group.create_task(make_images(encode, examined, stills), name="images")
                 made = await copy_tracks(encode, examined, stills)
                 # It has had nearly everything by now. A decoder that hangs must not hang the job.
                 await asyncio.wait([images], timeout=self.options.images_patience_s)
@@ -171,16 +171,6 @@ class HlsEncoder:
             return made
         decoded = images.result()
         return replace(made, images=decoded, errors=made.errors + decoded.errors)
-
-    async def _images(self, encode: Encode, examined: ExaminedVideo, stills: Stills) -> Images:
-        """A recording without thumbnails is worth more than none."""
-        try:
-            return await make_images(encode, examined, stills)
-        except (TransientError, PermanentError) as error:
-            log.warning("no thumbnails", reason=str(error))
-            return Images()
-        finally:
-            stills.abandon()
 
 
 def _is_thin(encode: Encode, examined: ExaminedVideo) -> bool:

@@ -1,12 +1,24 @@
-"""What the thumbnails of a copy are made of: a few of its key frames, taken as they pass, handed to
-a decoder as an MP4 of their own. No byte is read twice, and no other picture is decoded."""
+"""The thumbnails of a copy, and what they are made of: a few of its key frames, taken as they pass,
+handed to a decoder as an MP4 of their own. No byte is read twice, and no other picture is decoded.
+"""
 
 import asyncio
 import struct
+from dataclasses import replace
 
-from cefmp4.errors import TransientError
+import structlog
+
+from cefmp4.errors import PermanentError, TransientError
+from cefmp4.hls import ffmpeg
+from cefmp4.hls.encode import Encode, ImagePump
+from cefmp4.hls.examined import ExaminedVideo
+from cefmp4.hls.failures import last_words
+from cefmp4.hls.filters import stills_graph
 from cefmp4.hls.fragments import Fragment
-from cefmp4.hls.thumbnails import SpritePlan
+from cefmp4.hls.thumbnails import Images, SpritePlan
+from cefmp4.media.ffmpeg_run import FfmpegRun, Pace
+
+log = structlog.get_logger()
 
 _WAITING = 4  # key frames; a large one has a megabyte or more
 _TRACK = 1  # ffmpeg numbers the only track of a file so
@@ -80,6 +92,33 @@ class Stills:
     async def _put(self, data: bytes) -> None:
         if not self._is_abandoned:
             await self._queue.put(data)
+
+
+async def make_images(encode: Encode, examined: ExaminedVideo, stills: Stills) -> Images:
+    """Sprite and poster of a copy that goes on meanwhile; none where they fail, because a recording
+    without thumbnails is worth more than none. How long it takes is for the copy to say: without
+    pictures to decode there is no progress to watch."""
+    length_s, limits = examined.duration_s, encode.options.limits
+    run = FfmpegRun(
+        limits=replace(limits, stall_s=limits.total_s(length_s)),
+        pace=Pace(length_s=length_s),
+        on_pace=lambda _pace: None,
+        feed=stills.feed,
+    )
+    sprite, poster = ImagePump("sprite"), ImagePump("poster")
+    graph = stills_graph(examined.video, stills.plan)
+    try:
+        await run.run(ffmpeg.reading_stills(encode.options.program, graph), [sprite, poster])
+        if run.returncode != 0:
+            raise TransientError(last_words(run))
+    except (TransientError, PermanentError) as error:
+        log.warning("no thumbnails", reason=str(error))
+        return Images()
+    finally:
+        stills.abandon()
+    return Images(
+        sprite=sprite.data, poster=poster.data, plan=stills.plan, errors=run.stderr.errors
+    )
 
 
 def _fragment(sample: bytes, number: int, timescale: int) -> bytes:

@@ -10,15 +10,14 @@ from cefmp4.hls import ffmpeg, gate, remux, sound, worth
 from cefmp4.hls.encode import Encode, ImagePump, complete
 from cefmp4.hls.encoders import Choice
 from cefmp4.hls.examined import MAX_CUT_S, ExaminedVideo
-from cefmp4.hls.failures import check_decoders, check_exit, last_words
-from cefmp4.hls.filters import filter_graph, stills_graph
+from cefmp4.hls.failures import check_decoders, check_exit
+from cefmp4.hls.filters import filter_graph
 from cefmp4.hls.fragments import Fragment
 from cefmp4.hls.remux import CopyRefusedError, CopyWatch
 from cefmp4.hls.result import HlsResult, StoredTrack, Tier
 from cefmp4.hls.stills import Stills
 from cefmp4.hls.thumbnails import Images, SpritePlan
 from cefmp4.hls.track_pump import TrackPump
-from cefmp4.media.ffmpeg_run import FfmpegRun, Pace
 from cefmp4.media.mp4_boxes import BrokenMediaError
 from cefmp4.media.stderr import last_line
 from cefmp4.model.rendition import Codec, Rendition
@@ -123,29 +122,6 @@ async def encode_tracks(
         notes=notes,
         fallbacks=choice.fallbacks,
         images=Images(sprite=sprite.data, poster=poster.data, plan=plan),
-    )
-
-
-async def make_images(encode: Encode, examined: ExaminedVideo, stills: Stills) -> Images:
-    """Sprite and poster of a copy that goes on meanwhile. How long it takes is for the copy to
-    say: without pictures to decode there is no progress to watch."""
-    length_s = examined.duration_s
-    run = FfmpegRun(
-        limits=replace(encode.options.limits, stall_s=encode.options.limits.total_s(length_s)),
-        pace=Pace(length_s=length_s),
-        on_pace=lambda _pace: None,
-        feed=stills.feed,
-    )
-    sprite, poster = ImagePump("sprite"), ImagePump("poster")
-    graph = stills_graph(examined.video, stills.plan)
-    await run.run(ffmpeg.reading_stills(encode.options.program, graph), [sprite, poster])
-    if run.returncode != 0:
-        raise TransientError(last_words(run))
-    return Images(
-        sprite=sprite.data,
-        poster=poster.data,
-        plan=stills.plan,
-        errors=run.stderr.errors,
     )
 
 
