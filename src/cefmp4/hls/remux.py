@@ -7,6 +7,7 @@ from itertools import pairwise
 from cefmp4.errors import CefError
 from cefmp4.hls.examined import AudioTrack, ExaminedVideo
 from cefmp4.hls.fragments import Fragment
+from cefmp4.media.fragment_boxes import Sample
 from cefmp4.model.rendition import RUNGS, Codec, CodecChoice
 
 MAX_KEY_FRAME_GAP_S = 6.5
@@ -103,42 +104,45 @@ class CopyWatch:
     def check(self, fragment: Fragment) -> None:
         """An init segment has one set of parameters; players look at no other."""
         header = fragment.init.header
-        if header.kind != "video":
-            return
         length_s = fragment.duration / header.timescale
         if length_s > MAX_KEY_FRAME_GAP_S:
             raise CopyRefusedError(f"its key frames are {length_s:.1f} s apart")
-        self.damaged += damaged_pictures(fragment, header.nal_length)
-        first = fragment.samples[0]
+        data, samples = fragment.data, fragment.samples
+        pictures = [list(nal_units(data, sample, header.nal_length)) for sample in samples]
+        self.damaged += sum(any(_is_damaged(data, *unit) for unit in units) for units in pictures)
         at = 0
-        for sample in fragment.samples:
-            if at + sample.cto < first.cto:
+        for sample in samples:
+            if at + sample.cto < samples[0].cto:
                 raise CopyRefusedError("open groups of pictures: leading pictures at a key frame")
             at += sample.duration
-        kind = first_slice(fragment.first_sample, header.nal_length, self._codec)
-        if kind not in _IDR[self._codec]:
-            raise CopyRefusedError(f"open groups of pictures: a key frame of NAL type {kind}")
-        for unit_kind, unit in _units(fragment.first_sample, header.nal_length, self._codec):
-            if unit_kind == _PARAMETERS[self._codec] and bytes(unit) not in fragment.init.data:
+        kinds = [self._kind_of(data[start]) for start, _ in pictures[0]]
+        slice_kind = next((kind for kind in kinds if kind in _SLICES[self._codec]), None)
+        if slice_kind not in _IDR[self._codec]:
+            raise CopyRefusedError(f"open groups of pictures: a key frame of NAL type {slice_kind}")
+        for kind, (start, end) in zip(kinds, pictures[0], strict=True):
+            if kind == _PARAMETERS[self._codec] and data[start:end] not in fragment.init.data:
                 raise CopyRefusedError("its size or its parameters change in the middle")
 
+    def _kind_of(self, head: int) -> int:
+        return head & 0x1F if self._codec is Codec.H264 else head >> 1 & 0x3F
 
-def damaged_pictures(fragment: Fragment, nal_length: int) -> int:
-    """What a disk or a network has damaged shows without decoding where it left zeros, which never
-    follow each other within a NAL unit. Raises CopyRefusedError where the units are none: players
+
+def nal_units(data: bytes, picture: Sample, nal_length: int) -> Iterator[tuple[int, int]]:
+    """Where each of its units begins and ends. Raises CopyRefusedError where they are none: players
     stop at such a picture, and encoding it conceals it."""
-    damaged = 0
-    for sample in fragment.samples:
-        at, end, is_damaged = sample.offset, sample.offset + sample.size, False
-        while at < end:
-            start = at + nal_length
-            at = start + int.from_bytes(fragment.data[at:start], "big")
-            if at > end or at == start:
-                raise CopyRefusedError("pictures of it are damaged")
-            is_damaged |= bool(fragment.data[start] & _FORBIDDEN)
-            is_damaged |= _has_zeros(fragment.data, start, at)
-        damaged += is_damaged
-    return damaged
+    at, end = picture.offset, picture.offset + picture.size
+    while at < end:
+        start = at + nal_length
+        at = start + int.from_bytes(data[at:start], "big")
+        if at > end or at == start:
+            raise CopyRefusedError("pictures of it are damaged")
+        yield start, at
+
+
+def _is_damaged(data: bytes, start: int, end: int) -> bool:
+    """What a disk or a network has damaged shows without decoding where it left zeros, which never
+    follow each other within a NAL unit."""
+    return bool(data[start] & _FORBIDDEN) or _has_zeros(data, start, end)
 
 
 def _has_zeros(data: bytes, start: int, end: int) -> bool:
@@ -147,22 +151,6 @@ def _has_zeros(data: bytes, start: int, end: int) -> bool:
         return True
     at = data.find(_ESCAPED_ZEROS, start, end)
     return at >= 0 and bool(data[at:end].strip(b"\0\3"))
-
-
-def first_slice(sample: memoryview, nal_length: int, codec: Codec) -> int | None:
-    """The type of the first NAL unit that carries a picture."""
-    kinds = (kind for kind, _ in _units(sample, nal_length, codec))
-    return next((kind for kind in kinds if kind in _SLICES[codec]), None)
-
-
-def _units(sample: memoryview, nal_length: int, codec: Codec) -> Iterator[tuple[int, memoryview]]:
-    at = 0
-    while at + nal_length < len(sample):
-        size = int.from_bytes(sample[at : at + nal_length], "big")
-        at += nal_length
-        kind = sample[at] & 0x1F if codec is Codec.H264 else sample[at] >> 1 & 0x3F
-        yield kind, sample[at : at + size]
-        at += size
 
 
 def _has_discarded(packets: Sequence[tuple[float, str]]) -> bool:

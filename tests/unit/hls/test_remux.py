@@ -1,5 +1,6 @@
 """When a source may be copied, and what speaks against it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 
@@ -7,6 +8,8 @@ import pytest
 
 from cefmp4.hls import remux
 from cefmp4.hls.examined import AudioTrack, ExaminedVideo, VideoTrack
+from cefmp4.hls.fragments import Fragment, Init
+from cefmp4.media.fragment_boxes import Sample, TrackHeader
 from cefmp4.model.rendition import Codec, CodecChoice, Picture
 
 VIDEO = VideoTrack(
@@ -95,23 +98,45 @@ def test_pictures_that_lead_a_key_frame() -> None:
     assert "shown before" in remux.reasons_in_head(open_group)[0]
 
 
+def key_frame(*units: bytes) -> Fragment:
+    picture = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
+    header = TrackHeader(kind="video", codec="", timescale=30000, nal_length=4)
+    return Fragment(
+        init=Init(data=b"", header=header),
+        data=picture,
+        start=0,
+        duration=1000,
+        samples=[Sample(offset=0, size=len(picture), duration=1000, cto=0, is_sync=True)],
+    )
+
+
 @pytest.mark.parametrize(
-    ("codec", "head", "kind"),
+    ("codec", "head", "refused"),
     [
-        (Codec.H264, b"\x65", 5),
-        (Codec.H264, b"\x41", 1),
-        (Codec.HEVC, bytes([19 << 1, 1]), 19),
-        (Codec.HEVC, bytes([21 << 1, 1]), 21),
+        (Codec.H264, b"\x65", ""),
+        (Codec.H264, b"\x41", "a key frame of NAL type 1"),
+        (Codec.HEVC, bytes([19 << 1, 1]), ""),
+        (Codec.HEVC, bytes([21 << 1, 1]), "a key frame of NAL type 21"),
+        (Codec.H264, b"\x06", "a key frame of NAL type None"),
     ],
 )
-def test_the_first_slice_is_found_behind_parameter_sets(
-    codec: Codec, head: bytes, kind: int
+def test_the_first_slice_is_found_behind_other_units(
+    codec: Codec, head: bytes, refused: str
 ) -> None:
     other = b"\x06" if codec is Codec.H264 else bytes([39 << 1, 1])
-    units = [other + bytes(30), head + bytes(9)]
-    sample = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
-    assert remux.first_slice(memoryview(sample), 4, codec) == kind
-    assert remux.first_slice(memoryview(b"\xff\xff\xff\xff"), 4, codec) is None
+    fragment, watch = key_frame(other + b"\1" * 30, head + b"\1" * 9), remux.CopyWatch(codec)
+    with pytest.raises(remux.CopyRefusedError, match=refused) if refused else nullcontext():
+        watch.check(fragment)
+    assert watch.damaged == 0
+
+
+def test_damage_shows_without_decoding() -> None:
+    watch = remux.CopyWatch(Codec.H264)
+    watch.check(key_frame(b"\x65" + bytes(9)))
+    assert watch.damaged == 1
+    fragment = key_frame(b"\x65\1\1\1")
+    with pytest.raises(remux.CopyRefusedError, match="damaged"):
+        watch.check(replace(fragment, data=b"\xff" * 8))
 
 
 def test_which_audio_is_copied() -> None:
