@@ -104,8 +104,7 @@ class HlsEncoder:
                     return await self._with_pictures(encode, found, allowed)
                 if not found.is_length_a_guess:
                     worth.check_length(encode.source.size, found.duration_s)
-                has_poster = self.options.has_thumbnails
-                return await sound.encode_alone(encode, found, has_poster=has_poster)
+                return await sound.encode_alone(encode, found)
             except UndecodableTrackError as error:
                 found = _without(found, error.index)
             except OutlastedError as error:

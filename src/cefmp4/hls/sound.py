@@ -39,10 +39,10 @@ def audio_pumps(
     ]
 
 
-async def encode_alone(encode: Encode, sound: Examined, *, has_poster: bool) -> HlsResult:
+async def encode_alone(encode: Encode, sound: Examined) -> HlsResult:
     """Tracks of a recording without pictures, and a picture of its sound."""
     poster = ImagePump("wave")
-    images = [poster] if has_poster else []
+    images = [poster] if encode.options.has_thumbnails else []
     pumps, run = await _run(encode, sound.heard, sound.duration_s, sound.end_s, images)
     stored = await complete(encode, sound, pumps)
     tracks = tuple(track for track in stored.values() if track)
