@@ -108,7 +108,7 @@ class CopyWatch:
         if length_s > MAX_KEY_FRAME_GAP_S:
             raise CopyRefusedError(f"its key frames are {length_s:.1f} s apart")
         data, samples = fragment.data, fragment.samples
-        pictures = [list(nal_units(data, sample, header.nal_length)) for sample in samples]
+        pictures = [list(_nal_units(data, sample, header.nal_length)) for sample in samples]
         self.damaged += sum(any(_is_damaged(data, *unit) for unit in units) for units in pictures)
         at = 0
         for sample in samples:
@@ -127,7 +127,7 @@ class CopyWatch:
         return head & 0x1F if self._codec is Codec.H264 else head >> 1 & 0x3F
 
 
-def nal_units(data: bytes, picture: Sample, nal_length: int) -> Iterator[tuple[int, int]]:
+def _nal_units(data: bytes, picture: Sample, nal_length: int) -> Iterator[tuple[int, int]]:
     """Where each of its units begins and ends. Raises CopyRefusedError where they are none: players
     stop at such a picture, and encoding it conceals it."""
     at, end = picture.offset, picture.offset + picture.size
