@@ -1,7 +1,7 @@
 """The texts of the playlists, from what was really stored: every duration, bandwidth and codec in
 them is measured. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from cefmp4.hls.result import StoredTrack
 
@@ -125,21 +125,16 @@ def _picture_attributes(video: StoredTrack) -> list[str]:
 
 
 def _key_frame_variant(video: StoredTrack) -> str:
-    sizes = list(_key_frame_rates(video))
+    frames = [frame for key_frames in video.key_frames for frame in key_frames]
+    rates = [frame.size * 8 * video.header.timescale / max(frame.duration, 1) for frame in frames]
     attributes = [
-        f"BANDWIDTH={max(1, round(max(sizes, default=1.0)))}",
+        f"BANDWIDTH={max(1, round(max(rates, default=1.0)))}",
         f'CODECS="{video.header.codec}"',
         f"RESOLUTION={video.header.width}x{video.header.height}",
         f"VIDEO-RANGE={video.hdr or 'SDR'}",
         f'URI="{video.folder}/{KEY_FRAMES}"',
     ]
     return "#EXT-X-I-FRAME-STREAM-INF:" + ",".join(attributes)
-
-
-def _key_frame_rates(video: StoredTrack) -> Iterator[float]:
-    for key_frames in video.key_frames:
-        for frame in key_frames:
-            yield frame.size * 8 * video.header.timescale / max(frame.duration, 1)
 
 
 def _language(tag: str) -> str:

@@ -64,7 +64,8 @@ def _video_header(kind: str, entry: memoryview, timescale: int) -> TrackHeader:
     boxes = entry[_VISUAL_HEADER:]
     if kind in ("avc1", "avc3"):
         record = child(boxes, b"avcC")
-        codec, nal_length = _avc_codec_string(kind, record), (record[4] & 3) + 1
+        # Bytes 1 to 3 are profile, constraints and level.
+        codec, nal_length = f"{kind}.{record[1:4].hex().upper()}", (record[4] & 3) + 1
     elif kind in ("hvc1", "hev1"):
         record = child(boxes, b"hvcC")
         codec, nal_length = _hevc_codec_string(kind, record), (record[21] & 3) + 1
@@ -86,11 +87,6 @@ def _audio_header(kind: str, entry: memoryview, timescale: int) -> TrackHeader:
     codec, channels = _audio_codec_string(child(entry[_AUDIO_HEADER:], b"esds"))
     channels = channels or int.from_bytes(entry[16:18], "big")
     return TrackHeader(kind="audio", codec=codec, channels=channels, timescale=timescale)
-
-
-def _avc_codec_string(kind: str, record: memoryview) -> str:
-    """`record`: an avcC box. Profile, constraints and level are its bytes 1 to 3."""
-    return f"{kind}.{record[1]:02X}{record[2]:02X}{record[3]:02X}"
 
 
 def _hevc_codec_string(kind: str, record: memoryview) -> str:
