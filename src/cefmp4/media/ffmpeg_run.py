@@ -30,7 +30,7 @@ _READ_BYTES = 64 * 1024
 _PIPE_BYTES = 1024 * 1024  # the kernel's limit for everybody; fewer wake-ups than with 64 KiB
 _BUFFER_BYTES = 1024 * 1024
 _MAX_LINE = 4096
-_LOOK_AT_MEMORY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
+_LOOK_EVERY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
 
 
 class Output(Protocol):
@@ -148,10 +148,7 @@ class FfmpegRun:
         ):
             _close_all(fds)
             async with asyncio.TaskGroup() as group:
-                guards = [group.create_task(self._watch(), name="watchdog")]
-                if limit := self.limits.memory_bytes:
-                    watch = _watch_memory(process.pid, limit)
-                    guards.append(group.create_task(watch, name="memory"))
+                watch = group.create_task(self._watch(process.pid), name="watchdog")
                 async with asyncio.TaskGroup() as work:
                     for number, (output, reader) in enumerate(zip(outputs, readers, strict=True)):
                         work.create_task(output.pump(reader), name=f"pump {number}")
@@ -160,17 +157,24 @@ class FfmpegRun:
                     work.create_task(self._follow(process.stdout), name="progress")
                     work.create_task(self._listen(process.stderr), name="stderr")
                     ended = work.create_task(process.wait(), name="ffmpeg")
-                for guard in guards:
-                    guard.cancel()
+                watch.cancel()
         self.returncode = ended.result()
         log.debug("ffmpeg ended", returncode=self.returncode, errors=self.stderr.errors)
 
-    async def _watch(self) -> None:
+    async def _watch(self, pid: int) -> None:
+        """Also over its memory: a picture may claim to be so large that one of it fills a small
+        machine."""
+        limit = self.limits.memory_bytes
         while True:
             idle_s = time.monotonic() - self.pace.moved_at
             if idle_s >= self.limits.stall_s:
                 raise TransientError(f"ffmpeg got no further for {idle_s:.0f} s")
-            await asyncio.sleep(self.limits.stall_s - idle_s)
+            if limit and (used := proc.resident_bytes(pid)) > limit:
+                needs = f"ffmpeg needs more than {limit / MIB:,.0f} MiB of memory for it"
+                raise PermanentError(
+                    needs, hint=f"it had {used / MIB:,.0f}; raise FFMPEG_MEMORY_BYTES"
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _follow(self, stdout: asyncio.StreamReader | None) -> None:
         rest = ""
@@ -233,14 +237,6 @@ async def run_briefly(argv: Sequence[str], *, memory_bytes: int | None = None) -
     return await proc.run(
         argv, timeout_s=BRIEFLY_S, memory_bytes=memory_bytes, max_output_bytes=_BRIEF_BYTES
     )
-
-
-async def _watch_memory(pid: int, limit: int) -> None:
-    """A picture may claim to be so large that one of it fills a small machine."""
-    while (used := proc.resident_bytes(pid)) <= limit:  # noqa: ASYNC110  # nobody tells
-        await asyncio.sleep(_LOOK_AT_MEMORY_S)
-    needs = f"ffmpeg needs more than {limit / MIB:,.0f} MiB of memory for it"
-    raise PermanentError(needs, hint=f"it had {used / MIB:,.0f}; raise FFMPEG_MEMORY_BYTES")
 
 
 def _number(text: str) -> float | None:
