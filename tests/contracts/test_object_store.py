@@ -48,7 +48,9 @@ def server(way: str, request: pytest.FixtureRequest) -> SwiftServer | None:
 
 
 @pytest.fixture
-async def store(server: SwiftServer | None, way: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+async def store(
+    server: SwiftServer | None, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ObjectStore]:
     if server is None:
         yield FakeObjectStore()
         return
@@ -56,7 +58,8 @@ async def store(server: SwiftServer | None, way: str, tmp_path: Path) -> AsyncIt
     async with AsyncExitStack() as stack:
         if way == "tls":
             front = await stack.enter_async_context(tls_front(server.endpoint_url, tmp_path))
-            config = replace(config, endpoint_url=front[0], ca_file=str(front[1]))
+            config = replace(config, endpoint_url=front[0])
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(front[1]))
         yield await stack.enter_async_context(open_s3_store(config))
 
 

@@ -39,9 +39,9 @@ async def test_a_server_that_allows_everything(s3_server: SwiftServer) -> None:
     found = await examine_s3(config, key_prefix="streams/")
     assert {diagnosis.level for diagnosis in found} == {Level.OK}, found
     assert "S3 rights" in by_subject(found)
-    async with connect(config) as (client, _):
-        left = await client.list_objects_v2(Bucket=config.bucket)
-        uploads = await client.list_multipart_uploads(Bucket=config.bucket)
+    async with connect(config) as (calls, _):
+        left = await calls.call("ListObjectsV2")
+        uploads = await calls.call("ListMultipartUploads")
     assert left["KeyCount"] == 0
     assert "Uploads" not in uploads
 

@@ -25,7 +25,6 @@ from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.jobs import JobSink
 from cefmp4.retry import for_a_while
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
-from cefmp4.storage.s3.calls import S3Calls
 from cefmp4.storage.s3.connect import S3Config, connect
 from cefmp4.storage.s3.errors import KeyMissingError
 from cefmp4.storage.s3.probe import PROBE_PREFIX
@@ -80,12 +79,12 @@ def proof_memo(endpoint_url: str | None, bucket: str) -> str:
 
 async def input_of_object(settings: Settings, bucket: str, key: str) -> JobInput:
     """As the object is now, in whatever bucket of our server. Nothing is tried out on that."""
-    async with connect(s3_config(settings, bucket)) as (client, _transfer):
+    async with connect(s3_config(settings, bucket)) as (calls, _transfer):
         try:
-            size, etag = await S3Calls(client, bucket).facts(key)
+            found = await calls.find(key)
         except KeyMissingError as error:
             raise RefusedError(f"there is no object {key!a} in the bucket {bucket!a}") from error
-    return JobInput(bucket=bucket, key=key, size=size, etag=etag)
+    return JobInput(bucket=bucket, key=key, size=found.size, etag=found.etag)
 
 
 def s3_config(settings: Settings, bucket: str) -> S3Config:

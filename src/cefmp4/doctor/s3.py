@@ -21,8 +21,7 @@ Reply = dict[str, Any]
 
 async def examine_s3(config: S3Config, *, key_prefix: str) -> list[Diagnosis]:
     """`key_prefix`: what the keys of all our objects begin with, as far as that is fixed."""
-    async with connect(config) as (client, _transfer):
-        calls = S3Calls(client, config.bucket)
+    async with connect(config) as (calls, _transfer):
         try:
             reply = await _first_answer(calls)
         except CefError as error:

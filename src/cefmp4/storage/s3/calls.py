@@ -1,11 +1,18 @@
-"""One request to S3 as all of them are made: translated errors, bounded retries, server_up."""
+"""One request to S3 as all of them are made: translated errors, bounded retries, server_up; and one
+object as it was found."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from botocore import xform_name
 
-from cefmp4.errors import AccessDeniedError, CefError, PermanentError, TransientError
+from cefmp4.errors import (
+    AccessDeniedError,
+    CefError,
+    PermanentError,
+    ProofFailedError,
+    TransientError,
+)
 from cefmp4.reachability import S3
 from cefmp4.retry import bounded
 from cefmp4.storage.s3.errors import FOREIGN_ERRORS, translate
@@ -41,20 +48,21 @@ class S3Calls:
     """`client` is aioboto3's. Every operation called through here is safe to repeat."""
 
     def __init__(self, client: Any, bucket: str) -> None:
-        self._client = client
+        self.client = client
         self.bucket = bucket
 
-    async def facts(self, key: str, *, bucket: str = "") -> tuple[int, str]:
-        """Size and ETag. Raises KeyMissingError."""
-        reply = await self.call("HeadObject", Key=key, Bucket=bucket or self.bucket)
-        return reply["ContentLength"], etag_in(reply)
+    async def find(self, key: str, *, bucket: str = "") -> "S3Object":
+        """In whatever bucket of this server. Raises KeyMissingError."""
+        place = bucket or self.bucket
+        reply = await self.call("HeadObject", Key=key, Bucket=place)
+        return S3Object(self, place, key, size=reply["ContentLength"], etag=etag_in(reply))
 
     async def call(self, operation: str, **params: Any) -> dict[str, Any]:
         return await self.repeat(operation, lambda: self.once(operation, **params))
 
     async def once(self, operation: str, **params: Any) -> dict[str, Any]:
         """One attempt, for what is given to `repeat`: errors are still those of the client."""
-        method = getattr(self._client, xform_name(operation))
+        method = getattr(self.client, xform_name(operation))
         reply: dict[str, Any] = await method(**{"Bucket": self.bucket, **params})
         return reply
 
@@ -79,3 +87,38 @@ class S3Calls:
         if operation in _STORING:
             S3.has_room()
         return result
+
+
+class S3Object:
+    """Ranges of it are read, and of no other that takes its place."""
+
+    def __init__(self, calls: S3Calls, bucket: str, key: str, *, size: int, etag: str) -> None:
+        self._calls = calls
+        self._bucket = bucket
+        self._key = key
+        self.size = size
+        self.etag = etag
+
+    def __repr__(self) -> str:
+        return f"<S3Object {self._bucket}/{self._key} size={self.size}>"
+
+    async def read(self, start: int, end: int) -> bytes:
+        """Every request is signed anew, so that it may be read for as long as it takes."""
+        wanted: dict[str, Any] = {"Bucket": self._bucket, "Key": self._key}
+        wanted["Range"] = f"bytes={start}-{end - 1}"
+        if self.etag:
+            wanted["IfMatch"] = f'"{self.etag}"'
+        try:
+            data = await self._calls.repeat("GetObject", lambda: self._read(wanted, end - start))
+        except ProofFailedError as error:
+            raise PermanentError(f"the object {self._key} was replaced") from error
+        if len(data) != end - start:
+            raise PermanentError(f"the object {self._key} has another length")
+        return data
+
+    async def _read(self, wanted: dict[str, Any], most: int) -> bytes:
+        reply = await self._calls.once("GetObject", **wanted)
+        if reply["ResponseMetadata"]["HTTPStatusCode"] != 206:
+            reply["Body"].close()
+            raise PermanentError("the S3 server reads no ranges of objects")
+        return await body_of(reply, self._key, most=most)

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -14,6 +13,7 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from cefmp4.config.ingest import PartTransfer
+from cefmp4.storage.s3.calls import S3Calls
 from cefmp4.storage.s3.part_transfer import BodyTransfer
 from cefmp4.storage.s3.range_put import (
     CONNECT_TIMEOUT_S,
@@ -34,16 +34,14 @@ class S3Config:
     region: str = "us-east-1"
     transfer: PartTransfer = PartTransfer.AUTO
     max_connections: int = 16  # of each of the two clients
-    ca_file: str | None = None  # PEM; None: what the client library trusts
 
 
 @asynccontextmanager
-async def connect(config: S3Config) -> AsyncIterator[tuple[Any, BodyTransfer]]:
+async def connect(config: S3Config) -> AsyncIterator[tuple[S3Calls, BodyTransfer]]:
     # The variable that the client library looks at too: both must trust the same servers.
-    ca_file = config.ca_file or os.environ.get("AWS_CA_BUNDLE") or True
-    bundle: Any = get_cert_path  # its stub knows no path, though that is what it is for
+    ca_file = os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True)
     is_tls = (config.endpoint_url or "https").startswith("https")
-    trusted = ssl.create_default_context(cafile=bundle(ca_file)) if is_tls else None
+    trusted = ssl.create_default_context(cafile=ca_file) if is_tls else None
     session = aioboto3.Session(
         aws_access_key_id=config.access_key,
         aws_secret_access_key=config.secret,
@@ -55,7 +53,8 @@ async def connect(config: S3Config) -> AsyncIterator[tuple[Any, BodyTransfer]]:
     ) as client:
         by_client = config.transfer is PartTransfer.CLIENT or _has_proxy(client.meta.endpoint_url)
         with RangeSender(trusted, threads=config.max_connections) as sender:
-            yield client, BodyTransfer(client, None if by_client else sender, bucket=config.bucket)
+            calls = S3Calls(client, config.bucket)
+            yield calls, BodyTransfer(calls, None if by_client else sender)
 
 
 def _client_config(config: S3Config) -> AioConfig:

@@ -57,10 +57,9 @@ _CHECKSUM = {
 }  # fmt: skip
 _WRONG_PARTS = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
 _ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"}
-UPLOAD_OPERATIONS = {
+_UPLOAD_OPERATIONS = {
     "UploadPart", "UploadPartCopy", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload",
 }  # fmt: skip
-MAX_ERROR_BODY = 64 * 1024
 _NO_ANSWER = (
     HTTPClientError, BotoConnectionError, IncompleteReadError, aiohttp.ClientError, OSError,
 )  # fmt: skip
@@ -211,7 +210,7 @@ def _by_code(refusal: Refusal) -> CefError | None:
 def _key_missing(refusal: Refusal) -> CefError:
     if refusal.operation == "UploadPartCopy":
         return ProofFailedError(str(refusal), hint="the object to copy from is gone")
-    if refusal.operation in UPLOAD_OPERATIONS:  # Ceph's way to say NoSuchUpload
+    if refusal.operation in _UPLOAD_OPERATIONS:  # Ceph's way to say NoSuchUpload
         return UploadGoneError(str(refusal))
     return KeyMissingError(str(refusal))
 

@@ -14,7 +14,7 @@ from yarl import URL
 from cefmp4.errors import ServerUnreachableError, SourceError
 from cefmp4.model.object import FileRange
 from cefmp4.recording.digests import ShortFileError, hash_range, new_sha256
-from cefmp4.storage.s3.calls import etag_in
+from cefmp4.storage.s3.calls import S3Calls, etag_in
 from cefmp4.storage.s3.errors import (
     FOREIGN_ERRORS,
     Refusal,
@@ -97,26 +97,30 @@ def _choose_signer(signature_version: str, **_: Any) -> str | None:
 
 
 class BodyTransfer:
-    """`send` makes one attempt, for S3Calls.repeat, and returns the ETag. Without a `sender` the
-    client library sends everything."""
+    """Without a `sender` the client library sends everything."""
 
-    def __init__(self, client: Any, sender: RangeSender | None, *, bucket: str) -> None:
-        self._client = client
+    def __init__(self, calls: S3Calls, sender: RangeSender | None) -> None:
+        self._calls = calls
         self._sender = sender
-        self._bucket = bucket
         self._has_presigned = False  # the server has taken a presigned PUT before
         for operation in ("UploadPart", "PutObject"):
-            client.meta.events.register(f"choose-signer.s3.{operation}", _choose_signer)
+            calls.client.meta.events.register(f"choose-signer.s3.{operation}", _choose_signer)
 
     def __repr__(self) -> str:
         return f"<BodyTransfer {'presigned' if self._sender else 'client'}>"
 
     async def send(self, operation: str, params: dict[str, Any], body: FileRange | bytes) -> str:
+        """Returns the ETag."""
+        return await self._calls.repeat(operation, lambda: self._attempt(operation, params, body))
+
+    async def _attempt(
+        self, operation: str, params: dict[str, Any], body: FileRange | bytes
+    ) -> str:
         if self._sender is None or isinstance(body, bytes):
             return await self._send_by_client(operation, params, body)
-        url = await self._client.generate_presigned_url(
+        url = await self._calls.client.generate_presigned_url(
             xform_name(operation),
-            Params={"Bucket": self._bucket, **params},
+            Params={"Bucket": self._calls.bucket, **params},
             ExpiresIn=_URL_LIFETIME_S,
             HttpMethod="PUT",
         )
@@ -151,9 +155,8 @@ class BodyTransfer:
             content = body
         else:
             content = RangeFile(body, sha256=await asyncio.to_thread(_sha256_of, body))
-        method = getattr(self._client, xform_name(operation))
         try:
-            reply = await method(Bucket=self._bucket, Body=content, **params)
+            reply = await self._calls.once(operation, Body=content, **params)
         except FOREIGN_ERRORS:
             if isinstance(content, RangeFile) and content.failure is not None:
                 raise content.failure from None

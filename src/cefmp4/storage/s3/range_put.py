@@ -21,11 +21,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from cefmp4.model.object import FileRange
-from cefmp4.storage.s3.errors import MAX_ERROR_BODY, became_shorter, unreadable
+from cefmp4.storage.s3.errors import became_shorter, unreadable
 
 CONNECT_TIMEOUT_S = 5.0
 STALL_TIMEOUT_S = 30.0
 KEEPALIVE_S = 20.0
+MAX_ERROR_BODY = 64 * 1024
 READ_WINDOW = 256 * 1024
 SEND_WINDOW = 2 * 1024 * 1024
 LAST_WORDS_S = 1.0  # for the reply of a server that takes no more of the body
@@ -46,15 +47,8 @@ class RangeSender:
     """PUTs side by side, each with a thread and a connection to itself meanwhile. `context` None:
     plain HTTP."""
 
-    def __init__(
-        self,
-        context: ssl.SSLContext | None,
-        *,
-        threads: int,
-        stall_timeout_s: float = STALL_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext | None, *, threads: int) -> None:
         self._context = context
-        self._stall_timeout_s = stall_timeout_s
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="put")
         self._idle: deque[tuple[float, HTTPConnection]] = deque()
         self._is_closed = False
@@ -105,7 +99,7 @@ class RangeSender:
         except OSError:
             connection.close()
             raise
-        connection.sock.settimeout(self._stall_timeout_s)
+        connection.sock.settimeout(STALL_TIMEOUT_S)
         return connection
 
     def keep(self, connection: HTTPConnection) -> None:

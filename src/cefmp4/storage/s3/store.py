@@ -25,10 +25,9 @@ from cefmp4.model.object import (
 from cefmp4.model.part import MIB, Part
 from cefmp4.recording.digests import crc_and_md5, md5_of, spell_crc64, spell_hex_crc64, spell_md5
 from cefmp4.storage.s3 import listing
-from cefmp4.storage.s3.calls import S3Calls, body_of, etag_in
+from cefmp4.storage.s3.calls import S3Calls, S3Object, body_of, etag_in
 from cefmp4.storage.s3.connect import S3Config, connect
 from cefmp4.storage.s3.errors import KeyMissingError, RangeMissingError, unreadable
-from cefmp4.storage.s3.object import S3Object
 from cefmp4.storage.s3.part_transfer import BodyTransfer
 from cefmp4.storage.s3.probe import PROBE_PREFIX, probe_store
 from cefmp4.storage.s3.readback import Finding, ReadBack
@@ -43,30 +42,22 @@ async def open_s3_store(
     config: S3Config, *, proof: StoreProof | None = None
 ) -> AsyncIterator["S3Store"]:
     """`proof` is what an earlier `store.proof` of the same endpoint said; None finds it out."""
-    async with connect(config) as (client, transfer):
-        calls = S3Calls(client, config.bucket)
-        yield S3Store(calls, transfer, proof or await probe_store(calls), bucket=config.bucket)
+    async with connect(config) as (calls, transfer):
+        yield S3Store(calls, transfer, proof or await probe_store(calls))
 
 
 class S3Store:
     """One bucket of one endpoint, seen as the ObjectStore port."""
 
-    def __init__(
-        self, calls: S3Calls, transfer: BodyTransfer, proof: StoreProof, *, bucket: str
-    ) -> None:
+    def __init__(self, calls: S3Calls, transfer: BodyTransfer, proof: StoreProof) -> None:
         self._calls = calls
         self._transfer = transfer
-        self._proof = proof
+        self.proof = proof
         self._readback = ReadBack(calls, proof)
-        self._bucket = bucket
         self._unanswered: set[str] = set()  # keys whose last start of an upload got no answer
 
     def __repr__(self) -> str:
-        return f"<S3Store {self._bucket} {self._transfer!r} {self._proof}>"
-
-    @property
-    def proof(self) -> StoreProof:
-        return self._proof
+        return f"<S3Store {self._calls.bucket} {self._transfer!r} {self.proof}>"
 
     async def put_object(
         self,
@@ -92,7 +83,7 @@ class S3Store:
 
         try:
             params |= await self._condition(
-                key, if_absent=if_absent, is_honoured=self._proof.put_if_absent
+                key, if_absent=if_absent, is_honoured=self.proof.put_if_absent
             )
             etag = await self._send("PutObject", params, body, crc64)
         except KeyTakenError:
@@ -104,7 +95,7 @@ class S3Store:
 
     async def begin_upload(self, key: str, *, content_type: str, metadata: dict[str, str]) -> str:
         params: dict[str, Any] = {"Key": key, "ContentType": content_type, "Metadata": metadata}
-        if self._proof.full_object_crc:
+        if self.proof.full_object_crc:
             params |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
         return await self._calls.repeat(
             "CreateMultipartUpload", lambda: self._begin_once(key, params)
@@ -146,7 +137,7 @@ class S3Store:
             Key=key,
             UploadId=upload_id,
             PartNumber=number,
-            CopySource={"Bucket": self._bucket, "Key": source.key},
+            CopySource={"Bucket": self._calls.bucket, "Key": source.key},
             CopySourceRange=f"bytes={start}-{end - 1}",
             CopySourceIfMatch=f'"{source.etag}"',
         )
@@ -172,11 +163,11 @@ class S3Store:
                 "Parts": [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
             },
         }
-        if self._proof.full_object_crc:
+        if self.proof.full_object_crc:
             params |= {"ChecksumCRC64NVME": spell_crc64(crc64), "ChecksumType": "FULL_OBJECT"}
         try:
             params |= await self._condition(
-                key, if_absent=if_absent, is_honoured=self._proof.complete_if_absent
+                key, if_absent=if_absent, is_honoured=self.proof.complete_if_absent
             )
             await self._calls.call("CompleteMultipartUpload", **params)
         except (UploadGoneError, KeyTakenError, TransientError) as error:
@@ -207,10 +198,7 @@ class S3Store:
         return listing.list_objects(self._calls, prefix)
 
     async def find_object(self, key: str, *, bucket: str = "") -> S3Object:
-        """In whatever bucket of this server. Raises KeyMissingError."""
-        place = bucket or self._bucket
-        size, etag = await self._calls.facts(key, bucket=place)
-        return S3Object(self._calls, bucket=place, key=key, size=size, etag=etag)
+        return await self._calls.find(key, bucket=bucket)
 
     async def delete(self, key: str) -> None:
         with suppress(KeyMissingError):
@@ -220,16 +208,14 @@ class S3Store:
         self, operation: str, params: dict[str, Any], body: FileRange | bytes, crc64: int
     ) -> str:
         md5 = ""
-        if self._proof.part is PartProof.CRC64NVME:
+        if self.proof.part is PartProof.CRC64NVME:
             params["ChecksumCRC64NVME"] = spell_crc64(crc64)
         else:
             md5 = await _md5_of(body, crc64)
-        if md5 and self._proof.part is PartProof.CONTENT_MD5:
+        if md5 and self.proof.part is PartProof.CONTENT_MD5:
             params["ContentMD5"] = spell_md5(md5)
-        etag = await self._calls.repeat(
-            operation, lambda: self._transfer.send(operation, params, body)
-        )
-        if md5 and self._proof.etag_is_md5 and etag != md5:
+        etag = await self._transfer.send(operation, params, body)
+        if md5 and self.proof.etag_is_md5 and etag != md5:
             raise ProofFailedError(f"{params['Key']}: S3 stored other bytes than were read")
         return etag
 

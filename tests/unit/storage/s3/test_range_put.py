@@ -14,6 +14,7 @@ from yarl import URL
 
 from cefmp4.errors import ProofFailedError, SourceError
 from cefmp4.model.object import FileRange
+from cefmp4.storage.s3 import range_put
 from cefmp4.storage.s3.range_put import RangeSender
 
 MIB = 1024 * 1024
@@ -106,15 +107,9 @@ def server(contexts: Contexts) -> Iterator[Server]:
     running.close()
 
 
-def sender_for(
-    context: ssl.SSLContext | None, *, stall_timeout_s: float = DEADLINE_S
-) -> RangeSender:
-    return RangeSender(context, threads=4, stall_timeout_s=stall_timeout_s)
-
-
 @pytest.fixture
 def sender(contexts: Contexts) -> Iterator[RangeSender]:
-    with sender_for(contexts[1]) as opened:
+    with RangeSender(contexts[1], threads=4) as opened:
         yield opened
 
 
@@ -172,15 +167,13 @@ async def test_a_refusal_is_heard_although_the_server_took_no_more(
 
 
 async def test_a_server_that_takes_nothing_more_is_noticed(
-    server: Server, contexts: Contexts, fd: int
+    server: Server, sender: RangeSender, fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(range_put, "STALL_TIMEOUT_S", 0.2)
     os.ftruncate(fd, 256 * MIB)
     server.behave = "stuck"
     body = FileRange(fd, 0, 256 * MIB)
-    with (
-        sender_for(contexts[1], stall_timeout_s=0.2) as sender,
-        pytest.raises(OSError, match="timed out"),
-    ):
+    with pytest.raises(OSError, match="timed out"):
         async with asyncio.timeout(DEADLINE_S):
             await sender.put(server.url, {}, body)
 
@@ -256,7 +249,7 @@ async def test_a_plain_body_is_left_to_the_kernel(
     monkeypatch.delattr(os, "preadv")
     server = Server(None)
     try:
-        with sender_for(None) as sender:
+        with RangeSender(None, threads=4) as sender:
             await sender.put(server.url, {}, FileRange(fd, OFFSET, SIZE))
     finally:
         server.close()
@@ -266,7 +259,7 @@ async def test_a_plain_body_is_left_to_the_kernel(
 @pytest.mark.parametrize("contexts", ["https"], indirect=True)
 async def test_a_server_that_nobody_vouches_for(server: Server, fd: int) -> None:
     with (
-        sender_for(ssl.create_default_context()) as sender,
+        RangeSender(ssl.create_default_context(), threads=4) as sender,
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         await sender.put(server.url, {}, FileRange(fd, 0, SIZE))
