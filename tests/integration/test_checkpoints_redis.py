@@ -70,7 +70,7 @@ async def test_a_cancel_is_heeded_at_every_turn_of_a_call(store: RedisCheckpoint
         _, left = await asyncio.wait({asking}, timeout=1.0)
         if left:
             deaf.append(turns)
-            await cancel_all(left, again_s=0.1)
+            await cancel_all(left)
     assert deaf == []
 
 
@@ -93,9 +93,7 @@ async def test_a_server_that_hangs_is_given_up_in_time(
 ) -> None:
     monkeypatch.setattr(link, "REQUEST_TIMEOUT_S", 0.3)
     connected = link.connect(server.url)
-    store = RedisCheckpointStore(
-        link.RedisLink(connected._client, timeout_s=0.3), lease_seconds=60, instance="i"
-    )
+    store = RedisCheckpointStore(connected, lease_seconds=60, instance="i")
     await store.mark_used()
     server.pause()
     before = time.monotonic()

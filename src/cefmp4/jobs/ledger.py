@@ -12,7 +12,7 @@ cefmp4:job:workers:<kind>  sorted set of the workers, by when they count as gone
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,7 @@ import structlog
 from cefmp4 import metrics
 from cefmp4.errors import InvariantError, PermanentError, RefusedError, UnknownJobError
 from cefmp4.jobs import presence, repair, scripts
-from cefmp4.jobs.records import decode_job, encode_progress, encode_spec, to_bytes, to_text
+from cefmp4.jobs.records import decode_job, encode_progress, encode_spec
 from cefmp4.model.job import (
     LANES,
     MAX_ERROR_CHARS,
@@ -39,8 +39,7 @@ from cefmp4.model.job import (
     check_move,
 )
 from cefmp4.storage.redis.link import RedisLink, connect
-from cefmp4.storage.redis.mend import is_mistyped
-from cefmp4.storage.redis.scripts import Script
+from cefmp4.storage.redis.records import to_bytes, to_text
 
 log = structlog.get_logger()
 
@@ -80,22 +79,6 @@ class RedisLedger:
     def __repr__(self) -> str:
         return f"<RedisLedger lease={self._lease_ms}ms>"
 
-    async def _run(self, script: Script, words: Sequence[str | bytes | int] = ()) -> Any:
-        return await self._mended(lambda: self._link.run(script, words=words))
-
-    async def _call(self, *words: str | bytes | int) -> Any:
-        return await self._mended(lambda: self._link.call(*words))
-
-    async def _mended(self, request: Callable[[], Awaitable[Any]]) -> Any:
-        """Once more where a list of ours was something else, and is mended now."""
-        try:
-            return await request()
-        except PermanentError as error:
-            if not is_mistyped(error):
-                raise
-            await repair.mend_lists(self._link)  # or somebody else has just done it
-            return await request()
-
     async def submit(self, spec: JobSpec) -> Ticket | None:
         """None: the job is known already, in whatever state."""
         if abs(spec.priority) > MAX_PRIORITY:
@@ -110,13 +93,13 @@ class RedisLedger:
             spec.priority,
             max(1, spec.max_attempts),
         ]
-        number = await self._run(scripts.SUBMIT, words=words)
+        number = await self._link.run(scripts.SUBMIT, words=words)
         return Ticket(spec.id, LANES[spec.kind][0], int(number)) if number else None
 
     async def begin(self, lane: Lane, *, owner: str, slot: str, offered: str) -> Job | None:
         """Starts an attempt of the first job of that lane, which is `offered` unless one of a
         higher priority waits. None: nothing waits."""
-        begun = await self._run(
+        begun = await self._link.run(
             scripts.BEGIN, words=[lane, to_bytes(owner), self._lease_ms, slot, offered]
         )
         if not begun:
@@ -125,7 +108,7 @@ class RedisLedger:
         try:
             return await self.get(job_id or "")
         except (InvariantError, UnknownJobError) as error:
-            await self._run(
+            await self._link.run(
                 scripts.FAIL, words=[begun[0], fence, FailReason.ERROR, _short(str(error))]
             )
             metrics.unreadable_records.labels("job").inc()
@@ -140,7 +123,7 @@ class RedisLedger:
             self._lease_ms,
             encode_progress(progress),
         ]
-        return Standing(to_text(await self._run(scripts.HEARTBEAT, words=words)))
+        return Standing(to_text(await self._link.run(scripts.HEARTBEAT, words=words)))
 
     async def accept(self, job_id: str, fence: int, result: dict[str, Any]) -> bool:
         """False: the attempt is fenced off, and nothing it made counts."""
@@ -150,15 +133,15 @@ class RedisLedger:
                 f"a result of {len(text)} bytes is too long for the ledger",
                 hint=f"store rows beside the outputs; the ledger takes {MAX_RESULT_BYTES} bytes",
             )
-        return bool(await self._run(scripts.ACCEPT, words=[job_id, fence, text]))
+        return bool(await self._link.run(scripts.ACCEPT, words=[job_id, fence, text]))
 
     async def commit(self, job_id: str, fence: int) -> bool:
         """The accepted result is published: the job is complete. False as for `accept`."""
-        return bool(await self._run(scripts.COMMIT, words=[job_id, fence]))
+        return bool(await self._link.run(scripts.COMMIT, words=[job_id, fence]))
 
     async def fail(self, job_id: str, fence: int, reason: FailReason, error: str) -> bool:
         words: list[str | bytes | int] = [job_id, fence, reason, _short(error)]
-        return bool(await self._run(scripts.FAIL, words=words))
+        return bool(await self._link.run(scripts.FAIL, words=words))
 
     async def requeue(
         self,
@@ -181,14 +164,14 @@ class RedisLedger:
             2 if wrote_nothing else int(gives_back),
             lane or "",
         ]
-        answer = await self._run(scripts.REQUEUE, words=words)
+        answer = await self._link.run(scripts.REQUEUE, words=words)
         if not answer or JobState(to_text(answer[0])) is JobState.FAILED:
             return None
         return Ticket(job.id, lane or job.lane, int(answer[1]))
 
     async def cancel(self, job_id: str) -> JobState:
         """Answers the state it was in: a running job ends at its next heartbeat."""
-        before = to_text(await self._run(scripts.CANCEL, words=[job_id]))
+        before = to_text(await self._link.run(scripts.CANCEL, words=[job_id]))
         if before == "accepted":
             raise RefusedError(f"job {job_id} has its result already: it is being published")
         state = _known_state(job_id, before)
@@ -196,14 +179,14 @@ class RedisLedger:
         return state
 
     async def retry(self, job_id: str) -> Ticket:
-        before, number = await self._run(scripts.RETRY, words=[job_id])
+        before, number = await self._link.run(scripts.RETRY, words=[job_id])
         state = _known_state(job_id, to_text(before))
         if state is not JobState.FAILED:
             raise RefusedError(f"job {job_id} is {state}: only a failed one can be retried")
         return Ticket(job_id, (await self.get(job_id)).lane, int(number))
 
     async def find(self, job_id: str) -> Job | None:
-        record = await self._call("HGETALL", _record_key(job_id))
+        record = await self._link.call("HGETALL", _record_key(job_id))
         job = decode_job(_pairs(record)) if record else None
         if job is not None and job.id != job_id:
             raise InvariantError("a job record in Redis is that of another job")
@@ -230,7 +213,7 @@ class RedisLedger:
 
     async def states(self, job_ids: Sequence[str]) -> dict[str, JobState]:
         """Of those that are known."""
-        answer = await self._run(scripts.STATES, words=list(job_ids)) if job_ids else []
+        answer = await self._link.run(scripts.STATES, words=list(job_ids)) if job_ids else []
         return {
             job_id: JobState(to_text(state))
             for job_id, state in zip(job_ids, answer, strict=True)
@@ -241,7 +224,7 @@ class RedisLedger:
         """The latest changes first, in the order of `states`."""
         jobs: list[Job] = []
         for state in states:
-            ids = await self._call(
+            ids = await self._link.call(
                 "ZREVRANGE", f"cefmp4:job:state:{state}", 0, limit - len(jobs) - 1
             )
             jobs += await self._readable(ids)
@@ -251,28 +234,29 @@ class RedisLedger:
 
     async def counts(self) -> dict[JobState, int]:
         return {
-            state: int(await self._call("ZCARD", f"cefmp4:job:state:{state}")) for state in JobState
+            state: int(await self._link.call("ZCARD", f"cefmp4:job:state:{state}"))
+            for state in JobState
         }
 
     async def running(self) -> list[RunningAttempt]:
         return [
             RunningAttempt(job_id, repair.read_count(fence), to_text(owner), over == b"1")
-            for raw, fence, owner, over in await self._run(scripts.RUNNING)
+            for raw, fence, owner, over in await self._link.run(scripts.RUNNING)
             if (job_id := repair.read_id(raw))
         ]
 
     async def littered(self) -> list[Job]:
         """Failed jobs, and such as were failed, whose outputs nobody has cleared away yet."""
-        ids = await self._call("SMEMBERS", "cefmp4:job:litter")
+        ids = await self._link.call("SMEMBERS", "cefmp4:job:litter")
         return await self._readable(ids)
 
     async def tidied(self, job_id: str) -> None:
-        await self._call("SREM", "cefmp4:job:litter", job_id)
+        await self._link.call("SREM", "cefmp4:job:litter", job_id)
 
     async def ready(self, lane: Lane, *, count: int, for_seconds: float) -> list[Ticket]:
         """Tickets of the first jobs that have been ready for that long."""
         words: list[str | bytes | int] = [lane, count, f"{for_seconds:.3f}"]
-        answer = await self._run(scripts.READY, words=words)
+        answer = await self._link.run(scripts.READY, words=words)
         return [
             Ticket(job_id, lane, repair.read_count(number))
             for raw, number in answer
@@ -280,26 +264,28 @@ class RedisLedger:
         ]
 
     async def stats(self, lane: Lane) -> QueueStats:
-        ready, waiting, oldest = await self._run(scripts.STATS, words=[lane])
+        ready, waiting, oldest = await self._link.run(scripts.STATS, words=[lane])
         return QueueStats(queued=int(ready), waiting=int(waiting), oldest_seconds=float(oldest))
 
     async def announce(self, owner: str, kinds: Iterable[JobKind]) -> None:
         """A worker lives; to be said again within PRESENCE_MS."""
         for kind in kinds:
-            await self._run(presence.ANNOUNCE, words=[kind, to_bytes(owner), presence.PRESENCE_MS])
+            await self._link.run(
+                presence.ANNOUNCE, words=[kind, to_bytes(owner), presence.PRESENCE_MS]
+            )
 
     async def leave(self, owner: str, kinds: Iterable[JobKind]) -> None:
         for kind in kinds:
-            await self._call("ZREM", presence.key_of(kind), to_bytes(owner))
+            await self._link.call("ZREM", presence.key_of(kind), to_bytes(owner))
 
     async def workers(self, kind: JobKind) -> int:
-        return int(await self._run(presence.COUNT, words=[kind]))
+        return int(await self._link.run(presence.COUNT, words=[kind]))
 
 
 @asynccontextmanager
 async def open_ledger(url: str, *, lease_seconds: float) -> AsyncIterator[RedisLedger]:
     """No connection is made here: the first call says whether Redis is there."""
-    link = connect(url)
+    link = connect(url, repair.mend_lists)
     try:
         yield RedisLedger(link, lease_seconds=lease_seconds)
     finally:

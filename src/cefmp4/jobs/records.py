@@ -17,17 +17,9 @@ from cefmp4.model.job import (
     JobState,
     Lane,
 )
+from cefmp4.storage.redis.records import to_text
 
 T = TypeVar("T", JobInput, JobProgress)
-
-
-def to_bytes(text: str) -> bytes:
-    """Paths that are not UTF-8 keep their bytes."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def to_text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def encode_spec(spec: JobSpec) -> str:

@@ -21,8 +21,8 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import structlog
@@ -35,7 +35,7 @@ from cefmp4.model.view import StreamView, most_telling
 from cefmp4.ports.checkpoints import Lease
 from cefmp4.storage.redis import scripts
 from cefmp4.storage.redis.link import PAGE, RedisLink, connect
-from cefmp4.storage.redis.mend import MendingLink
+from cefmp4.storage.redis.mend import mend
 from cefmp4.storage.redis.owner import is_dead
 from cefmp4.storage.redis.records import (
     decode_part,
@@ -47,11 +47,11 @@ from cefmp4.storage.redis.records import (
     to_bytes,
     to_text,
 )
-from cefmp4.storage.redis.requests import CHANNEL, listen
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
+_CHANNEL = "cefmp4:requests"  # commands tell running instances what an operator asked for
 _HOLDS_ITS_KEY = 1
 LIVE_VIEWS_MS = 5000
 MAX_LIVE_VIEWS = 1000  # per instance; written once a second, so it must stay small
@@ -60,18 +60,10 @@ MAX_LIVE_VIEWS = 1000  # per instance; written once a second, so it must stay sm
 class RedisCheckpointStore:
     """Every call is one request, or a few where much is read; what must be atomic is one script."""
 
-    def __init__(
-        self,
-        link: RedisLink,
-        *,
-        lease_seconds: float,
-        instance: str,
-        is_dead: Callable[[str], bool] = is_dead,
-    ) -> None:
+    def __init__(self, link: RedisLink, *, lease_seconds: float, instance: str) -> None:
         self._link = link
         self._lease_ms = max(1, int(lease_seconds * 1000))
         self._instance = instance
-        self._is_dead = is_dead
 
     def __repr__(self) -> str:
         return f"<RedisCheckpointStore {self._instance} lease={self._lease_ms}ms>"
@@ -146,7 +138,7 @@ class RedisCheckpointStore:
             dead = to_text(in_the_way[0])
             if not dead and await self._set_aside(stream):
                 continue
-            if not self._held_by_dead(dead):
+            if not _held_by_dead(dead):
                 return None
             log.info("the former owner is dead: its lease is taken over", stream_id=stream.id)
         return None
@@ -184,7 +176,7 @@ class RedisCheckpointStore:
 
     async def holder(self, stream_id: str) -> str | None:
         lease = await self._link.call("GET", _lease_key(stream_id))
-        if lease is None or self._held_by_dead(to_text(lease)):
+        if lease is None or _held_by_dead(to_text(lease)):
             return None
         return _owner_of(to_text(lease))
 
@@ -220,7 +212,7 @@ class RedisCheckpointStore:
             )
             if not lease:
                 return
-            if not self._held_by_dead(lease):
+            if not _held_by_dead(lease):
                 break
             dead = lease
         raise LeaseLostError(f"stream {stream.id} is being worked on")
@@ -237,10 +229,14 @@ class RedisCheckpointStore:
         return adopted
 
     async def request(self, action: str, stream_id: str) -> None:
-        await self._link.call("PUBLISH", CHANNEL, json.dumps([action, stream_id]))
+        await self._link.call("PUBLISH", _CHANNEL, json.dumps([action, stream_id]))
 
-    def requests(self) -> AsyncGenerator[tuple[str, str], None]:
-        return listen(self._link)
+    async def requests(self) -> AsyncGenerator[tuple[str, str], None]:
+        """One that comes while the connection is down is lost: the records tell the same."""
+        async with aclosing(self._link.messages(_CHANNEL)) as messages:
+            async for data in messages:
+                if request := _decode_request(data):
+                    yield request
 
     async def remember(self, name: str, value: str) -> None:
         await self._link.call("SET", f"cefmp4:memo:{name}", to_bytes(value))
@@ -272,20 +268,16 @@ class RedisCheckpointStore:
         told = zip(instances, await self._link.call("MGET", *keys), strict=True)
         return {to_text(instance): raw for instance, raw in told if raw is not None}
 
-    def _held_by_dead(self, lease: str) -> bool:
-        return bool(lease) and self._is_dead(_owner_of(lease))
-
 
 @asynccontextmanager
 async def open_checkpoints(
-    url: str, *, lease_seconds: float, instance: str = ""
+    url: str, *, lease_seconds: float
 ) -> AsyncIterator[RedisCheckpointStore]:
-    """`instance` must be unique among the living; by default the host name and the process id.
-    No connection is made here: the first call says whether Redis is there."""
-    link = connect(url, MendingLink)
-    name = instance or f"{socket.gethostname()}:{os.getpid()}"
+    """No connection is made here: the first call says whether Redis is there."""
+    link = connect(url, mend)
+    instance = f"{socket.gethostname()}:{os.getpid()}"  # unique among the living
     try:
-        yield RedisCheckpointStore(link, lease_seconds=lease_seconds, instance=name)
+        yield RedisCheckpointStore(link, lease_seconds=lease_seconds, instance=instance)
     finally:
         await link.close()
 
@@ -304,6 +296,10 @@ def _lease_value(lease: Lease) -> bytes:
 
 def _owner_of(lease: str) -> str:
     return lease.rpartition("|")[0]
+
+
+def _held_by_dead(lease: str) -> bool:
+    return bool(lease) and is_dead(_owner_of(lease))
 
 
 def _pages(items: Sequence[T]) -> list[Sequence[T]]:
@@ -331,3 +327,12 @@ def _decode_parts(stream_id: str, page: dict[bytes, bytes]) -> dict[int, Part]:
         except (InvariantError, ValueError) as error:
             log.warning("a part record was left out", stream_id=stream_id, reason=str(error))
     return parts
+
+
+def _decode_request(data: bytes) -> tuple[str, str] | None:
+    try:
+        action, stream_id = json.loads(data)
+    except (ValueError, TypeError):
+        log.warning("a request that cannot be read was left out")
+        return None
+    return str(action), str(stream_id)

@@ -1,14 +1,11 @@
-"""A connection to Redis that mends: where a key of ours holds something else than we wrote, that is
-thrown away, told once and counted, and the request is made again. What is lost by that is found
-again as after a Redis that was emptied."""
+"""Mends Redis: where a key of ours holds something else than we wrote, that is thrown away, told
+once and counted. What is lost by that is found again as after a Redis that was emptied."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import structlog
 
 from cefmp4 import metrics
-from cefmp4.errors import PermanentError
 from cefmp4.storage.redis.link import RedisLink
 from cefmp4.storage.redis.records import to_bytes, to_text
 from cefmp4.storage.redis.scripts import DROP
@@ -33,22 +30,7 @@ KINDS = {
 _ALL_OF_THEM = ("cefmp4:streams", "cefmp4:paths", "cefmp4:folders")
 
 
-class MendingLink(RedisLink):
-    async def call(self, *words: str | bytes | int | float) -> Any:
-        try:
-            return await super().call(*words)
-        except PermanentError as error:
-            if not is_mistyped(error):
-                raise
-            await _mend(RedisLink(self._client))  # or somebody else has just done it
-            return await super().call(*words)
-
-
-def is_mistyped(error: PermanentError) -> bool:
-    return "WRONGTYPE" in str(error) or "not an integer" in str(error)
-
-
-async def _mend(link: RedisLink) -> None:
+async def mend(link: RedisLink) -> None:
     wrong = [key async for key in _keys(link, "cefmp4:*") if await _is_dropped(link, key)]
     for key in wrong:
         metrics.unreadable_records.labels("index").inc()
