@@ -1,4 +1,5 @@
-"""The service's end of the process that holds its leases; lease_keeper_main tells why it is one."""
+"""Takes leases by a process that holds them; lease_keeper_main tells why it is one. Where that is
+not there, or does not answer, they are taken here."""
 
 import asyncio
 import select
@@ -21,6 +22,8 @@ from cefmp4.recording.lease_keeper_main import (
     READY,
     RELEASE,
     TOKEN_BYTES,
+    let_go,
+    take,
 )
 from cefmp4.tasks import comes
 
@@ -30,10 +33,6 @@ START_S = 5.0
 ANSWER_S = 1.0  # takes 50 microseconds
 RESTART_PAUSE_S = 2.0
 _MESSAGE_BYTES = 256
-
-
-class KeeperAwayError(Exception):
-    """It is not there, or did not answer: whoever asked must hold the lease alone."""
 
 
 class Keeper:
@@ -101,19 +100,28 @@ class Keeper:
         asyncio.get_running_loop().add_reader(ours, self._read)
 
     def take(self, fd: int, *, holds: bool) -> tuple[bytes, str, bytes | None]:
-        """The state, why there is no lease, and the token of one that is held now. Raises
-        KeeperAwayError."""
+        """The state, why there is no lease, and the token of one that the process holds now. With
+        `holds` a lease that was got is kept."""
+        if (answer := self._ask(fd, holds=holds)) is not None:
+            return answer
+        let_go(fd)  # it may have got as far as taking it
+        state, reason = take(fd)
+        if state == FREE and not holds:
+            let_go(fd)
+        return state, reason, None
+
+    def _ask(self, fd: int, *, holds: bool) -> tuple[bytes, str, bytes | None] | None:
         if self._process is None and time.monotonic() >= self._start_again_at:
             self._start()
         if self._socket is None or not self._is_ready:
-            raise KeeperAwayError
+            return None
         token = next(self._tokens).to_bytes(TOKEN_BYTES, "big")
         try:
             _send(self._socket, (HOLD if holds else PROBE) + token, [fd])
             answer = self._answer_to(token)
         except OSError as error:
             self._lose(str(error))
-            raise KeeperAwayError from error
+            return None
         state, reason = answer[:1], answer[1 + TOKEN_BYTES :].decode()
         return state, reason, token if holds and state == FREE else None
 

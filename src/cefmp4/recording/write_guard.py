@@ -12,7 +12,7 @@ import structlog
 
 from cefmp4.errors import InvariantError
 from cefmp4.recording import lease_keeper_main
-from cefmp4.recording.lease_keeper import Keeper, KeeperAwayError
+from cefmp4.recording.lease_keeper import Keeper
 from cefmp4.recording.lease_keeper_main import has_waiting_writer, let_go
 from cefmp4.recording.mounts import fs_type_of_fd, has_hidden_writers, is_remote
 
@@ -155,7 +155,6 @@ class WriteGuards:
                 guard.let_writer_in()
 
     def _take(self, fd: int, *, holds: bool = True) -> tuple[WriteGuardState, bytes | None]:
-        """With `holds` a lease that was got is kept; the token tells who keeps it."""
         if self._keeper is None:
             return WriteGuardState.BLIND, None
         try:
@@ -166,20 +165,10 @@ class WriteGuards:
         has_hidden = has_hidden_writers(fs_type)
         if is_remote(fs_type) and not has_hidden:
             return WriteGuardState.BLIND, None  # NFS says "busy" whenever it has no delegation
-        state, token = _take_lease(self._keeper, fd, holds=holds and not has_hidden)
+        answer, reason, token = self._keeper.take(fd, holds=holds and not has_hidden)
+        if reason:
+            log.debug("no write guard", fd=fd, reason=reason)
+        state = WriteGuardState(answer)
         if has_hidden and state is WriteGuardState.FREE:
             return WriteGuardState.BLIND, None
         return state, token
-
-
-def _take_lease(keeper: Keeper, fd: int, *, holds: bool) -> tuple[WriteGuardState, bytes | None]:
-    try:
-        answer, reason, token = keeper.take(fd, holds=holds)
-    except KeeperAwayError:
-        let_go(fd)  # it may have got as far as taking it
-        (answer, reason), token = lease_keeper_main.take(fd), None
-        if answer == lease_keeper_main.FREE and not holds:
-            let_go(fd)
-    if reason:
-        log.debug("no write guard", fd=fd, reason=reason)
-    return WriteGuardState(answer), token
