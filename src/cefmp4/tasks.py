@@ -1,9 +1,10 @@
-"""Begins tasks that inherit nothing, ends tasks for sure, and waits for what may not come."""
+"""Begins tasks that inherit nothing, ends tasks for sure, waits for what may not come, and cuts
+short what a stop meets."""
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from cefmp4.errors import first_error
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 # Longer than anything does in answer to a cancel.
 CANCEL_AGAIN_S = 5.0
+AFTER_DRAIN_S = 3.0
 
 
 def apart(work: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
@@ -21,16 +23,14 @@ def apart(work: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
     return asyncio.create_task(work, name=name, context=contextvars.Context())
 
 
-async def cancel_all(
-    tasks: Iterable["asyncio.Task[Any]"], *, again_s: float = CANCEL_AGAIN_S
-) -> None:
+async def cancel_all(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     """Returns when all have ended, however. A library may swallow a cancel that meets the very
     answer it waits for, as asyncio.wait_for does before Python 3.12; then it comes again."""
     left = set(tasks)
     while left:
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=again_s)
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
 
 
 async def each(
@@ -78,3 +78,37 @@ async def _end(task: "asyncio.Task[Any]", patience_s: float | None) -> None:
     await cancel_all({task})
     if not task.cancelled():
         task.exception()  # whoever would have heard of it has been cancelled
+
+
+@asynccontextmanager
+async def cut_by(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Around what may wait for long: the block ends where it is when `stop` is set, as by a cancel,
+    and what comes after it goes on."""
+    task = asyncio.current_task()
+    assert task is not None
+    before, cuts = task.cancelling(), 0
+
+    async def cut() -> None:
+        nonlocal cuts
+        await stop.wait()
+        while True:  # a library may swallow it, see cancel_all
+            cuts += 1
+            task.cancel()
+            await asyncio.sleep(CANCEL_AGAIN_S)
+
+    cutting = asyncio.create_task(cut(), name="stop")
+    try:
+        yield
+    except asyncio.CancelledError:
+        if cuts == 0 or task.cancelling() > before + cuts:  # somebody else wants us to end
+            raise
+    finally:
+        cutting.cancel()
+        for _ in range(cuts):
+            task.uncancel()
+
+
+def drain_s(within_s: float) -> float:
+    """What parts on the wire get of a stop that may take so long: all but what it takes to write
+    down how far they came."""
+    return within_s - min(AFTER_DRAIN_S, within_s / 4)

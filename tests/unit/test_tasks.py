@@ -3,10 +3,12 @@ import asyncio
 import pytest
 import structlog
 
-from cefmp4.tasks import apart, cancel_all, comes, finish
+from cefmp4 import tasks
+from cefmp4.tasks import apart, cancel_all, comes, cut_by, drain_s, finish
 
 
-async def test_one_that_swallows_a_cancel_is_told_again() -> None:
+async def test_one_that_swallows_a_cancel_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "CANCEL_AGAIN_S", 0.01)
     heard = 0
 
     async def hard_of_hearing() -> None:
@@ -20,12 +22,12 @@ async def test_one_that_swallows_a_cancel_is_told_again() -> None:
     async def sound() -> None:
         await asyncio.sleep(60)
 
-    tasks = [asyncio.create_task(work()) for work in (hard_of_hearing, sound)]
+    begun = [asyncio.create_task(work()) for work in (hard_of_hearing, sound)]
     await asyncio.sleep(0)
     async with asyncio.timeout(30):
-        await cancel_all(tasks, again_s=0.01)
+        await cancel_all(begun)
     assert heard == 2
-    assert all(task.done() for task in tasks)
+    assert all(task.done() for task in begun)
 
 
 async def test_nothing_to_end() -> None:
@@ -104,3 +106,68 @@ async def test_a_failure_that_nobody_can_hear_any_more_is_no_noise() -> None:
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await writing
+
+
+async def test_what_waits_is_left_and_what_comes_after_goes_on() -> None:
+    stop, left = asyncio.Event(), False
+    asyncio.get_running_loop().call_later(0.01, stop.set)
+    async with asyncio.timeout(10):
+        async with cut_by(stop):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                left = True
+        await asyncio.sleep(0)  # not cancelled itself
+    assert left
+
+
+async def test_nothing_is_begun_after_the_stop() -> None:
+    stop, begun = asyncio.Event(), False
+    stop.set()
+    async with cut_by(stop):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        begun = True
+    assert not begun
+
+
+async def test_without_a_stop_the_block_is_as_any_other() -> None:
+    with pytest.raises(KeyError):
+        async with cut_by(asyncio.Event()):
+            raise KeyError
+    async with cut_by(asyncio.Event()):
+        await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_cancel_from_elsewhere_is_no_stop() -> None:
+    stop = asyncio.Event()
+
+    async def block() -> None:
+        async with cut_by(stop):
+            await asyncio.Event().wait()
+
+    for is_stopped_too in (False, True):
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0)
+        if is_stopped_too:
+            stop.set()
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_groups_and_time_limits_inside_end_with_it() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, stop.set)
+    async with cut_by(stop), asyncio.timeout(10), asyncio.TaskGroup() as group:
+        child = group.create_task(asyncio.sleep(60))
+    assert child.cancelled()
+
+
+@pytest.mark.parametrize(("within", "drain"), [(20, 17), (4, 3), (0, 0)])
+def test_parts_on_the_wire_get_nearly_all_of_it(within: float, drain: float) -> None:
+    assert drain_s(within) == drain

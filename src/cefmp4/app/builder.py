@@ -37,7 +37,7 @@ from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.identity import Identity
 from cefmp4.recording.write_guard import WriteGuards
-from cefmp4.stopping import drain_s
+from cefmp4.tasks import drain_s
 from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.selection import Selection
 from cefmp4.watch.watcher import Watcher, choose_mode

@@ -22,8 +22,8 @@ from cefmp4.media.probe import MAX_ANSWER_BYTES, FfprobeMediaProbe
 from cefmp4.reachability import tell_of_outages
 from cefmp4.recording.clocks import Clocks
 from cefmp4.recording.write_guard import WriteGuards
-from cefmp4.stopping import cut_by
 from cefmp4.storage.redis.owner import owner_id
+from cefmp4.tasks import cut_by
 
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:

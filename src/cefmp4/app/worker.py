@@ -28,8 +28,8 @@ from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import Job, JobKind, SlotKind
 from cefmp4.reachability import tell_of_outages
-from cefmp4.stopping import cut_by
 from cefmp4.storage.redis.owner import is_dead, owner_id
+from cefmp4.tasks import cut_by
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
 from cefmp4.worker import JobRunner

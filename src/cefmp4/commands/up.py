@@ -20,7 +20,7 @@ from cefmp4.embedded.supervisor import embedded_servers
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable
 from cefmp4.model.job import Job, JobKind, JobState
-from cefmp4.stopping import cut_by
+from cefmp4.tasks import cut_by
 from cefmp4.web.address import page_url, watch_url_of
 
 log = structlog.get_logger()

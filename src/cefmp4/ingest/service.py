@@ -23,8 +23,7 @@ from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.reachability import level_of
 from cefmp4.retry import patiently
-from cefmp4.stopping import cut_by
-from cefmp4.tasks import cancel_all
+from cefmp4.tasks import cancel_all, cut_by
 from cefmp4.watch.folder_scanner import FolderScanner
 from cefmp4.watch.watcher import Watcher
 

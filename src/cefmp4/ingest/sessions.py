@@ -9,7 +9,7 @@ from cefmp4.errors import SettingsError
 from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.service import IngestService
 from cefmp4.model.view import StreamView
-from cefmp4.stopping import cut_by
+from cefmp4.tasks import cut_by
 
 log = structlog.get_logger()
 
