@@ -28,17 +28,6 @@ def redact(text: str) -> str:
     return _SECRET_IN_TEXT.sub(lambda m: f"{m[1] or m[3]}***{m[2] or ''}", text)
 
 
-def _redact_fields(_logger: Any, _method: str, fields: Fields) -> Fields:
-    for name, value in fields.items():
-        if _SECRET_FIELD.search(name):
-            fields[name] = "***"
-        elif isinstance(value, str):
-            fields[name] = redact(value)
-        elif isinstance(value, BaseException):
-            fields[name] = redact(f"{type(value).__name__}: {value}")
-    return fields
-
-
 def printable(text: str) -> str:
     """File names are hostile: no line breaks, escapes or surrogates reach a terminal."""
     if text.isprintable():
@@ -46,13 +35,15 @@ def printable(text: str) -> str:
     return text.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
+def _clean(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """Of secrets, and of what a terminal would obey."""
     for name, value in fields.items():
-        if isinstance(value, str):
-            is_trace = name == "exception"
-            fields[name] = (
-                "\n".join(map(printable, value.split("\n"))) if is_trace else printable(value)
-            )
+        if _SECRET_FIELD.search(name):
+            fields[name] = "***"
+        elif isinstance(value, str | BaseException):
+            text = value if isinstance(value, str) else f"{type(value).__name__}: {value}"
+            lines = redact(text).split("\n") if name == "exception" else [redact(text)]
+            fields[name] = "\n".join(map(printable, lines))
     return fields
 
 
@@ -101,8 +92,7 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
         *([_name_logger] if json_lines else []),
         stamp,
         structlog.processors.format_exc_info,
-        _redact_fields,
-        _printable,
+        _clean,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer()

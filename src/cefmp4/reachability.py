@@ -26,16 +26,13 @@ class Reachability:
 
     def __init__(
         self,
-        server: str,
         name: str,
-        waiting: str,
         *,
         on_failure: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._server = server
         self._name = name
-        self._waiting = waiting
+        self._server = name.lower()  # in metrics and logs
         self._on_failure = on_failure
         self._clock = clock
         self._began_at: float | None = None
@@ -60,7 +57,7 @@ class Reachability:
         if is_outage and self._began_at is None and self.is_told:
             self._began_at = self._failed_at
             trouble = "has no space left" if is_full else "does not answer"
-            self._tell(f"{self._name} {trouble}: {self._waiting} wait", reason=str(error))
+            self._tell(f"{self._name} {trouble}: uploads and jobs wait", reason=str(error))
 
     def answered(self) -> None:
         self._is_silent = False
@@ -100,8 +97,8 @@ class Reachability:
         contextvars.Context().run(partial(log.warning, event, server=self._server, **fields))
 
 
-REDIS = Reachability("redis", "Redis", "uploads and jobs", on_failure=metrics.queues_unknown)
-S3 = Reachability("s3", "S3", "uploads and jobs")
+REDIS = Reachability("Redis", on_failure=metrics.queues_unknown)
+S3 = Reachability("S3")
 metrics.server_full.labels("s3").set_function(lambda: float(S3.is_full))
 
 

@@ -68,11 +68,6 @@ class StreamCounter(Collector):
         if not self._of_streams[stream_id]:
             del self._of_streams[stream_id]
 
-    def total(self, value: str = "") -> float:
-        """What all series of now add up to."""
-        own = (series[value].value for series in self._of_streams.values() if value in series)
-        return self._shared.get(value, 0.0) + sum(own)
-
     # What the registry asks for.
 
     def describe(self) -> Iterator[Metric]:

@@ -31,7 +31,7 @@ def _telling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def reachability() -> tuple[Reachability, Clock]:
     clock = Clock()
-    return Reachability("test", "Test", "uploads", clock=clock), clock
+    return Reachability("Test", clock=clock), clock
 
 
 def test_an_outage_is_two_lines() -> None:
@@ -45,7 +45,7 @@ def test_an_outage_is_two_lines() -> None:
         for _ in range(3):
             server.answered()
     assert [line["event"] for line in lines] == [
-        "Test does not answer: uploads wait",
+        "Test does not answer: uploads and jobs wait",
         "Test answers again after 40 s",
     ]
 
