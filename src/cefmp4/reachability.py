@@ -28,12 +28,10 @@ class Reachability:
         self,
         name: str,
         *,
-        on_failure: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._server = name.lower()  # in metrics and logs
-        self._on_failure = on_failure
         self._clock = clock
         self._began_at: float | None = None
         self._failed_at = 0.0
@@ -48,7 +46,6 @@ class Reachability:
         is_full = isinstance(error, StoreFullError)
         self._is_silent = not is_full  # a refusal is an answer
         metrics.server_up.labels(self._server).set(float(is_full))
-        self._on_failure()
         self._failed_at = self._clock()
         if is_full:
             self._full_at = self._failed_at
@@ -97,7 +94,7 @@ class Reachability:
         contextvars.Context().run(partial(log.warning, event, server=self._server, **fields))
 
 
-REDIS = Reachability("Redis", on_failure=metrics.queues_unknown)
+REDIS = Reachability("Redis")
 S3 = Reachability("S3")
 metrics.server_full.labels("s3").set_function(lambda: float(S3.is_full))
 

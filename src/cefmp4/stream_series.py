@@ -36,10 +36,6 @@ class StreamCounter(Collector):
     def __repr__(self) -> str:
         return f"<StreamCounter {self.name} streams={len(self._of_streams)}>"
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return (self.label, STREAM_ID) if self.label else (STREAM_ID,)
-
     def begin(self, stream_id: str, value: str = "") -> None:
         self._of_streams.setdefault(stream_id, {}).setdefault(value, _Series())
 

@@ -14,7 +14,7 @@ from cefmp4.ingest.fate import End
 from cefmp4.ingest.rules import StaleOutcome
 from cefmp4.jobs.attempt import Ending
 from cefmp4.model.job import OFFERED_KINDS
-from cefmp4.stream_series import StreamCounter
+from cefmp4.stream_series import STREAM_ID, StreamCounter
 from cefmp4.watch.rescans import RescanCause
 
 SOURCE = Path(cefmp4.__file__).parent
@@ -40,7 +40,7 @@ def labels_in_code() -> dict[str, tuple[str, ...]]:
     found = {}
     for metric in vars(metrics).values():
         if isinstance(metric, StreamCounter):
-            found[metric.name] = metric.labels
+            found[metric.name] = (*filter(None, [metric.label]), STREAM_ID)
         elif isinstance(metric, MetricWrapperBase) and metric._labelnames:
             suffix = "_total" if metric._type == "counter" else ""
             found[metric._name + suffix] = tuple(metric._labelnames)

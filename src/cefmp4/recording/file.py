@@ -96,10 +96,6 @@ class SourceFile:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @property
-    def path(self) -> str:
-        return f"{self.root}/{self.relpath}"
-
     def renamed(self, relpath: str) -> None:
         """It was seen under that name."""
         self.relpath, self.is_gone = relpath, False
