@@ -3,15 +3,10 @@ anew from the records, and what is no id of ours is left out. Each is told once,
 
 import re
 
-import structlog
-
-from cefmp4 import metrics
 from cefmp4.jobs import presence, scripts
 from cefmp4.model.job import JobKind, JobState, Lane
 from cefmp4.storage.redis.link import RedisLink
-from cefmp4.storage.redis.scripts import DROP
-
-log = structlog.get_logger()
+from cefmp4.storage.redis.mend import begin_anew
 
 RECORDS = "cefmp4:job:record:"
 LISTS = {
@@ -23,7 +18,6 @@ LISTS = {
     "cefmp4:job:fence": "counter",
 }
 _ID = re.compile(rb"[\w.:@=+-]{1,300}")
-_AT_ONCE = 500
 
 
 def read_id(raw: bytes) -> str | None:
@@ -40,21 +34,14 @@ def read_count(raw: object) -> int:
 
 
 async def mend_lists(link: RedisLink) -> None:
-    wrong = [name for name, kind in LISTS.items() if await link.run(DROP, words=[name, kind])]
-    for name in wrong:
-        metrics.unreadable_records.labels("index").inc()
-        log.warning("a list of jobs is begun anew", key=name, reason="it was something else")
-    if wrong:
+    event = "a list of jobs is begun anew"
+    if any([await begin_anew(link, name, kind, event) for name, kind in LISTS.items()]):
         await _place_all(link)
 
 
 async def _place_all(link: RedisLink) -> None:
-    cursor: bytes | int = 0
-    while True:
-        cursor, keys = await link.call("SCAN", cursor, "MATCH", f"{RECORDS}*", "COUNT", _AT_ONCE)
+    async for keys in link.pages("SCAN", match=f"{RECORDS}*"):
         for key in keys:
             job_id = read_id(key.removeprefix(RECORDS.encode()))
             if job_id:
                 await link.run(scripts.PLACE, words=[job_id])
-        if not int(cursor):
-            return

@@ -85,13 +85,12 @@ class WriteGuards:
 
     def __init__(self) -> None:
         self._held: dict[int, WriteGuard] = {}
-        self._keeper: Keeper | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._keeper = Keeper(self._on_broken)
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it is entered
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._loop.add_signal_handler(signal.SIGIO, self._on_signal)
-        self._keeper = Keeper(self._on_broken)
         await self._keeper.open()
         return self
 
@@ -100,14 +99,13 @@ class WriteGuards:
         default action is to end the process."""
         for guard in list(self._held.values()):
             guard.release()
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
+        self._keeper.close()
+        self._loop = None
 
     @property
     def keeper_pid(self) -> int | None:
         """The process that holds leases for us, if it lives."""
-        return self._keeper.pid if self._keeper is not None else None
+        return self._keeper.pid
 
     def hold(self, fd: int, on_broken: Callable[[], None] | None = None) -> WriteGuard:
         """`fd` must be open read-only. `on_broken` is called in the event loop."""
@@ -138,7 +136,7 @@ class WriteGuards:
 
     def forget(self, guard: WriteGuard) -> None:
         self._held.pop(guard.fd, None)
-        if guard.token is not None and self._keeper is not None:
+        if guard.token is not None:
             self._keeper.release(guard.token)
 
     def _on_signal(self) -> None:
@@ -155,7 +153,7 @@ class WriteGuards:
                 guard.let_writer_in()
 
     def _take(self, fd: int, *, holds: bool = True) -> tuple[WriteGuardState, bytes | None]:
-        if self._keeper is None:
+        if self._loop is None:
             return WriteGuardState.BLIND, None
         try:
             fs_type = fs_type_of_fd(fd)

@@ -31,18 +31,24 @@ _ALL_OF_THEM = ("cefmp4:streams", "cefmp4:paths", "cefmp4:folders")
 
 
 async def mend(link: RedisLink) -> None:
-    wrong = [key async for key in _keys(link, "cefmp4:*") if await _is_dropped(link, key)]
-    for key in wrong:
-        metrics.unreadable_records.labels("index").inc()
-        log.warning("a key in Redis is begun anew", key=key, reason="it was something else")
+    wrong = [key async for key in _keys(link, "cefmp4:*") if await _begins_anew(link, key)]
     if any(key.startswith(_ALL_OF_THEM) for key in wrong):
         async for key in _keys(link, "cefmp4:epoch*"):
             await link.call("DEL", to_bytes(key))  # then all is found again by its objects
 
 
-async def _is_dropped(link: RedisLink, key: str) -> bool:
+async def _begins_anew(link: RedisLink, key: str) -> bool:
     kind = next((kind for start, kind in KINDS.items() if key.startswith(start)), "")
-    return bool(kind and await link.run(DROP, words=[to_bytes(key), kind]))
+    return bool(kind) and await begin_anew(link, key, kind, "a key in Redis is begun anew")
+
+
+async def begin_anew(link: RedisLink, key: str, kind: str, event: str) -> bool:
+    """Whether it held something else than a `kind`, and is gone now."""
+    is_dropped = bool(await link.run(DROP, words=[to_bytes(key), kind]))
+    if is_dropped:
+        metrics.unreadable_records.labels("index").inc()
+        log.warning(event, key=key, reason="it was something else")
+    return is_dropped
 
 
 async def _keys(link: RedisLink, pattern: str) -> AsyncIterator[str]:

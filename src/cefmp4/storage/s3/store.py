@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from cefmp4.errors import (
@@ -75,23 +76,25 @@ class S3Store:
             "Metadata": {META_CRC64: spell_hex_crc64(crc64), **metadata},
         }
 
-        async def read_back(etag: str = "") -> Finding:
-            size, owner = _size_of(body), metadata.get(META_STREAM_ID, "")
-            return await self._readback.compare_whole(
-                key, size=size, etag=etag, crc64=crc64, owner=owner
-            )
-
+        size = len(body) if isinstance(body, bytes) else body.size
+        read_back = partial(
+            self._readback.compare_whole,
+            key,
+            size=size,
+            crc64=crc64,
+            owner=metadata.get(META_STREAM_ID, ""),
+        )
         try:
             params |= await self._condition(
                 key, if_absent=if_absent, is_honoured=self.proof.put_if_absent
             )
             etag = await self._send("PutObject", params, body, crc64)
         except KeyTakenError:
-            finding = await read_back()
+            finding = await read_back(etag="")
             if not finding.is_certain or finding.stored is None:
                 raise
             return finding.stored.etag  # it was stored, and the answer was lost
-        return etag if isinstance(body, bytes) else _proven(key, await read_back(etag))
+        return etag if isinstance(body, bytes) else _proven(key, await read_back(etag=etag))
 
     async def begin_upload(self, key: str, *, content_type: str, metadata: dict[str, str]) -> str:
         params: dict[str, Any] = {"Key": key, "ContentType": content_type, "Metadata": metadata}
@@ -249,10 +252,6 @@ class S3Store:
         data = await body_of(reply, key, most=MAX_READ_BYTES)
         is_whole = reply["ResponseMetadata"]["HTTPStatusCode"] == 200  # the range was ignored
         return data[start:end] if ranged and is_whole else data
-
-
-def _size_of(body: FileRange | bytes) -> int:
-    return len(body) if isinstance(body, bytes) else body.size
 
 
 def _proven(key: str, finding: Finding) -> str:
