@@ -16,7 +16,7 @@ from cefmp4.commands import jobs
 from cefmp4.config.settings import Settings
 from cefmp4.errors import CefError, RefusedError, UnknownJobError, UnknownStreamError
 from cefmp4.jobs.ledger import open_ledger
-from cefmp4.model.job import JobProgress, Lane
+from cefmp4.model.job import FailReason, JobProgress, Lane
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.s3.store import open_s3_store
@@ -156,6 +156,22 @@ async def test_a_job_is_shown_cancelled_and_retried(call: Call, redis_url: str, 
             await call(action, "nobody")
     with pytest.raises(RefusedError):
         await call("retry", job_id)
+
+
+async def test_no_error_is_shown_with_a_secret_in_it(
+    call: Call, redis_url: str, other: str
+) -> None:
+    job_id = json.loads(await call("submit", f"s3://{other}/k", "--json"))["id"]
+    async with open_ledger(redis_url, lease_seconds=5) as ledger:
+        job = await ledger.begin(Lane.HLS_LOOK, owner="host|1", slot="", offered=job_id)
+        assert job is not None
+        error = "http://s3/k?X-Amz-Signature=0123abcd is refused, and http://me:hunter2@s3/ too"
+        await ledger.fail(job_id, job.fence, FailReason.ERROR, error)
+    for words in (("ls", "--json"), ("show", job_id, "--json"), ("show", job_id)):
+        said = await call(*words)
+        assert "X-Amz-Signature=***" in said
+        assert "0123abcd" not in said
+        assert "hunter2" not in said
 
 
 async def test_bad_numbers_and_words_are_named(

@@ -11,13 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from cefmp4 import metrics
+from cefmp4.config.settings import Settings
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.jobs.overview import measure_queues
 from cefmp4.model.job import JobInput, JobKind, JobProgress, JobSpec, JobState, Lane
-from cefmp4.web.access import Access
-from cefmp4.web.jobs import JobApi
+from cefmp4.web.api import JobApi
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
 from cefmp4.web.webhook import Webhook, sign
@@ -47,20 +48,21 @@ class JobPort:
     async def serving(
         self, host: str = "127.0.0.1", token: str | None = None
     ) -> AsyncIterator[aiohttp.ClientSession]:
-        webhook = Webhook(
-            secret=self.secret,
-            bucket="bucket",
-            max_attempts=5,
-            submit=self.submit,
-            clock=lambda: self.now,
+        settings = Settings(
+            webhook_secret=SecretStr(self.secret) if self.secret else None,
+            s3_bucket_name="bucket",
+            worker_max_attempts=5,
+            http_host=host,
+            api_token=SecretStr(token) if token else None,
         )
+        webhook = Webhook(settings, self.submit, clock=lambda: self.now)
         routes = [
             *Probes(Health, partial(measure_queues, self.ledger)).routes(),
             *JobApi(self.ledger, retry=self.retry).routes(),
             *webhook.routes(),
         ]
         async with (
-            listening(host, 0, routes, access=Access(reached_at=host, token=token)) as port,
+            listening(settings, 0, routes) as port,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             yield session
@@ -175,9 +177,9 @@ async def test_changes_are_guarded_as_those_of_streams(port: JobPort) -> None:
         assert (await post(session, path, Host="evil.example"))[0] == 403
     async with port.serving("0.0.0.0") as session:
         assert (await post(session, path))[0] == 403
-    async with port.serving("0.0.0.0", "token") as session:
+    async with port.serving("0.0.0.0", "sixteen characters") as session:
         assert (await post(session, path))[0] == 401
-        assert (await post(session, path, Authorization="Bearer token"))[0] == 200
+        assert (await post(session, path, Authorization="Bearer sixteen characters"))[0] == 200
 
 
 async def test_a_signed_request_makes_a_job_once(port: JobPort) -> None:

@@ -14,12 +14,12 @@ from awscrt.checksums import crc64nvme
 from tests.support.fake_store import FakeObjectStore
 from tests.support.servers import ValkeyServer
 
+from cefmp4.config.page import PageSettings
 from cefmp4.errors import ServerUnreachableError
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.model.job import FailReason, JobInput, JobKind, JobProgress, JobSpec, Lane
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
-from cefmp4.web.access import Access
 from cefmp4.web.listener import listening
 from cefmp4.web.watch import Watch
 
@@ -37,16 +37,17 @@ class WatchPort:
     forgotten: list[StreamView] = field(default_factory=list)
 
     async def find(self, stream_id: str) -> StreamView | None:
-        return next((view for view in self.forgotten if view.id == stream_id), None)
+        known = (*self.views, *self.forgotten)
+        return next((view for view in known if view.id == stream_id), None)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[aiohttp.ClientSession]:
-        access = Access(reached_at="127.0.0.1")
+        settings = PageSettings()
         watch = Watch(
-            self.store, self.ledger, views=lambda: self.views, find=self.find, access=access
+            self.store, self.ledger, views=lambda: self.views, find=self.find, settings=settings
         )
         async with (
-            listening("127.0.0.1", 0, watch.routes()) as port,
+            listening(settings, 0, watch.routes()) as port,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             yield session

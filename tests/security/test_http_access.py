@@ -25,11 +25,8 @@ from tests.support.service import open_site
 
 from cefmp4.config.reading import load_settings
 from cefmp4.errors import SettingsError
-from cefmp4.web import guesses
-from cefmp4.web.access import Access
-from cefmp4.web.guesses import Guesses
-from cefmp4.web.sessions import Sessions
-from cefmp4.web.tickets import Tickets
+from cefmp4.web import credentials
+from cefmp4.web.credentials import Guesses, Sessions, ticket_for
 
 EVIL = "http://evil.example"
 BEARER = f"Bearer {TOKEN}"
@@ -71,7 +68,7 @@ async def test_names_that_are_ours() -> None:
 
 async def test_a_name_of_a_proxy_needs_the_token_even_on_loopback() -> None:
     """What comes under another name comes from elsewhere."""
-    proxied = Access(reached_at="127.0.0.1", token=TOKEN, names=("recorder.example",))
+    proxied = GUARDED.model_copy(update={"http_allowed_hosts": ("recorder.example",)})
     async with open_port(proxied) as port:
         assert await port.status("/stats", Host="recorder.example") == 401
         assert await port.status("/stats", Host="localhost") == 200
@@ -169,7 +166,7 @@ async def test_a_login_is_a_new_secret_each_time_and_ends() -> None:
 
 
 async def test_sessions_are_bounded_in_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cefmp4.web.sessions.MAX_SESSIONS", 2)
+    monkeypatch.setattr("cefmp4.web.credentials.MAX_SESSIONS", 2)
     now = 0.0
     monkeypatch.setattr(Sessions.__init__, "__defaults__", (lambda: now,))
     async with open_port(WIDE) as port:
@@ -203,32 +200,34 @@ async def test_a_wrong_token_is_answered_late_and_a_right_one_at_once() -> None:
         assert time.monotonic() - started < 0.9
         answers = [await guess for guess in guessing]
         assert set(answers) == {401, 429}
-        assert answers.count(401) <= guesses.MAX_WAITING
+        assert answers.count(401) <= credentials.MAX_WAITING
 
 
 async def test_guesses_from_many_addresses_take_no_memory() -> None:
     one = Guesses()
-    for number in range(3 * guesses.MAX_ADDRESSES):
+    for number in range(3 * credentials.MAX_ADDRESSES):
         one._delay_after_one_more(f"10.0.{number >> 8}.{number & 255}")
-    assert len(one._failures) == guesses.MAX_ADDRESSES
-    delays = [one._delay_after_one_more(guesses._network(f"2001:db8::{n:x}")) for n in range(12)]
-    assert delays[0] < delays[3] < delays[-1] == guesses.LONGEST_S
+    assert len(one._failures) == credentials.MAX_ADDRESSES
+    delays = [
+        one._delay_after_one_more(credentials._network(f"2001:db8::{n:x}")) for n in range(12)
+    ]
+    assert delays[0] < delays[3] < delays[-1] == credentials.LONGEST_S
 
 
 async def test_an_address_for_a_player_opens_one_recording_for_a_while() -> None:
     async with open_port(WIDE) as port:
-        tickets = Tickets(TOKEN)
-        ticket = tickets.issue(ID)
+        ticket = ticket_for(ID, TOKEN, time.time())
         assert TOKEN not in ticket
         assert await port.status(f"/player/{ticket}/{ID}/master.m3u8") == 200
         other = "20260101T000000Z-00000000"
-        late = Tickets(TOKEN, clock=lambda: time.time() - 25 * 3600).issue(ID)
+        late = ticket_for(ID, TOKEN, time.time() - 25 * 3600)
+        foreign = ticket_for(ID, "another token", time.time())
         ends_at, _, signature = ticket.partition("-")
         for wrong in (
             f"/player/{ticket}/{other}/master.m3u8",
             f"/player/{late}/{ID}/master.m3u8",
             f"/player/{int(ends_at, 16) + 1:x}-{signature}/{ID}/master.m3u8",
-            f"/player/{Tickets('another token').issue(ID)}/{ID}/master.m3u8",
+            f"/player/{foreign}/{ID}/master.m3u8",
             f"/player/-/{ID}/master.m3u8",
             f"/player/{signature}/{ID}/master.m3u8",
         ):

@@ -11,7 +11,7 @@ from tests.support.fake_store import FakeObjectStore
 from tests.support.hls_media import recording
 from tests.support.http_port import ID, LOOPBACK, TOKEN, WIDE, open_port
 
-from cefmp4.web.access import Access
+from cefmp4.config.page import PageSettings
 from cefmp4.web.listener import listening
 
 pytestmark = [pytest.mark.integration, NEEDS_CHROMIUM]
@@ -39,8 +39,7 @@ async def test_a_person_logs_in_and_out(tmp_path: Path) -> None:
         assert await page.value("document.cookie") == ""
         assert await page.value("Object.keys(localStorage).length") == 0
         assert TOKEN not in str(await page.value("JSON.stringify(sessionStorage)"))
-        elsewhere = Access(reached_at="127.0.0.1")
-        async with listening("127.0.0.1", 0, [web.get("/", link)], access=elsewhere) as other:
+        async with listening(PageSettings(), 0, [web.get("/", link)]) as other:
             await page.open(f"http://localhost:{other}/")
             await page.until("!!document.getElementById('link')")
             await page.value("document.getElementById('link').click()")

@@ -205,7 +205,7 @@ async def test_what_goes_wrong_here_tells_nothing(
     def fail(*_given: object) -> None:
         raise RuntimeError(f"secret {TOKEN}")
 
-    monkeypatch.setattr("cefmp4.web.streams.most_telling", fail)
+    monkeypatch.setattr("cefmp4.web.api.most_telling", fail)
     async with open_port(LOOPBACK) as port, port.session.get("/api/streams") as response:
         assert response.status == 500
         assert await response.json() == {"error": "this went wrong here; the log says more"}

@@ -19,7 +19,7 @@ PATIENCE_S = 8.0
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("connection.HEAD_S", "connection.SLOW_S", "questions.BODY_S", "door.SWEEP_S"):
+    for name in ("door.HEAD_S", "door.SLOW_S", "questions.BODY_S", "door.SWEEP_S"):
         monkeypatch.setattr(f"cefmp4.web.{name}", LIMIT_S)
 
 

@@ -8,24 +8,27 @@ from dataclasses import dataclass, field
 
 import aiohttp
 from awscrt.checksums import crc64nvme
+from pydantic import SecretStr
 from tests.support.fake_store import FakeObjectStore
 
+from cefmp4.config.page import PageSettings
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web import page
-from cefmp4.web.access import Access
+from cefmp4.web.api import StreamApi
 from cefmp4.web.feed import ViewFeed
 from cefmp4.web.listener import listening
 from cefmp4.web.media import Media
 from cefmp4.web.probes import Health, Probes
-from cefmp4.web.streams import StreamApi
 
 ID = "20260101T000000Z-0badcafe"
 TOKEN = "sixteen characters"
-LOOPBACK = Access(reached_at="127.0.0.1")
-GUARDED = Access(reached_at="127.0.0.1", token=TOKEN)
-WIDE = Access(reached_at="0.0.0.0", token=TOKEN, names=("recorder.lan",))
-WIDE_WITHOUT_TOKEN = Access(reached_at="0.0.0.0")
+LOOPBACK = PageSettings()
+GUARDED = PageSettings(api_token=SecretStr(TOKEN))
+WIDE = PageSettings(
+    publish_host="0.0.0.0", api_token=SecretStr(TOKEN), http_allowed_hosts=("recorder.lan",)
+)
+WIDE_WITHOUT_TOKEN = PageSettings(publish_host="0.0.0.0")
 VIEW = view_of_record(
     Stream(id=ID, relpath="a.mp4", state=StreamState.HANDED_OVER, part_base=1, key="streams/a.mp4")
 )
@@ -70,7 +73,9 @@ class Port:
 
 
 @asynccontextmanager
-async def open_port(access: Access, store: FakeObjectStore | None = None) -> AsyncIterator[Port]:
+async def open_port(
+    settings: PageSettings, store: FakeObjectStore | None = None
+) -> AsyncIterator[Port]:
     changes: list[str] = []
 
     async def find(stream_id: str) -> StreamView | None:
@@ -96,7 +101,7 @@ async def open_port(access: Access, store: FakeObjectStore | None = None) -> Asy
         *feed.routes(),
         *Media(store, find).routes(),
     ]
-    async with listening("127.0.0.1", 0, routes, access=access, on_stop=feed.stop) as number:
+    async with listening(settings, 0, routes) as number:
         url = f"http://127.0.0.1:{number}"
         # Cookies of an IP address, too.
         async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, fields
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -22,7 +22,6 @@ from cefmp4.errors import (
 from cefmp4.model.job import JobInput, JobSpec
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.ports.checkpoints import CheckpointStore
-from cefmp4.ports.jobs import JobSink
 from cefmp4.retry import for_a_while
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
 from cefmp4.storage.s3.connect import S3Config, connect
@@ -30,6 +29,9 @@ from cefmp4.storage.s3.errors import KeyMissingError
 from cefmp4.storage.s3.probe import PROBE_PREFIX
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.tasks import apart
+
+if TYPE_CHECKING:  # loaded with the first job
+    from cefmp4.jobs.queue import JobQueue
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -125,10 +127,6 @@ async def _until_reachable(
         raise ServerUnreachableError(str(error), hint=f"check {setting}") from error
 
 
-class Jobs(JobSink, Protocol):
-    async def retry(self, job_id: str) -> None: ...
-
-
 class JobsOnDemand:
     """Opens the queue with the first job: loading its engine costs as much as all the rest of a
     start, and a restart must not wait for it."""
@@ -137,7 +135,7 @@ class JobsOnDemand:
         self._settings = settings
         self._stack = stack
         self._opening = asyncio.Lock()
-        self._queue: Jobs | None = None
+        self._queue: JobQueue | None = None
 
     async def submit(self, spec: JobSpec) -> bool:
         return await (await self._opened()).submit(spec)
@@ -145,15 +143,15 @@ class JobsOnDemand:
     async def retry(self, job_id: str) -> None:
         await (await self._opened()).retry(job_id)
 
-    async def _opened(self) -> Jobs:
+    async def _opened(self) -> "JobQueue":
         async with self._opening:
             if self._queue is None:
                 self._queue = await apart(self._open(), name="open the queue of jobs")
             return self._queue
 
-    async def _open(self) -> Jobs:
+    async def _open(self) -> "JobQueue":
         module = await asyncio.to_thread(importlib.import_module, "cefmp4.jobs.queue")
-        queue: Jobs = await self._stack.enter_async_context(
+        queue: JobQueue = await self._stack.enter_async_context(
             module.open_jobs(
                 self._settings.needed_redis_address, lease_seconds=self._settings.lease_seconds
             )

@@ -13,31 +13,23 @@ from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.jobs.ledger import RedisLedger
 from cefmp4.jobs.overview import measure_queues
+from cefmp4.model.view import StreamView
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.store import ObjectStore
 from cefmp4.reachability import REDIS, S3
 from cefmp4.web import page
-from cefmp4.web.access import Access
+from cefmp4.web.access import is_loopback
+from cefmp4.web.api import JobApi, StreamApi
 from cefmp4.web.feed import ViewFeed
-from cefmp4.web.jobs import JobApi
 from cefmp4.web.listener import listening
 from cefmp4.web.media import Media
 from cefmp4.web.probes import Health, Probes
-from cefmp4.web.streams import StreamApi
 from cefmp4.web.watch import Watch
 from cefmp4.web.webhook import Webhook
 
 log = structlog.get_logger()
 
 STALLED_S = 30.0  # a loop that has not turned for so long stands still
-
-
-def access_of(settings: Settings) -> Access:
-    return Access(
-        reached_at=settings.reached_at,
-        token=settings.api_token.get_secret_value() if settings.api_token else None,
-        names=settings.http_allowed_hosts,
-    )
 
 
 @asynccontextmanager
@@ -50,9 +42,12 @@ async def serving(
     ledger: RedisLedger,
     jobs: JobsOnDemand,
 ) -> AsyncIterator[None]:
-    views, access = sessions.views, access_of(settings)
-    find, health = partial(find_view, checkpoints), partial(_health, sessions)
-    feed = ViewFeed(views)
+    views, health = sessions.views, partial(_health, sessions)
+
+    async def find(stream_id: str) -> StreamView | None:
+        live = next((view for view in views() if view.id == stream_id), None)
+        return live or await find_view(checkpoints, stream_id)
+
     streams = StreamApi(
         views,
         health,
@@ -60,27 +55,19 @@ async def serving(
         retry=partial(retry_stream, checkpoints),
         forget=partial(forget_stream, checkpoints),
     )
-    webhook = Webhook(
-        secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
-        bucket=settings.s3_bucket_name,
-        max_attempts=settings.worker_max_attempts,
-        submit=jobs.submit,
-    )
     routes = [
         *page.routes(),
         *Probes(health, partial(measure_queues, ledger)).routes(),
         *streams.routes(),
-        *feed.routes(),
+        *ViewFeed(views).routes(),
         *JobApi(ledger, retry=jobs.retry).routes(),
-        *webhook.routes(),
-        *Watch(store, ledger, views=views, find=find, access=access).routes(),
+        *Webhook(settings, jobs.submit).routes(),
+        *Watch(store, ledger, views=views, find=find, settings=settings).routes(),
         *Media(store, find).routes(),
     ]
-    async with listening(
-        settings.http_host, settings.prom_port, routes, access=access, on_stop=feed.stop
-    ) as port:
-        if not access.is_usable:
-            log.warning("nobody can use the page: set API_TOKEN", reached_at=access.reached_at)
+    async with listening(settings, settings.prom_port, routes) as port:
+        if settings.token is None and not is_loopback(settings.reached_at):
+            log.warning("nobody can use the page: set API_TOKEN", reached_at=settings.reached_at)
         if not settings.prom_port:
             log.info("page, API and metrics", host=settings.http_host, port=port)
         yield

@@ -12,7 +12,7 @@ import structlog
 from cefmp4 import metrics, proc
 from cefmp4.app.clients import open_redis, open_store
 from cefmp4.app.gpu_slots import usable_slots
-from cefmp4.app.http_server import access_of, servers_away
+from cefmp4.app.http_server import servers_away
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
 from cefmp4.hls.encode import HlsOptions
@@ -58,11 +58,10 @@ async def work(
             if port is not None:
                 taken = await stack.enter_async_context(
                     listening(
-                        settings.http_host,
+                        settings,
                         port,
                         Probes(partial(_health, runner)).routes(),
                         setting="WORKER_PORT",
-                        access=access_of(settings),
                     )
                 )
                 log.info("metrics and health", host=settings.http_host, port=taken)

@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
@@ -60,6 +60,21 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         if name == command:
             _module(name).add_arguments(command_parser)
     return parser
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of an argument that is a number."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = most + 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!a}: allowed are {least} to {most}")
+        return number
+
+    return read
 
 
 class Command(Protocol):

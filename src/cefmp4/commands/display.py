@@ -10,8 +10,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cefmp4.config.page import PageSettings
 from cefmp4.log import printable
-from cefmp4.model.job import Job, JobState
+from cefmp4.model.job import Job, JobKind, JobState
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView
 
@@ -53,18 +54,29 @@ def show_list(
     found: Sequence[T],
     *,
     fields: Callable[[T], object],
-    table: Callable[[Sequence[T]], Table],
+    columns: Mapping[str, Callable[[T], Text | str]],
     none: str,
     as_json: bool,
 ) -> None:
-    """For a program one JSON object a line. `none`: what is said where there are none."""
+    """For a program one JSON object a line. `columns`: what people see, and how it is made of each;
+    the last has what may be long. `none`: what is said where there are none."""
     if as_json:
         for one in found:
             print(json.dumps(fields(one)))
     elif found:
-        show(table(found))
+        table = Table(box=None)
+        for name in columns:
+            table.add_column(name, overflow="fold")
+        table.columns[0].no_wrap = True
+        for one in found:
+            table.add_row(*(Text.assemble(column(one)) for column in columns.values()))
+        show(table)
     else:
         print(none)
+
+
+def tell_done(kind: str, id_: str, said: str, *, as_json: bool, **facts: object) -> None:
+    print(json.dumps({"id": id_, **facts}) if as_json else f"{kind} {id_} {said}")
 
 
 def show_facts(facts: Mapping[str, object], width: int) -> None:
@@ -104,6 +116,13 @@ def state_text(state: StreamState) -> Text:
 
 def job_state_text(job: Job) -> Text:
     return Text((job.reason or job.state).replace("_", " "), style=_JOB_COLOURS[job.state])
+
+
+def watch_url_of(settings: PageSettings, job: Job | None) -> str | None:
+    """None while there is nothing to watch."""
+    if job is None or job.kind is not JobKind.HLS or not job.is_complete:
+        return None
+    return settings.watch_url(job.spec.subject)
 
 
 def progress_text(job: Job) -> str:

@@ -17,7 +17,7 @@ from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3
 from cefmp4.log import printable, redact
 from cefmp4.model import names
-from cefmp4.model.diagnosis import Diagnosis, Level, fail, ok, warn
+from cefmp4.model.diagnosis import Diagnosis, Level, ok, warn
 from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
@@ -48,7 +48,7 @@ def _told(diagnosis: Diagnosis, settings: Settings) -> dict[str, str]:
 
 async def examine(settings: Settings) -> list[Diagnosis]:
     groups = await asyncio.gather(
-        _redis(settings),
+        examine_redis(settings.redis_address),
         examine_s3(
             s3_config(settings, settings.s3_bucket_name),
             key_prefix=names.static_prefix(settings.s3_key_template),
@@ -69,13 +69,6 @@ def examine_configuration(settings: Settings) -> list[Diagnosis]:
         return [warn("settings", detail, "set API_TOKEN")]
     detail = f"the page can be reached at {reached_at}, where the token passes unencrypted"
     return [warn("settings", detail, "put a proxy with TLS in front of it, and bind to loopback")]
-
-
-async def _redis(settings: Settings) -> list[Diagnosis]:
-    address = settings.redis_address
-    if address is None:
-        return [fail("Redis", "REDIS_URL is not set", "set it, or run `cefmp4 up`")]
-    return await examine_redis(address)
 
 
 def _show(found: list[dict[str, str]]) -> None:

@@ -3,30 +3,29 @@
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
 from cefmp4.app.clients import input_of_object
+from cefmp4.commands.command_line import whole
 from cefmp4.commands.display import (
     job_state_text,
     plain,
     progress_text,
     show_facts,
     show_list,
+    tell_done,
     time_text,
+    watch_url_of,
 )
 from cefmp4.config.settings import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
 from cefmp4.ingest.operator import find_stream
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.jobs.overview import fields_of
 from cefmp4.model.job import (
     MAX_PRIORITY,
     MOST_TELLING_FIRST,
     OFFERED_KINDS,
-    Job,
     JobInput,
     JobKind,
     JobSpec,
@@ -37,7 +36,6 @@ from cefmp4.model.job import (
     subject_of,
 )
 from cefmp4.storage.redis.checkpoints import open_checkpoints
-from cefmp4.web.address import watch_url_of
 
 MAX_LIMIT = 100_000
 
@@ -48,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument(
         "--state", type=_state, metavar="STATE", help=f"only these: {', '.join(JobState)}"
     )
-    listing.add_argument("--limit", type=_limit, default=50, metavar="N", help="how many (50)")
+    listing.add_argument(
+        "--limit", type=whole(1, MAX_LIMIT), default=50, metavar="N", help="how many (50)"
+    )
     showing = actions.add_parser("show", help="everything that is known of one job")
     retrying = actions.add_parser("retry", help="queue a failed job again, with all its attempts")
     cancelling = actions.add_parser("cancel", help="end a job that waits or runs")
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     submitting.add_argument(
         "--priority",
-        type=_priority,
+        type=whole(-MAX_PRIORITY, MAX_PRIORITY),
         default=0,
         metavar="N",
         help=f"{-MAX_PRIORITY} to {MAX_PRIORITY}",
@@ -82,7 +82,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
         else:
             before = await ledger.cancel(args.id)
             done = "is cancelled" if before is JobState.QUEUED else "is told to stop"
-            _say(args, args.id, done, {"id": args.id, "done": True})
+            tell_done("job", args.id, done, as_json=args.json, done=True)
     return 0
 
 
@@ -90,32 +90,23 @@ async def _list(ledger: RedisLedger, args: argparse.Namespace) -> None:
     jobs = await ledger.latest([args.state] if args.state else MOST_TELLING_FIRST, args.limit)
     show_list(
         jobs,
-        fields=Job.to_fields,
-        table=_table_of,
+        fields=fields_of,
+        columns={
+            "id": lambda job: plain(job.id),
+            "state": job_state_text,
+            "done": progress_text,
+            "tries": lambda job: f"{job.attempts}/{job.spec.max_attempts}",
+            "changed": lambda job: time_text(job.updated_at),
+            "input": lambda job: plain(job.spec.input.name),
+        },
         none="no such jobs" if args.state else "no jobs yet",
         as_json=args.json,
     )
 
 
-def _table_of(jobs: Sequence[Job]) -> Table:
-    table = Table("id", "state", "done", "tries", "changed", box=None)
-    table.add_column("input", overflow="fold")
-    table.columns[0].no_wrap = True
-    for job in jobs:
-        table.add_row(
-            plain(job.id),
-            job_state_text(job),
-            Text(progress_text(job)),
-            Text(f"{job.attempts}/{job.spec.max_attempts}"),
-            Text(time_text(job.updated_at)),
-            plain(job.spec.input.name),
-        )
-    return table
-
-
 async def _show(ledger: RedisLedger, args: argparse.Namespace, settings: Settings) -> None:
     job = await ledger.get(args.id)
-    facts = job.to_fields() | {"watch_url": watch_url_of(settings, job)}
+    facts = fields_of(job) | {"watch_url": watch_url_of(settings, job)}
     if args.json:
         print(json.dumps(facts | {"fences": job.fences, "params": job.spec.params}))
         return
@@ -129,24 +120,20 @@ async def _enqueue(address: str, args: argparse.Namespace, settings: Settings) -
     async with open_jobs(address, lease_seconds=settings.lease_seconds) as queue:
         if args.action == "retry":
             await queue.retry(args.id)
-            _say(args, args.id, "is queued again", {"id": args.id, "done": True})
+            tell_done("job", args.id, "is queued again", as_json=args.json, done=True)
             return 0
-        spec = await _spec_of(address, args, settings)
+        subject, source = await _input_of(address, args.what, settings)
+        spec = JobSpec(
+            subject=subject,
+            kind=args.kind,
+            input=source,
+            priority=args.priority,
+            max_attempts=settings.worker_max_attempts,
+        )
         is_new = await queue.submit(spec)
         known = "is queued" if is_new else f"is known: {(await queue.ledger.get(spec.id)).state}"
-        _say(args, spec.id, known, {"id": spec.id, "is_new": is_new})
+        tell_done("job", spec.id, known, as_json=args.json, is_new=is_new)
     return 0
-
-
-async def _spec_of(address: str, args: argparse.Namespace, settings: Settings) -> JobSpec:
-    subject, source = await _input_of(address, args.what, settings)
-    return JobSpec(
-        subject=subject,
-        kind=args.kind,
-        input=source,
-        priority=args.priority,
-        max_attempts=settings.worker_max_attempts,
-    )
 
 
 async def _input_of(address: str, what: str, settings: Settings) -> tuple[str, JobInput]:
@@ -184,24 +171,6 @@ def _input_of_file(path: Path, watch_dir: Path) -> JobInput | None:
     return input_of_file(str(path.resolve()), path.stat())
 
 
-def _whole(text: str, least: int, most: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = most + 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text!a}: allowed are {least} to {most}")
-    return number
-
-
-def _limit(text: str) -> int:
-    return _whole(text, 1, MAX_LIMIT)
-
-
-def _priority(text: str) -> int:
-    return _whole(text, -MAX_PRIORITY, MAX_PRIORITY)
-
-
 def _state(text: str) -> JobState:
     if text not in set(JobState):
         raise argparse.ArgumentTypeError(f"{text!a}: allowed are {', '.join(JobState)}")
@@ -215,7 +184,3 @@ def _offered(text: str) -> JobKind:
             f"no worker does {text!a} jobs; allowed are {', '.join(OFFERED_KINDS)}"
         )
     return found
-
-
-def _say(args: argparse.Namespace, job_id: str, done: str, fields: dict[str, object]) -> None:
-    print(json.dumps(fields) if args.json else f"job {job_id} {done}")

@@ -4,13 +4,11 @@ under which licences."""
 import argparse
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
-
-from rich.table import Table
 
 from cefmp4.commands.display import plain, show_list
 from cefmp4.config.settings import Settings
@@ -43,11 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     """1: what something may be used for is not known."""
+    python = Shipped(name="python", version=platform.python_version(), licence="PSF-2.0")
     found = python_packages()
-    found += [other for other in (python(), player(), valkey()) if other is not None]
+    found += [other for other in (python, player(), valkey()) if other is not None]
     for name, path in (("ffmpeg", settings.ffmpeg_path), ("ffprobe", settings.ffprobe_path)):
         found += await _program(name, path)
-    show_list(found, fields=asdict, table=_table, none="", as_json=args.json)
+    show_list(
+        found,
+        fields=asdict,
+        columns={
+            "name": lambda shipped: plain(shipped.name),
+            "version": lambda shipped: plain(shipped.version),
+            "licence": lambda shipped: plain(shipped.licence),
+            "text": lambda shipped: plain(shipped.text),
+        },
+        none="",
+        as_json=args.json,
+    )
     return 1 if any(shipped.licence == UNKNOWN for shipped in found) else 0
 
 
@@ -57,13 +67,6 @@ async def _program(name: str, path: str) -> list[Shipped]:
     except ProgramMissingError:
         return []  # doctor says so
     return [program(name, done.stdout.decode("utf-8", "replace"))] if done.is_ok else []
-
-
-def _table(found: Sequence[Shipped]) -> Table:
-    table = Table("name", "version", "licence", "text", box=None)
-    for shipped in found:
-        table.add_row(*map(plain, (shipped.name, shipped.version, shipped.licence, shipped.text)))
-    return table
 
 
 def python_packages() -> list[Shipped]:
@@ -131,10 +134,6 @@ def _text_of(package: Distribution) -> Path | None:
         if ".dist-info" in file.parts[0] and _IS_TEXT.match(file.name):
             return Path(str(package.locate_file(file))).resolve()
     return None
-
-
-def python() -> Shipped:
-    return Shipped(name="python", version=platform.python_version(), licence="PSF-2.0")
 
 
 def player() -> Shipped | None:

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import json
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from rich.console import Group
 from rich.live import Live
@@ -12,7 +14,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cefmp4.commands.board import Board
 from cefmp4.commands.display import (
     behind_text,
     job_state_text,
@@ -24,13 +25,19 @@ from cefmp4.commands.display import (
 )
 from cefmp4.config.settings import Settings
 from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.jobs.overview import fields_of
 from cefmp4.log import redact
 from cefmp4.model.job import MOST_TELLING_FIRST, Job, JobState
 from cefmp4.model.stream import StreamState
-from cefmp4.model.view import StreamView, most_telling, totals_of
+from cefmp4.model.view import StreamView, most_telling, totals_of, view_of_record
+from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 
+S = TypeVar("S", JobState, StreamState)
+
 INTERVAL_S = 1.0
+RECORDS_FRESH_S = 10.0  # reading 100,000 records takes seconds; what changes comes from instances
+FEW_RECORDS = 1000
 BAR_WIDTH = 10  # more would leave names no room in a window of 80 columns
 FRAME_LINES = 10  # what two tables and their summaries take beside their rows
 
@@ -45,6 +52,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class Board:
+    """All streams: the records, and over them what living instances say."""
+
+    def __init__(self, checkpoints: CheckpointStore) -> None:
+        self.checkpoints = checkpoints
+        self._records: dict[str, StreamView] = {}
+        self._read_at = 0.0
+
+    async def views(self) -> list[StreamView]:
+        is_due = time.monotonic() - self._read_at >= RECORDS_FRESH_S
+        if is_due or len(self._records) <= FEW_RECORDS:
+            streams = await self.checkpoints.load_streams()
+            self._records = {stream.id: view_of_record(stream) for stream in streams}
+            self._read_at = time.monotonic()
+        views = dict(self._records)
+        for view in await self.checkpoints.load_views():
+            views[view.id] = _newer(view, views.get(view.id))
+        return list(views.values())
+
+
+def _newer(live: StreamView, recorded: StreamView | None) -> StreamView:
+    """What an instance said last outlives the end of the stream by seconds."""
+    if recorded is not None and recorded.is_ended and recorded.updated_at >= live.updated_at:
+        return recorded
+    return live
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is shown: all streams, and the jobs that fit."""
@@ -52,12 +86,12 @@ class Snapshot:
     views: list[StreamView]
     jobs: list[Job]
     job_counts: dict[JobState, int]
-    notes: dict[str, str] = field(default_factory=dict)  # of instances that cannot work
+    notes: dict[str, str]  # of instances that cannot work
 
     def fields(self, limit: int) -> dict[str, Any]:
         return {
             "streams": [view.to_fields() for view in most_telling(self.views, limit)],
-            "jobs": [job.to_fields() | {"error": redact(job.error)} for job in self.jobs],
+            "jobs": [fields_of(job) for job in self.jobs],
             "totals": totals_of(self.views) | {"jobs": self.job_counts},
             "notes": self.notes,
         }
@@ -90,7 +124,8 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _look(board: Board, ledger: RedisLedger, limit: int) -> Snapshot:
     jobs = await ledger.latest(MOST_TELLING_FIRST, limit)
-    return Snapshot(await board.views(), jobs, await ledger.counts(), await board.notes())
+    counts, notes = await ledger.counts(), await board.checkpoints.load_notes()
+    return Snapshot(await board.views(), jobs, counts, notes)
 
 
 async def _print_json(board: Board, ledger: RedisLedger, limit: int, *, again: bool) -> None:
@@ -158,19 +193,19 @@ def _bar(job: Job) -> ProgressBar | Text:
 
 
 def job_summary_of(counts: dict[JobState, int]) -> Text:
-    states = (f"{counts[s]} {s.replace('_', ' ')}" for s in MOST_TELLING_FIRST if counts[s])
-    return Text(f"jobs: {', '.join(states)}")
+    return Text(f"jobs: {_counted(counts, MOST_TELLING_FIRST)}")
 
 
 def summary_of(views: list[StreamView]) -> Text:
     if not views:
         return Text("no streams yet")
     totals = totals_of(views)
-    counts = totals["streams"]
-    states = ", ".join(
-        f"{counts[state]} {state.replace('_', ' ')}" for state in StreamState if state in counts
-    )
+    states = _counted(totals["streams"], StreamState)
     return Text(
         f"{states}; {size_text(totals['bytes_behind'])} behind, "
         f"{size_text(totals['bytes_per_second'])}/s"
     )
+
+
+def _counted(counts: Mapping[S, int], order: Iterable[S]) -> str:
+    return ", ".join(f"{counts[s]} {s.replace('_', ' ')}" for s in order if counts.get(s))

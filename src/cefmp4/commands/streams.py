@@ -2,34 +2,62 @@
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import time
+from dataclasses import asdict, dataclass
 
-from rich.table import Table
-from rich.text import Text
-
-from cefmp4.commands.board import Board
+from cefmp4.app.clients import open_redis, open_store
 from cefmp4.commands.display import (
     plain,
     show_facts,
     show_list,
     size_text,
     state_text,
+    tell_done,
     time_text,
+    watch_url_of,
 )
-from cefmp4.commands.orphans import list_orphans
+from cefmp4.commands.status import Board
 from cefmp4.config.settings import Settings
+from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.operator import find_stream, forget_stream, retry_stream
+from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.jobs.ledger import open_ledger
 from cefmp4.log import printable
+from cefmp4.model import names
 from cefmp4.model.job import JobKind, job_id_of
+from cefmp4.model.object import OpenUpload
 from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.store import ObjectStore
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.redis.owner import host_of
-from cefmp4.web.address import watch_url_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphan:
+    """An open upload that no stream claims."""
+
+    upload: OpenUpload
+    size: int | None  # None: it went while we looked
+    is_old: bool
+
+    @property
+    def fate(self) -> str:
+        if not self.upload.is_ours:
+            return "stays: its key has no stream id"
+        return "is aborted soon" if self.is_old else "is aborted after ORPHAN_GRACE_SECONDS"
+
+    def fields(self, now: float) -> dict[str, object]:
+        return {
+            "key": self.upload.key,
+            "upload_id": self.upload.upload_id,
+            "initiated_at": self.upload.initiated_at,
+            "age_seconds": round(max(0.0, now - self.upload.initiated_at), 1),
+            "size": self.size,
+            "is_ours": self.upload.is_ours,
+        }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.action == "ls" and args.orphans:
-        await list_orphans(settings, limit=args.limit, as_json=args.json)
+        await _list_orphans(settings, args)
         return 0
     address = settings.needed_redis_address
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
@@ -74,25 +102,53 @@ async def _list(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
     show_list(
         most_telling(shown, args.limit),
         fields=StreamView.to_fields,
-        table=_table_of,
+        columns={
+            "id": lambda view: plain(view.id),
+            "state": lambda view: state_text(view.state),
+            "size": lambda view: size_text(view.size),
+            "changed": lambda view: time_text(view.updated_at),
+            "file": lambda view: plain(view.relpath),
+        },
         none="no such streams" if args.state else "no streams yet",
         as_json=args.json,
     )
 
 
-def _table_of(views: Sequence[StreamView]) -> Table:
-    table = Table("id", "state", "size", "changed", box=None)
-    table.add_column("file", overflow="fold")
-    table.columns[0].no_wrap = True
-    for view in views:
-        table.add_row(
-            plain(view.id),
-            state_text(view.state),
-            Text(size_text(view.size)),
-            Text(time_text(view.updated_at)),
-            plain(view.relpath),
+async def _list_orphans(settings: Settings, args: argparse.Namespace) -> None:
+    """It aborts none."""
+    async with open_redis(settings) as checkpoints, open_store(settings, checkpoints) as store:
+        sweeper = OrphanSweeper(
+            store=store,
+            checkpoints=checkpoints,
+            prefix=names.static_prefix(settings.s3_key_template),
+            grace_s=settings.orphan_grace_seconds,
         )
-    return table
+        found = sorted(await sweeper.find(), key=lambda upload: upload.initiated_at)
+        now = time.time()
+        orphans = [
+            _Orphan(one, await _size(store, one), sweeper.is_old(one, now))
+            for one in found[: args.limit]
+        ]
+    show_list(
+        orphans,
+        fields=lambda one: one.fields(now),
+        columns={
+            "begun": lambda one: time_text(one.upload.initiated_at),
+            "size": lambda one: "gone" if one.size is None else size_text(one.size),
+            "what becomes of it": lambda one: one.fate,
+            "key": lambda one: plain(one.upload.key),
+        },
+        none="no orphans",
+        as_json=args.json,
+    )
+
+
+async def _size(store: ObjectStore, upload: OpenUpload) -> int | None:
+    try:
+        parts = await store.list_parts(upload.key, upload.upload_id)
+    except UploadGoneError:
+        return None
+    return sum(part.size for part in parts)
 
 
 async def _show(checkpoints: CheckpointStore, args: argparse.Namespace, settings: Settings) -> None:
@@ -136,6 +192,4 @@ async def _change(checkpoints: CheckpointStore, args: argparse.Namespace) -> Non
     else:
         await forget_stream(checkpoints, stream_id)
         done = "is forgotten"
-    print(
-        json.dumps({"id": stream_id, "done": True}) if args.json else f"stream {stream_id} {done}"
-    )
+    tell_done("stream", stream_id, done, as_json=args.json, done=True)

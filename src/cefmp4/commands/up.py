@@ -4,7 +4,6 @@ import argparse
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -19,9 +18,8 @@ from cefmp4.embedded.child import CREDENTIALS
 from cefmp4.embedded.supervisor import embedded_servers
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable
-from cefmp4.model.job import Job, JobKind, JobState
+from cefmp4.model.job import Job, JobKind
 from cefmp4.tasks import cut_by
-from cefmp4.web.address import page_url, watch_url_of
 
 log = structlog.get_logger()
 Service = Coroutine[None, None, None]
@@ -98,7 +96,7 @@ async def _run_together(services: dict[str, Service], stop: asyncio.Event) -> No
 
 def _tell_where(settings: Settings, job: Job) -> None:
     """Of each recording that can be watched from now on."""
-    if url := watch_url_of(settings, replace(job, state=JobState.COMPLETE)):
+    if url := settings.watch_url(job.spec.subject):
         name = PurePath(job.spec.input.path or job.spec.input.key).name
         if settings.app_env is AppEnv.PRODUCTION:
             log.info("a recording can be watched", url=url, file_path=name)
@@ -114,7 +112,7 @@ def _announce(settings: Settings, *, keys: Path | None) -> None:
             "everything on this machine",
             watching=str(settings.watch_dir.resolve()),
             storing=f"s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}",
-            page=page_url(settings),
+            page=settings.page_url,
         )
         return
     print(f"  watching   {settings.watch_dir.resolve()}")
@@ -122,7 +120,7 @@ def _announce(settings: Settings, *, keys: Path | None) -> None:
     if keys:
         print(f"  keys       {keys}")
     if settings.prom_port:
-        print(f"  page       {page_url(settings)}")
+        print(f"  page       {settings.page_url}")
     print(
         "  Drop a recording into the folder. Ctrl-C stops everything; start again to go on.",
         flush=True,  # also where it is no terminal: a log must not wait for the end

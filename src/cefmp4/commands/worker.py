@@ -4,6 +4,7 @@ import argparse
 
 from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.app.worker import slots_of, stop_s, work
+from cefmp4.commands.command_line import whole
 from cefmp4.config.settings import Settings
 from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
 
@@ -20,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gpu-slots",
-        type=_count,
+        type=whole(0, MAX_SLOTS),
         metavar="N",
         help="jobs that use the GPU at the same moment (GPU_SLOTS)",
     )
     parser.add_argument(
         "--cpu-slots",
-        type=_count,
+        type=whole(0, MAX_SLOTS),
         metavar="N",
         help="jobs that use the CPU at the same moment (CPU_SLOTS)",
     )
@@ -53,9 +54,3 @@ def _kinds(text: str) -> tuple[JobKind, ...]:
             f"no worker does {text} jobs yet; name at least one of {','.join(OFFERED_KINDS)}"
         )
     return tuple(dict.fromkeys(kinds))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_SLOTS:
-        raise argparse.ArgumentTypeError(f"{text!a}: allowed are 0 to {MAX_SLOTS}")
-    return int(text)

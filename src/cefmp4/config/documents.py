@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from cefmp4.config.settings import SECTIONS
+from cefmp4.config.section import Section
+from cefmp4.config.settings import Settings
 
+SECTIONS = [one for one in Settings.__bases__ if issubclass(one, Section)]
 _WIDTH = 100
 _INTRO = (
     "Every setting of CefMP4. Copy this file to .env and change what you need: a line that begins "

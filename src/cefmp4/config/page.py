@@ -1,5 +1,6 @@
 """The ports: metrics, health, API, page and webhook, and who may ask."""
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
@@ -46,3 +47,23 @@ class PageSettings(Section):
     def reached_at(self) -> str:
         """The widest address at which others reach the HTTP ports."""
         return self.publish_host or self.http_host
+
+    @property
+    def token(self) -> str | None:
+        """The API_TOKEN as requests carry it."""
+        return self.api_token.get_secret_value() if self.api_token else None
+
+    @property
+    def page_url(self) -> str:
+        """Bound to every address, it is named by the one that works on this machine."""
+        host = self.http_host.strip("[]")
+        try:
+            is_any = ipaddress.ip_address(host).is_unspecified
+        except ValueError:
+            is_any = not host
+        named = "127.0.0.1" if is_any else f"[{host}]" if ":" in host else host
+        return f"http://{named}:{self.prom_port}/"
+
+    def watch_url(self, subject: str) -> str | None:
+        """With PROM_PORT=0 only the running service knows its port."""
+        return f"{self.page_url}watch/{subject}" if self.prom_port else None

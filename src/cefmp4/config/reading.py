@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from cefmp4.config import spellings
 from cefmp4.config.general import AppEnv
 from cefmp4.config.settings import Settings
+from cefmp4.config.values import unquoted
 from cefmp4.errors import SettingsError
 from cefmp4.trust import check_trusted
 
@@ -51,7 +52,8 @@ def _given(in_file: dict[str, str]) -> dict[str, str]:
     given = {}
     in_environment = ((name.upper(), text) for name, text in os.environ.items())
     for name, text in (*in_file.items(), *in_environment):
-        value = spellings.plain_value(name, text)
+        # A secret stays as it is, whatever it begins and ends with.
+        value = text if name in spellings.SECRETS else unquoted(text)
         # For a service called redis, Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod.
         if value and not (name.endswith("_PORT") and value.startswith("tcp://")):
             given[name] = value
@@ -71,13 +73,10 @@ def _read(env_file: Path | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"{env_file} cannot be read: {reason}") from None
+    ours = {*spellings.NAMES, *spellings.OLD_SPELLINGS}
     for binding in parse_stream(io.StringIO(text)):
         name = _NAME.match(binding.original.string)
-        if (
-            binding.error
-            and name
-            and name[1].upper() in (*spellings.NAMES, *spellings.OLD_SPELLINGS)
-        ):
+        if binding.error and name and name[1].upper() in ours:
             where = f"line {binding.original.line} of {env_file}"
             raise SettingsError(
                 f"{name[1]}: {where} cannot be read",

@@ -10,23 +10,15 @@ from cefmp4.config.general import GeneralSettings
 from cefmp4.config.ingest import IngestSettings
 from cefmp4.config.page import PageSettings
 from cefmp4.config.programs import ProgramSettings
-from cefmp4.config.section import Section
 from cefmp4.config.store import StoreSettings
 from cefmp4.config.worker import WorkerSettings
-
-SECTIONS: tuple[type[Section], ...] = (
-    GeneralSettings,
-    IngestSettings,
-    StoreSettings,
-    WorkerSettings,
-    ProgramSettings,
-    PageSettings,
-)
 
 
 class Settings(
     GeneralSettings, IngestSettings, StoreSettings, WorkerSettings, ProgramSettings, PageSettings
 ):
+    """In the order in which people read of them."""
+
     _spelled: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def spelled(self, names: dict[str, str]) -> Self:

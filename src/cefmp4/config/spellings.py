@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from cefmp4.config.settings import Settings
-from cefmp4.config.values import endpoint, redis_host, unquoted
+from cefmp4.config.values import endpoint, redis_host
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable, redact
 from cefmp4.model.part import MIB
@@ -147,8 +147,3 @@ def _typing_errors(given: Mapping[str, str], in_file: set[str]) -> list[str]:
             close = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=_ALIKE)
             found += [f"{shown('', name)} is no setting: did you mean {close[0]}?"] if close else []
     return found
-
-
-def plain_value(name: str, text: str) -> str:
-    """As it was meant; a secret stays as it is, whatever it begins and ends with."""
-    return text if name in SECRETS else unquoted(text)

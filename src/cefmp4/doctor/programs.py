@@ -16,7 +16,6 @@ from cefmp4.model.rendition import Picture, Rendition, ladder
 
 _OLDEST_MAJOR = 5
 _NVIDIA_DEVICE = Path("/dev/nvidiactl")
-_MEMORY_SETTING = "FFPROBE_MEMORY_BYTES"
 _PLAIN = Picture(width=1280, height=720, frame_rate=Fraction(30))
 _HDR = Picture(width=1280, height=720, frame_rate=Fraction(30), bit_depth=10, hdr="HLG")
 
@@ -58,9 +57,8 @@ async def _program(subject: str, program: str, memory_bytes: int | None) -> Diag
         return warn(subject, str(error), advice)
     if not done.is_ok:
         if memory_bytes and "failed to map" in done.stderr_tail:
-            return fail(
-                subject, "it cannot start in the memory it gets", f"raise {_MEMORY_SETTING}"
-            )
+            reason = "it cannot start in the memory it gets"
+            return fail(subject, reason, "raise FFPROBE_MEMORY_BYTES")
         reason = last_line(done.stderr_tail) or f"exit code {done.returncode}"
         return warn(subject, f"it does not run: {reason}", advice)
     return judge_version(subject, done.stdout.decode("utf-8", "replace"))

@@ -4,11 +4,7 @@ import secrets
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from cefmp4.errors import (
-    AccessDeniedError,
-    CefError,
-    ServerUnreachableError,
-)
+from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError
 from cefmp4.model.diagnosis import Diagnosis, fail, fail_of, ok, warn
 from cefmp4.storage.redis.link import RedisLink, connect
 
@@ -18,7 +14,9 @@ _PROBE = "cefmp4:doctor"
 _PROBE_MS = 10_000
 
 
-async def examine_redis(url: str) -> list[Diagnosis]:
+async def examine_redis(url: str | None) -> list[Diagnosis]:
+    if url is None:
+        return [fail("Redis", "REDIS_URL is not set", "set it, or run `cefmp4 up`")]
     link = None
     try:
         link = connect(url)
@@ -33,12 +31,9 @@ async def examine_redis(url: str) -> list[Diagnosis]:
         if link is not None:
             await link.close()
     if facts is None:
-        detail = "it answers, but does not tell about itself"
-        return [
-            *refused,
-            access,
-            warn("Redis", detail, "allow +info to have its memory and disk looked at"),
-        ]
+        advice = "allow +info to have its memory and disk looked at"
+        silent = warn("Redis", "it answers, but does not tell about itself", advice)
+        return [*refused, access, silent]
     return [
         judge_version(facts),
         *refused,

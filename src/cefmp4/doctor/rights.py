@@ -4,7 +4,7 @@ the right that is missing. Whatever it makes, it removes."""
 import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cefmp4.errors import AccessDeniedError, CefError, PermanentError
@@ -15,18 +15,13 @@ from cefmp4.storage.s3.probe import PROBE_PREFIX
 _BODY = b"cefmp4 doctor tries what it may do here\n"
 _PATCHED = b"cefmp4 doctor patches what it has sent!\n"
 _COPIED = slice(0, 10)
+_LISTINGS = {
+    "ListObjectsV2": "s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """`needs`: the steps without which this one cannot be tried; `cost`: what is worse without it,
-    where uploads go on all the same."""
-
-    name: str
-    right: str
-    attempt: Callable[[], Coroutine[Any, Any, Any]]
-    needs: tuple[str, ...] = ()
-    cost: str = ""
+Attempt = Callable[[], Coroutine[Any, Any, object]]
 
 
 class Rights:
@@ -38,60 +33,56 @@ class Rights:
         self._etag = ""
         self._expected = b""
         self._made: set[str] = set()
+        self._found: list[Diagnosis] = []
 
     async def examine(self) -> list[Diagnosis]:
-        found: list[Diagnosis] = []
-        missing: set[str] = set()
         try:
-            for step in self._plan():
-                if missing.isdisjoint(step.needs):
-                    problem = await self._try(step)
-                    found += [problem] if problem else []
-                    missing |= {step.name} if problem else set()
-                else:
-                    missing.add(step.name)
+            await self._try_all()
         finally:
             await self._remove()
-        return found or [ok("S3 rights", "all calls that uploads need are allowed")]
+        return self._found or [ok("S3 rights", "all calls that uploads need are allowed")]
 
-    def _plan(self) -> list[_Step]:
-        create, part, parts = "CreateMultipartUpload", "UploadPart", "ListParts"
-        replaced, complete = "replaced part", "CompleteMultipartUpload"
-        return [
-            _Step("PutObject", "s3:PutObject", self._put),
-            _Step("HeadObject", "s3:GetObject", self._head, ("PutObject",)),
-            _Step("GetObject", "s3:GetObject", self._read, ("PutObject",)),
-            _Step("ListObjectsV2", "s3:ListBucket", self._list),
-            _Step("ListMultipartUploads", "s3:ListBucketMultipartUploads", self._list_uploads),
-            _Step(create, "s3:PutObject", self._begin),
-            _Step(part, "s3:PutObject", self._upload, (create,)),
-            _Step(parts, "s3:ListMultipartUploadParts", self._list_parts, (part,)),
-            _Step(replaced, "s3:PutObject", self._replace, (parts,)),
-            _Step(
-                "UploadPartCopy",
-                "s3:GetObject and s3:PutObject",
-                self._copy_part,
-                ("PutObject", part),
-                "recordings that go on after their upload are sent again in full",
-            ),
-            _Step(complete, "s3:PutObject", self._complete, (part,)),
-            _Step("completed object", "s3:GetObject", self._read_whole, (complete, "GetObject")),
-            _Step("AbortMultipartUpload", "s3:AbortMultipartUpload", self._abort, (create,)),
-            _Step("DeleteObject", "s3:DeleteObject", self._delete, ("PutObject",)),
-        ]
+    async def _try_all(self) -> None:
+        can_put = await self._can("PutObject", "s3:PutObject", self._put)
+        can_read = False
+        if can_put:
+            await self._can("HeadObject", "s3:GetObject", self._head)
+            can_read = await self._can("GetObject", "s3:GetObject", self._read)
+        for name, right in _LISTINGS.items():
+            await self._can(name, right, partial(self._calls.call, name, Prefix=self._key))
+        if await self._can("CreateMultipartUpload", "s3:PutObject", self._begin):
+            if await self._can("UploadPart", "s3:PutObject", self._upload):
+                await self._try_part(can_put=can_put, can_read=can_read)
+            await self._can("AbortMultipartUpload", "s3:AbortMultipartUpload", self._abort)
+        if can_put:
+            await self._can("DeleteObject", "s3:DeleteObject", self._delete)
 
-    async def _try(self, step: _Step) -> Diagnosis | None:
-        """None where it works."""
+    async def _try_part(self, *, can_put: bool, can_read: bool) -> None:
+        if await self._can("ListParts", "s3:ListMultipartUploadParts", self._list_parts):
+            await self._can("replaced part", "s3:PutObject", self._replace)
+        if can_put:
+            right = "s3:GetObject and s3:PutObject"
+            cost = "recordings that go on after their upload are sent again in full"
+            await self._can("UploadPartCopy", right, self._copy_part, cost=cost)
+        is_complete = await self._can("CompleteMultipartUpload", "s3:PutObject", self._complete)
+        if is_complete and can_read:
+            await self._can("completed object", "s3:GetObject", self._read_whole)
+
+    async def _can(self, name: str, right: str, attempt: Attempt, *, cost: str = "") -> bool:
+        """`cost`: what is worse without it, where uploads go on all the same."""
         try:
-            await step.attempt()
-        except AccessDeniedError as error:
-            is_of_bucket = step.right.startswith("s3:ListBucket")
-            where = "the bucket" if is_of_bucket else f"{PROBE_PREFIX}* and on your keys"
-            advice = f"allow {step.right} on {where}"
-            return _judge(step, error.args[0], advice)
+            await attempt()
         except CefError as error:
-            return _judge(step, error.args[0], error.hint or "use a server that can do it")
-        return None
+            advice = error.hint or "use a server that can do it"
+            if isinstance(error, AccessDeniedError):
+                is_of_bucket = right.startswith("s3:ListBucket")
+                where = "the bucket" if is_of_bucket else f"{PROBE_PREFIX}* and on your keys"
+                advice = f"allow {right} on {where}"
+            judge = warn if cost else fail
+            advice += f", or live with it: {cost}" if cost else ""
+            self._found.append(judge(f"S3 {name}", error.args[0], advice))
+            return False
+        return True
 
     async def _put(self) -> None:
         await self._calls.call("PutObject", Key=self._key, Body=_BODY)
@@ -106,12 +97,6 @@ class Rights:
         reply = await self._calls.call("GetObject", Key=self._key, Range="bytes=7-12")
         if await reply["Body"].read() != _BODY[7:13]:
             raise PermanentError("GetObject gives other bytes than the range asked for")
-
-    async def _list(self) -> None:
-        await self._calls.call("ListObjectsV2", Prefix=self._key)
-
-    async def _list_uploads(self) -> None:
-        await self._calls.call("ListMultipartUploads", Prefix=self._key)
 
     async def _begin(self) -> None:
         reply = await self._calls.call("CreateMultipartUpload", Key=self._target)
@@ -179,10 +164,3 @@ class Rights:
         for upload in self._open:
             with suppress(CefError):
                 await self._calls.call("AbortMultipartUpload", **upload)
-
-
-def _judge(step: _Step, detail: str, advice: str) -> Diagnosis:
-    subject = f"S3 {step.name}"
-    if step.cost:
-        return warn(subject, detail, f"{advice}, or live with it: {step.cost}")
-    return fail(subject, detail, advice)

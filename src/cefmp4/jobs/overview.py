@@ -1,4 +1,4 @@
-"""How the queues stand, of all workers together: for the metrics and for who asks over HTTP."""
+"""What is told of jobs: each of them, and how the queues stand, of all workers together."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,9 +6,16 @@ from typing import Any
 
 from cefmp4 import metrics
 from cefmp4.jobs.ledger import RedisLedger
+from cefmp4.log import redact
 from cefmp4.model.job import LANES, Job, JobKind, JobState, QueueStats, SlotKind
 
 MAX_RUNNING = 1000  # more are counted, but not by kind and slot
+
+
+def fields_of(job: Job) -> dict[str, Any]:
+    """For JSON. Error texts come from ffmpeg and servers; such as we show may name a signed
+    address."""
+    return job.to_fields() | {"error": redact(job.error)}
 
 
 async def measure_queues(

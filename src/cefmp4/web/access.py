@@ -2,38 +2,28 @@
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from cefmp4.config.page import PageSettings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What a form of another site can send without asking us first.
 SIMPLE_TYPES = frozenset({"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """`reached_at`: the widest address at which others reach the port. `names`: host names by which
-    it is known beside those that follow from that."""
+def knows(settings: PageSettings, host: str) -> bool:
+    """A site that lets its own name point to us still sends that name. An address cannot be
+    somebody else's name, so where we are reached from outside any will do."""
+    ours = (*settings.http_allowed_hosts, _plain(settings.reached_at))
+    if is_loopback(host) or host in ours:
+        return True
+    return not is_loopback(settings.reached_at) and _address_of(host) is not None
 
-    reached_at: str
-    token: str | None = None
-    names: tuple[str, ...] = ()
 
-    @property
-    def is_usable(self) -> bool:
-        return self.token is not None or is_loopback(self.reached_at)
-
-    def knows(self, host: str) -> bool:
-        """A site that lets its own name point to us still sends that name. An address cannot be
-        somebody else's name, so where we are reached from outside any will do."""
-        if is_loopback(host) or host in self.names or host == _plain(self.reached_at):
-            return True
-        return not is_loopback(self.reached_at) and _address_of(host) is not None
-
-    def is_free_for(self, host: str) -> bool:
-        """Whether reading needs no token: on this machine, asked as this machine. Another name
-        means that something passes on to us what comes from elsewhere."""
-        return is_loopback(self.reached_at) and is_loopback(host)
+def is_free_for(settings: PageSettings, host: str) -> bool:
+    """Whether reading needs no token: on this machine, asked as this machine. Another name means
+    that something passes on to us what comes from elsewhere."""
+    return is_loopback(settings.reached_at) and is_loopback(host)
 
 
 def is_loopback(host: str) -> bool:

@@ -4,20 +4,145 @@ that has the most. So a flood costs the flood, and a probe that asks at once is 
 
 import asyncio
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from cefmp4 import metrics
 from cefmp4.descriptors import RAN_OUT
-from cefmp4.web.complaints import Complaints
-from cefmp4.web.connection import Connection
+from cefmp4.web import answers
 
 log = structlog.get_logger()
 
 PAUSE_S = 0.5  # then descriptors are looked for again
 SWEEP_S = 5.0  # a closed connection has so long, and once more, for what it did not take yet
+# A request's head must be there so soon after the connection, or after the answer before it; an
+# unused connection is kept as long.
+HEAD_S = 30.0
+LINGER_S = 2.0  # for a body that nobody asked for
+SLOW_S = 20.0  # for an answer that is not sent piece by piece
+COMPLAIN_S = 10.0
+_LONGEST_DETAIL = 80
+# The client went away or garbled its body: that is its matter.
+_OF_THE_CLIENT = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+_TOLD = {
+    "malformed": "a request was no HTTP",
+    "host": "a request named a host that is not ours",
+    "cross_site": "a request came from another site's page",
+    "token": "a request had a wrong token",
+    "full": "a connection was turned away: there are too many",
+    "slow": "a connection was cut off: it was too slow",
+    "descriptors": "no connection can be taken: the process has run out of descriptors",
+}
+
+
+class Complaints:
+    """What was refused, and why: each is counted. Anybody can make us complain; so a line is
+    written for the first, and later one that says how many there were meanwhile."""
+
+    def __init__(self) -> None:
+        self._quiet_until = dict.fromkeys(metrics.HTTP_REFUSALS, 0.0)
+        self._untold = dict.fromkeys(metrics.HTTP_REFUSALS, 0)
+
+    def note(self, reason: str, address: str, detail: str = "") -> None:
+        metrics.http_refused.labels(reason).inc()
+        now = time.monotonic()
+        if now < self._quiet_until[reason]:
+            self._untold[reason] += 1
+            return
+        known: dict[str, object] = {"address": address}
+        if detail:
+            known["reason"] = detail[:_LONGEST_DETAIL]
+        if self._untold[reason]:
+            known["alike_before"] = self._untold[reason]
+        self._quiet_until[reason] = now + COMPLAIN_S
+        self._untold[reason] = 0
+        log.warning(_TOLD[reason], **known)
+
+
+class Connection(web.RequestHandler):
+    """Every answer leaves through it, hardened and within a limit of time, and what is no HTTP is
+    one line of the log instead of a traceback. `since`: when it began to do what it does, wait for
+    a request or answer one."""
+
+    __slots__ = ("_door", "address", "is_answering", "is_stalled", "since")
+
+    def __init__(self, server: web.Server, door: "Door", address: str) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=HEAD_S,
+            lingering_time=LINGER_S,
+            auto_decompress=False,  # nobody has reason to send us what unfolds
+            access_log=None,  # type: ignore[arg-type]
+        )
+        self._door = door
+        self.address = address
+        self.is_answering = False
+        self.is_stalled = False
+        self.since = time.monotonic()
+
+    def begin(self) -> None:
+        self.is_answering, self.since = True, time.monotonic()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._door.forget(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.is_stalled = True
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.is_stalled = False
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, web.HTTPError):  # raised before any code of ours ran
+            resp = answers.problem_of_http(resp)
+        if not resp.prepared:
+            answers.harden(resp)
+        try:
+            async with asyncio.timeout(SLOW_S):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            self._door.cut_off(self)
+            return resp, True
+        finally:
+            self.is_answering, self.since = False, time.monotonic()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        response = self._told(request, status, exc, message)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: it can only be cut off")
+        response.force_close()
+        return response
+
+    def _told(
+        self, request: web.BaseRequest, status: int, error: BaseException | None, message: Any
+    ) -> web.Response:
+        if status == 400 or isinstance(error, _OF_THE_CLIENT):
+            detail = str(message or error or "").partition("\n")[0]
+            self._door.complaints.note("malformed", self.address, detail)
+            return answers.problem(400, "this is no request that can be understood")
+        if isinstance(error, OSError) and error.errno in RAN_OUT:
+            self._door.complaints.note("descriptors", self.address)
+            return answers.problem(503, "there are too many open files: try again")
+        log.error("a request was not answered", url_path=request.path, exc_info=error)
+        return answers.problem(status, "this went wrong here; the log says more")
 
 
 class Door:
@@ -121,32 +246,3 @@ class Door:
             for connection in self._closing & self._inside.keys():
                 self.cut_off(connection)
             self._closing = {one for one, at in self._inside.items() if at.is_closing()}
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """On every address that the name has. Raises OSError."""
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    try:
-        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
-            sockets.append(_listen_at(family, address))
-    except OSError:
-        for one in sockets:
-            one.close()
-        raise
-    return sockets
-
-
-def _listen_at(family: int, address: tuple[object, ...]) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(address)
-        listening.listen(128)
-        listening.setblocking(False)
-    except OSError:
-        listening.close()
-        raise
-    return listening

@@ -12,6 +12,7 @@ from aiohttp import web
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.tasks import comes
 from cefmp4.web.answers import SECURITY_HEADERS
+from cefmp4.web.listener import STOPPING
 
 MAX_LISTENERS = 50
 MAX_VIEWS = 500
@@ -29,13 +30,9 @@ class ViewFeed:
         self._views = views
         self._interval_s = interval_s
         self._listeners = 0
-        self._stopping = asyncio.Event()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.get("/events", self._serve)]
-
-    def stop(self) -> None:
-        self._stopping.set()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if self._listeners >= MAX_LISTENERS:
@@ -44,23 +41,23 @@ class ViewFeed:
         try:
             response = web.StreamResponse(headers=SECURITY_HEADERS | EVENT_HEADERS)
             await response.prepare(request)
-            await self._send_changes(response)
+            await self._send_changes(response, request.app[STOPPING])
             return response
         finally:
             self._listeners -= 1
 
-    async def _send_changes(self, response: web.StreamResponse) -> None:
+    async def _send_changes(self, response: web.StreamResponse, stopping: asyncio.Event) -> None:
         sent: dict[str, StreamView] = {}
         beats, ends_at = 0, time.monotonic() + LASTS_S
         try:
-            while not self._stopping.is_set() and time.monotonic() < ends_at:
+            while not stopping.is_set() and time.monotonic() < ends_at:
                 now = {view.id: view for view in most_telling(self._views(), MAX_VIEWS)}
                 event = _difference(sent, now, is_first=beats == 0)
                 if event or beats % QUIET_BEATS == 0:
                     async with asyncio.timeout(SLOW_S):
                         await response.write(_encode(event))
                 sent, beats = now, beats + 1
-                await comes(self._stopping, within_s=self._interval_s)
+                await comes(stopping, within_s=self._interval_s)
         except (ConnectionError, TimeoutError):
             return  # it has gone, or does not keep up: a browser connects again by itself
 

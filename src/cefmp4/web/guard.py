@@ -3,23 +3,17 @@ reached from elsewhere."""
 
 import hmac
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from cefmp4.web import page
-from cefmp4.web.access import (
-    SAFE_METHODS,
-    SIMPLE_TYPES,
-    Access,
-    host_of,
-    is_of_another_site,
-)
-from cefmp4.web.complaints import Complaints
-from cefmp4.web.guesses import Guesses
+from cefmp4.config.page import PageSettings
+from cefmp4.web import access, page
+from cefmp4.web.access import SAFE_METHODS, SIMPLE_TYPES, host_of
+from cefmp4.web.credentials import Guesses, Sessions, is_ticket
+from cefmp4.web.door import Complaints
 from cefmp4.web.questions import read_body
-from cefmp4.web.sessions import Sessions
-from cefmp4.web.tickets import Tickets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,12 +26,12 @@ LOGIN, SESSION = "/login", "/api/session"
 
 
 class Guard:
-    def __init__(self, access: Access, complaints: Complaints) -> None:
-        self._access = access
+    def __init__(self, settings: PageSettings, complaints: Complaints) -> None:
+        self._settings = settings
+        self._token = settings.token
         self._complaints = complaints
         self._guesses = Guesses()
         self._sessions = Sessions()
-        self._tickets = Tickets(access.token) if access.token else None
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -61,13 +55,13 @@ class Guard:
 
     async def _has_token(self, request: web.Request) -> bool:
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not self._access.token:
+        if kind.lower() != "bearer" or not self._token:
             return False
         return await self._is_right(request, given.strip())
 
     async def _is_right(self, request: web.Request, given: str) -> bool:
         """Raises where it is not: a wrong token is no reason to look for another one."""
-        token = (self._access.token or "").encode("utf-8", "surrogateescape")
+        token = (self._token or "").encode("utf-8", "surrogateescape")
         if token and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token):
             return True
         self._complaints.note("token", request.remote or "")
@@ -79,7 +73,7 @@ class Guard:
 
     def _check_host(self, request: web.Request) -> None:
         host = host_of(request.headers.get("Host", ""))
-        if not self._access.knows(host):
+        if not access.knows(self._settings, host):
             self._complaints.note("host", request.remote or "", host)
             raise web.HTTPForbidden(
                 text="this host name is not known here: HTTP_ALLOWED_HOSTS lists those that are"
@@ -88,7 +82,7 @@ class Guard:
     def _check_site(self, request: web.Request) -> None:
         is_change = request.method not in SAFE_METHODS
         is_page = not is_change and page.is_page(request.path)
-        if is_of_another_site(request.headers, is_page=is_page):
+        if access.is_of_another_site(request.headers, is_page=is_page):
             self._complaints.note("cross_site", request.remote or "")
             raise web.HTTPForbidden(text="another site may not do this")
         has_type = "Content-Type" in request.headers
@@ -96,17 +90,17 @@ class Guard:
             raise web.HTTPUnsupportedMediaType(text="send JSON, or nothing")
 
     def _may(self, request: web.Request) -> bool:
-        if self._access.token and self._sessions.has(request):
+        if self._token and self._sessions.has(request):
             return True
         ticket = request.match_info.get("ticket")
-        if ticket is not None and self._tickets:
-            return self._tickets.opens(ticket, request.match_info["id"])
-        is_free = self._access.is_free_for(host_of(request.headers.get("Host", "")))
+        if self._token and ticket is not None:
+            return is_ticket(ticket, request.match_info["id"], self._token, time.time())
+        is_free = access.is_free_for(self._settings, host_of(request.headers.get("Host", "")))
         is_change = request.method not in SAFE_METHODS
-        return is_free and not (is_change and self._access.token)
+        return is_free and not (is_change and self._token)
 
     def _refuse(self, request: web.Request) -> web.Response:
-        if not self._access.token:
+        if not self._token:
             raise web.HTTPForbidden(
                 text="this port can be reached from other machines: set API_TOKEN to use it"
             )

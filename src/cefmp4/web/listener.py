@@ -1,20 +1,21 @@
 """Listens on one port, guarded, and explains errors to whoever asked."""
 
+import asyncio
 import errno
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from aiohttp import web
 
 from cefmp4 import descriptors
+from cefmp4.config.page import PageSettings
 from cefmp4.errors import CefError, SettingsError
-from cefmp4.web.access import Access
 from cefmp4.web.answers import problem_of, problem_of_http
-from cefmp4.web.complaints import Complaints
-from cefmp4.web.connection import Connection
-from cefmp4.web.door import Door, listen
+from cefmp4.web.door import Complaints, Connection, Door
 from cefmp4.web.guard import Guard
 
+STOPPING = web.AppKey("stopping", asyncio.Event)  # ends answers that go on by themselves
 SHUTDOWN_S = 2.0
 MAX_BODY_BYTES = 64 * 1024
 MAX_CONNECTIONS = 256  # or a quarter of what the process may open: the recordings need the rest
@@ -26,29 +27,22 @@ def max_connections() -> int:
 
 @asynccontextmanager
 async def listening(
-    host: str,
+    settings: PageSettings,
     port: int,
     routes: Iterable[web.AbstractRouteDef],
     *,
     setting: str = "PROM_PORT",
-    access: Access | None = None,
-    on_stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[int]:
-    """On which port. `setting` is the name of the one that gives it; `on_stop` ends what would keep
-    connections open."""
+    """On which port. `setting` is the name of the one that gives it."""
     try:
-        sockets = listen(host, port)
+        sockets = _listen(settings.http_host, port)
     except OSError as error:
-        raise _explained(error, host, f"{setting}={port}") from error
+        raise _explained(error, settings.http_host, f"{setting}={port}") from error
     complaints = Complaints()
-    guard = Guard(access or Access(reached_at=host), complaints)
+    guard = Guard(settings, complaints)
     app = web.Application(middlewares=[_explain, guard.check], client_max_size=MAX_BODY_BYTES)
     app.add_routes([*routes, *guard.routes()])
-
-    async def stop(_app: web.Application) -> None:
-        on_stop()
-
-    app.on_shutdown.append(stop)
+    app[STOPPING] = asyncio.Event()
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     assert runner.server is not None
@@ -57,9 +51,23 @@ async def listening(
     try:
         yield sockets[0].getsockname()[1]
     finally:
+        app[STOPPING].set()
         await door.close()
         await runner.cleanup()
         door.abandon()
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """On every address that the name has. Raises OSError."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets = []
+    with ExitStack() as opened:
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+            one = socket.create_server(address, family=family, backlog=128)
+            sockets.append(opened.enter_context(one))
+            one.setblocking(False)
+        opened.pop_all()
+    return sockets
 
 
 def _explained(error: OSError, host: str, place: str) -> SettingsError:
@@ -69,7 +77,8 @@ def _explained(error: OSError, host: str, place: str) -> SettingsError:
         reason = "we may not listen there; ports from 1024 on are free to all"
     else:
         place = f"HTTP_HOST={host}"
-        reason = f"cannot listen at this address: {error.strerror or error}"
+        why = (error.strerror or str(error)).partition(" (while")[0]  # Python names it again
+        reason = f"cannot listen at this address: {why}"
     return SettingsError(f"{place}: {reason}")
 
 

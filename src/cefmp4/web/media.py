@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
-from typing import Protocol
 from urllib.parse import quote
 
 import structlog
@@ -20,8 +19,9 @@ from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import PROVEN_STATES
 from cefmp4.model.view import StreamView
 from cefmp4.outputs.names import MASTER, hls_prefix
+from cefmp4.ports.store import ObjectStore
 from cefmp4.web.answers import SECURITY_HEADERS
-from cefmp4.web.ranges import asked_range, is_known
+from cefmp4.web.questions import asked_range, is_known
 
 log = structlog.get_logger()
 
@@ -46,18 +46,11 @@ _PLAYABLE = (
 )
 
 
-class ReadableStore(Protocol):
-    async def head(self, key: str) -> StoredObject | None: ...
-
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes: ...
+Find = Callable[[str], Awaitable[StreamView | None]]  # a stream by its id
 
 
 class Media:
-    """`find` looks a stream up by its id."""
-
-    def __init__(
-        self, store: ReadableStore, find: Callable[[str], Awaitable[StreamView | None]]
-    ) -> None:
+    def __init__(self, store: ObjectStore, find: Find) -> None:
         self._store = store
         self._find = find
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
@@ -167,7 +160,7 @@ class Media:
                 request.transport.abort()
 
 
-async def look_soon(store: ReadableStore, key: str) -> StoredObject | None:
+async def look_soon(store: ObjectStore, key: str) -> StoredObject | None:
     """ServerUnreachableError rather than a long wait."""
     async with _soon():
         return await store.head(key)

@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from cefmp4.model.names import is_subject
-from cefmp4.web.ranges import is_known
+from cefmp4.web.questions import is_known
 
 _FOLDER = Path(__file__).parent / "assets"
 _TYPES = {

@@ -1,29 +1,14 @@
-"""What a request asks for: its query and its body, checked."""
+"""What a request asks for, checked: its body, its range of bytes."""
 
 import asyncio
-from enum import StrEnum
-from typing import TypeVar
+import re
+from collections.abc import Mapping
 
 from aiohttp import web
 
-MAX_LIMIT = 10_000
 BODY_S = 10.0  # all of it, however slowly it comes
-S = TypeVar("S", bound=StrEnum)
-
-
-def asked_state(request: web.Request, states: type[S]) -> S | None:
-    text = request.query.get("state")
-    try:
-        return states(text) if text else None
-    except ValueError:
-        raise web.HTTPBadRequest(text=f"state must be one of {', '.join(states)}") from None
-
-
-def asked_limit(request: web.Request, default: int, most: int = MAX_LIMIT) -> int:
-    text = request.query.get("limit", str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= most):
-        raise web.HTTPBadRequest(text=f"limit must be a number from 1 to {most}")
-    return int(text)
+_RANGE = re.compile(r"bytes=(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))", re.ASCII)
+_ETAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -32,3 +17,23 @@ async def read_body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_S:g} s") from None
+
+
+def asked_range(headers: Mapping[str, str], size: int, etag: str) -> range | None:
+    """Empty where nothing of the file lies in it. None: the whole file, as for what is no range, or
+    more than one, or of another content."""
+    found = _RANGE.fullmatch(headers.get("Range", "").replace(" ", ""))
+    if found is None or headers.get("If-Range", etag) != etag:
+        return None
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        return range(max(0, size - int(suffix)), size)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(size, int(last) + 1) if last else size)
+
+
+def is_known(headers: Mapping[str, str], etag: str) -> bool:
+    """Whether the request names this content as one that it has."""
+    known = headers.get("If-None-Match", "")
+    return known.strip() == "*" or etag in _ETAG.findall(known)

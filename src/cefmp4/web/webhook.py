@@ -7,10 +7,12 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from cefmp4.config.settings import Settings
 from cefmp4.model.job import OFFERED_KINDS, JobInput, JobKind, JobSpec, offered_kind, subject_of
 from cefmp4.web.questions import read_body
 
@@ -26,34 +28,23 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
 class Webhook:
-    """`bucket` is the one meant where none is named."""
-
-    def __init__(
-        self,
-        *,
-        secret: str | None,
-        bucket: str,
-        max_attempts: int,
-        submit: Callable[[JobSpec], Awaitable[bool]],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._secret = secret
-        self._bucket = bucket
-        self._max_attempts = max_attempts
-        self._submit = submit
-        self._clock = clock
+    settings: Settings
+    submit: Callable[[JobSpec], Awaitable[bool]]
+    clock: Callable[[], float] = time.time
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.post("/jobs", self.serve)]
 
     async def serve(self, request: web.Request) -> web.Response:
-        if not self._secret:
+        secret = self.settings.webhook_secret
+        if secret is None:
             raise web.HTTPServiceUnavailable(text="set WEBHOOK_SECRET to take jobs here")
         body = await read_body(request)
-        self._check(self._secret, request, body)
+        self._check(secret.get_secret_value(), request, body)
         spec = self._spec(_table(body))
-        is_new = await self._submit(spec)
+        is_new = await self.submit(spec)
         return web.json_response({"id": spec.id, "is_new": is_new}, status=202)
 
     def _check(self, secret: str, request: web.Request, body: bytes) -> None:
@@ -67,18 +58,18 @@ class Webhook:
                 text="X-Signature must be the hex HMAC-SHA256 of X-Timestamp, a dot and the body"
             )
         is_number = timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12
-        if not is_number or abs(self._clock() - int(timestamp)) > REPLAY_WINDOW_S:
+        if not is_number or abs(self.clock() - int(timestamp)) > REPLAY_WINDOW_S:
             raise web.HTTPUnauthorized(
                 text=f"X-Timestamp must be Unix seconds, at most {REPLAY_WINDOW_S} s from now"
             )
 
     def _spec(self, asked: dict[str, Any]) -> JobSpec:
-        source = JobInput(bucket=_bucket(asked, self._bucket), key=_key(asked))
+        source = JobInput(bucket=_bucket(asked, self.settings.s3_bucket_name), key=_key(asked))
         return JobSpec(
             subject=_subject(asked, source),
             kind=_kind(asked),
             input=source,
-            max_attempts=self._max_attempts,
+            max_attempts=self.settings.worker_max_attempts,
         )
 
 

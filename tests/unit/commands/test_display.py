@@ -1,7 +1,9 @@
-"""Tables for a program that reads them: one line a row, nothing cut off, wrapped or coloured."""
+"""Tables for a program that reads them: one line a row, nothing cut off, wrapped or coloured. And
+where what was made can be watched."""
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.progress_bar import ProgressBar
@@ -9,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cefmp4.commands import display
+from cefmp4.config.page import PageSettings
+from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState
 
 LONG = "a folder/" * 40 + "name.mp4"
 
@@ -39,3 +43,13 @@ def test_people_get_it_as_wide_as_their_terminal(monkeypatch: pytest.MonkeyPatch
     lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
     assert len(lines) > 5
     assert max(map(len, lines)) <= 80
+
+
+def test_what_is_complete_can_be_watched() -> None:
+    spec = JobSpec(subject="s1", kind=JobKind.HLS, input=JobInput(bucket="b", key="k"))
+    made, settings = Job(spec=spec, state=JobState.COMPLETE), PageSettings(prom_port=8000)
+    assert display.watch_url_of(settings, made) == "http://127.0.0.1:8000/watch/s1"
+    assert display.watch_url_of(settings, replace(made, state=JobState.QUEUED)) is None
+    analysed = replace(made, spec=replace(spec, kind=JobKind.ANALYSIS))
+    assert display.watch_url_of(settings, analysed) is None
+    assert display.watch_url_of(settings, None) is None

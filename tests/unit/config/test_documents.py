@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from cefmp4.config.documents import configuration_page, example_env
+from cefmp4.config.documents import SECTIONS, configuration_page, example_env
 from cefmp4.config.reading import load_settings
-from cefmp4.config.settings import SECTIONS, Settings
+from cefmp4.config.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 

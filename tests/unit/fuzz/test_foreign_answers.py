@@ -12,8 +12,10 @@ from typing import Any
 from aiohttp import web
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from tests.fake_ffprobe import FakeFfprobe
 
+from cefmp4.config.settings import Settings
 from cefmp4.errors import CefError, InvariantError
 from cefmp4.hls.examined import examine
 from cefmp4.jobs.records import decode_job, encode_spec
@@ -138,9 +140,8 @@ async def _order(body: bytes, timestamp: str, signature: str) -> list[JobSpec]:
         taken.append(spec)
         return True
 
-    hook = Webhook(
-        secret="s" * 16, bucket="bucket", max_attempts=3, submit=submit, clock=lambda: 1000.0
-    )
+    asked_for = Settings(webhook_secret=SecretStr("s" * 16), s3_bucket_name="bucket")
+    hook = Webhook(asked_for, submit, clock=lambda: 1000.0)
     headers = {"X-Timestamp": timestamp, "X-Signature": signature}
     request: Any = Order(body, **headers)
     try:

@@ -40,9 +40,8 @@ HASHES_OTHER_THINGS = {
     "model/names.py": "names that are too long, and the mark of a folder",
     "storage/redis/scripts.py": "the SHA-1 by which Redis knows a script",
     "watch/folder_marks.py": "what a file system tells of a folder",
+    "web/credentials.py": "a password, before it is compared, and a signature",
     "web/page.py": "the version of a page",
-    "web/sessions.py": "a password, before it is compared",
-    "web/tickets.py": "a signature",
     "web/webhook.py": "a signature, and the key of a delivery",
 }
 KNOWN_DIGESTS = {"hashlib", "awscrt", "zlib"}

@@ -12,6 +12,7 @@ import pytest
 from awscrt.checksums import crc64nvme
 from tests.support.fake_store import FakeObjectStore
 
+from cefmp4.config.page import PageSettings
 from cefmp4.errors import AccessDeniedError, ServerUnreachableError
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
@@ -34,7 +35,7 @@ async def serving(
         return view if view and view.id == stream_id else None
 
     async with (
-        listening("127.0.0.1", 0, Media(store, find).routes()) as port,
+        listening(PageSettings(), 0, Media(store, find).routes()) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}", **options) as session,
     ):
         yield session

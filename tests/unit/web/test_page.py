@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from cefmp4.config.page import PageSettings
 from cefmp4.web import page
 from cefmp4.web.listener import listening
 
@@ -17,7 +18,7 @@ ID = "20260101T000000Z-0badcafe"
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        listening("127.0.0.1", 0, page.routes()) as port,
+        listening(PageSettings(), 0, page.routes()) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as opened,
     ):
         yield opened

@@ -11,18 +11,19 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
+from cefmp4.config.page import PageSettings
 from cefmp4.errors import RefusedError, SettingsError, UnknownStreamError
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web import page
-from cefmp4.web.access import Access
+from cefmp4.web.api import StreamApi
 from cefmp4.web.feed import ViewFeed
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
-from cefmp4.web.streams import StreamApi
 
-TOKEN = "correct horse"
+TOKEN = "correct horse battery"
 HOSTILE = os.fsdecode(b"<script>alert(1)</script>\n\xff.mp4")
 
 
@@ -40,7 +41,8 @@ class Service:
         self.done: list[tuple[str, str]] = []
 
     async def find(self, stream_id: str) -> StreamView | None:
-        return view(99, StreamState.FAILED) if stream_id == "s99" else None
+        known = [*self.views, view(99, StreamState.FAILED)]
+        return next((one for one in known if one.id == stream_id), None)
 
     async def retry(self, stream_id: str) -> None:
         if stream_id == "busy":
@@ -65,8 +67,8 @@ class Service:
         )
         probes = Probes(lambda: self.health)
         routes = [*page.routes(), *probes.routes(), *streams.routes(), *feed.routes()]
-        access = Access(reached_at=host, token=token)
-        return listening(host, port, routes, access=access, on_stop=feed.stop)
+        settings = PageSettings(http_host=host, api_token=SecretStr(token) if token else None)
+        return listening(settings, port, routes)
 
     @asynccontextmanager
     async def serving(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cefmp4.web.ranges import asked_range, is_known
+from cefmp4.web.questions import asked_range, is_known
 
 ETAG = '"abc"'
 

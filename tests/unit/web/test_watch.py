@@ -7,7 +7,7 @@ import pytest
 from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobProgress, JobSpec, JobState
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import view_of_record
-from cefmp4.web.showing import ShowState, showing_of
+from cefmp4.web.watch import ShowState, showing_of
 
 NOW = 1000.0
 VIEW = view_of_record(Stream(id="s1", relpath="a.mp4", state=StreamState.STORED, part_base=1))

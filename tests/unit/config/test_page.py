@@ -3,13 +3,6 @@
 import pytest
 
 from cefmp4.config.page import PageSettings
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState
-from cefmp4.web.address import page_url, watch_url_of
-
-MADE = Job(
-    spec=JobSpec(subject="s1", kind=JobKind.HLS, input=JobInput(bucket="b", key="k")),
-    state=JobState.COMPLETE,
-)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +20,9 @@ MADE = Job(
 )
 def test_the_page(host: str, url: str) -> None:
     settings = PageSettings(http_host=host, prom_port=8000)
-    assert page_url(settings) == url
-    assert watch_url_of(settings, MADE) == f"{url}watch/s1"
+    assert settings.page_url == url
+    assert settings.watch_url("s1") == f"{url}watch/s1"
 
 
 def test_a_port_that_nobody_knows() -> None:
-    assert watch_url_of(PageSettings(prom_port=0), MADE) is None
+    assert PageSettings(prom_port=0).watch_url("s1") is None

@@ -1,0 +1,123 @@
+"""What can be asked of streams and jobs, and asked for, over HTTP."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from aiohttp import web
+
+from cefmp4 import __version__
+from cefmp4.errors import UnknownStreamError
+from cefmp4.jobs.ledger import RedisLedger
+from cefmp4.jobs.overview import fields_of, overview
+from cefmp4.model.job import MOST_TELLING_FIRST, JobState
+from cefmp4.model.stream import StreamState
+from cefmp4.model.view import StreamView, most_telling, totals_of
+from cefmp4.web.media import Find
+from cefmp4.web.probes import Health
+
+STREAMS, MOST_STREAMS = 500, 10_000  # that are told of: where nobody says how many, and at most
+JOBS, MOST_JOBS = 100, 1000  # each is read from Redis by itself
+
+Act = Callable[[str], Awaitable[object]]
+S = TypeVar("S", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamApi:
+    """`find` knows streams that ended long ago, too."""
+
+    views: Callable[[], list[StreamView]]
+    health: Callable[[], Health]
+    find: Find
+    retry: Act
+    forget: Act
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/stats", self._stats),
+            web.get("/api/streams", self._list),
+            web.get("/api/streams/{id}", self._show),
+            web.post("/api/streams/{id}/retry", _done_by(self.retry)),
+            web.post("/api/streams/{id}/forget", _done_by(self.forget)),
+        ]
+
+    async def _stats(self, _request: web.Request) -> web.Response:
+        views, health = self.views(), self.health()
+        return web.json_response(
+            {
+                "version": __version__,
+                "live": health.is_live,
+                "ready": health.is_ready,
+                "reasons": health.reasons,
+                "bytes_on_disk": sum(view.size for view in views),
+                "bytes_uploaded": sum(view.uploaded for view in views),
+                **totals_of(views),
+            }
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        state, limit = _state(request, StreamState), _limit(request, STREAMS, MOST_STREAMS)
+        views = [view for view in self.views() if state is None or view.state == state]
+        shown = [view.to_fields() for view in most_telling(views, limit)]
+        return web.json_response({"streams": shown, "total": len(views)})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        view = await self.find(request.match_info["id"])
+        if view is None:
+            raise UnknownStreamError
+        return web.json_response(view.to_fields())
+
+
+@dataclass(frozen=True, slots=True)
+class JobApi:
+    """Reads the ledger. `retry` goes through the queue, which tells a worker at once."""
+
+    ledger: RedisLedger
+    retry: Act
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/api/jobs", self._list),
+            web.get("/api/jobs/{id}", self._show),
+            web.post("/api/jobs/{id}/retry", _done_by(self.retry)),
+            web.post("/api/jobs/{id}/cancel", _done_by(self.ledger.cancel)),
+            web.get("/jobs/peek", self._peek),
+        ]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        state, limit = _state(request, JobState), _limit(request, JOBS, MOST_JOBS)
+        jobs = await self.ledger.latest([state] if state else MOST_TELLING_FIRST, limit)
+        counts = await self.ledger.counts()
+        total = counts[state] if state else sum(counts.values())
+        return web.json_response({"jobs": [fields_of(job) for job in jobs], "total": total})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return web.json_response(fields_of(await self.ledger.get(request.match_info["id"])))
+
+    async def _peek(self, _request: web.Request) -> web.Response:
+        return web.json_response(await overview(self.ledger))
+
+
+def _done_by(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        await act(request.match_info["id"])
+        return web.json_response({"done": True})
+
+    return handle
+
+
+def _state(request: web.Request, states: type[S]) -> S | None:
+    text = request.query.get("state")
+    try:
+        return states(text) if text else None
+    except ValueError:
+        raise web.HTTPBadRequest(text=f"state must be one of {', '.join(states)}") from None
+
+
+def _limit(request: web.Request, usual: int, most: int) -> int:
+    text = request.query.get("limit", str(usual))
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= most):
+        raise web.HTTPBadRequest(text=f"limit must be a number from 1 to {most}")
+    return int(text)
