@@ -1,6 +1,7 @@
 """What documents and diagrams name is there: files, tests, classes, functions, settings, states."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def ids(path: Path) -> str:
 
 
 # Documents.
+
+
+def test_the_layers_that_are_drawn_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [one["layers"] for one in contracts["contracts"] if one["type"] == "layers"]
+    drawn = re.findall(r"^```\n(.*?)^```", (ROOT / "docs/architecture.md").read_text(), re.M | re.S)
+    assert layers in [block.splitlines() for block in drawn]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
