@@ -154,13 +154,14 @@ retries = _counter("cefmp4_retries_total", "Requests tried again", server=SERVER
 disk_free = _gauge("cefmp4_disk_free_bytes", "Room that is left where a folder is", folder=_ANY)
 disk_size = _gauge("cefmp4_disk_size_bytes", "Size of the disk a folder is on", folder=_ANY)
 
-# Jobs.
-
 http_refused = _counter(
     "cefmp4_http_refused_total",
     "Requests and connections over HTTP that were refused or cut off",
     reason=HTTP_REFUSALS,
 )
+
+# Jobs.
+
 job_queue_depth = _gauge("cefmp4_job_queue_depth", "Jobs that wait, back-off included", kind=_ANY)
 job_queue_age = _gauge(
     "cefmp4_job_queue_age_seconds",

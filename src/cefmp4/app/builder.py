@@ -69,12 +69,13 @@ def build_ingest(
     settings: Settings, ports: Ports, *, finder: FolderFinder, found: FoundFolder
 ) -> IngestService:
     folder = settings.watch_dir.resolve()
+    mode = choose_mode(folder, settings.watch_mode)
     writer_profiles = WriterProfiles()
-    router, startup = _streams(settings, ports, found, writer_profiles)
+    router, startup = _streams(settings, ports, found, mode, writer_profiles)
     watcher = Watcher(
         folder,
         router.selection,
-        mode=choose_mode(folder, settings.watch_mode),
+        mode=mode,
         most_folders=settings.watch_max_folders,
     )
     return IngestService(
@@ -112,7 +113,11 @@ def build_ingest(
 
 
 def _streams(
-    settings: Settings, ports: Ports, found: FoundFolder, writer_profiles: WriterProfiles
+    settings: Settings,
+    ports: Ports,
+    found: FoundFolder,
+    mode: WatchMode,
+    writer_profiles: WriterProfiles,
 ) -> tuple[StreamRouter, Startup]:
     """What deals with streams when the loops of the service tell it to; from the inside out, in the
     order in which a byte meets them backwards."""
@@ -174,7 +179,7 @@ def _streams(
         claims=claims,
         store=store,
     )
-    tools = _tools(settings, ports, uploader, keys, writer_profiles)
+    tools = _tools(settings, ports, mode, uploader, keys, writer_profiles)
     router = StreamRouter(
         admission=admission,
         selection=Selection(
@@ -203,11 +208,11 @@ def _streams(
 def _tools(
     settings: Settings,
     ports: Ports,
+    mode: WatchMode,
     uploader: Uploader,
     keys: ObjectKeys,
     writer_profiles: WriterProfiles,
 ) -> StreamTools:
-    mode = choose_mode(settings.watch_dir.resolve(), settings.watch_mode)
     return StreamTools(
         uploader=uploader,
         keys=keys,

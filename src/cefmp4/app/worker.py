@@ -1,7 +1,6 @@
 """The composition root of the worker: clients, procedures and slots, around one JobRunner."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -100,7 +99,7 @@ async def _open_runner(
         procedures={kind: procedures[kind] for kind in kinds if kind in procedures},
         slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
         workplace=workplace,
-        owner=owner_id(settings.instance_id or socket.gethostname()),
+        owner=owner_id(settings.host),
         is_dead=is_dead,
         drain_s=settings.worker_drain_seconds,
         on_complete=on_complete,
