@@ -13,6 +13,7 @@ from awscrt.checksums import crc64nvme
 
 from cefmp4.recording.digests import md5_of, multipart_etag, spell_crc64, spell_md5
 
+_LISTINGS = ("ListMultipartUploads", "ListParts")  # which are empty
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
@@ -37,7 +38,8 @@ class Traits:
 @dataclass(slots=True)
 class Reply:
     """What one request is answered instead. `hangs_up`: no answer at all; `is_early`: before the
-    body was read; `takes_effect`: the request is carried out all the same."""
+    body was read; `takes_effect`: the request is carried out all the same; `keeps_uploads`: but
+    what it closes stays open."""
 
     status: int = 200
     code: str = ""
@@ -45,6 +47,7 @@ class Reply:
     hangs_up: bool = False
     is_early: bool = False
     takes_effect: bool = False
+    keeps_uploads: bool = False
 
 
 @dataclass(slots=True)
@@ -93,9 +96,12 @@ class StubS3:
         if reply and reply.is_early:
             return _error(reply.status, reply.code, reply.headers)
         body = await request.read()
+        before = dict(self.uploads)
         done = (
             self._carry_out(operation, request, body) if not reply or reply.takes_effect else None
         )
+        if reply and reply.keeps_uploads:
+            self.uploads |= before
         if reply and reply.hangs_up:
             assert request.transport is not None
             request.transport.abort()
@@ -112,6 +118,8 @@ class StubS3:
             return _error(403, "AccessDenied")
         if upload_id and upload_id not in self.uploads:
             return _error(404, "NoSuchUpload")
+        if operation in _LISTINGS:
+            return _xml(f"<{operation}Result></{operation}Result>")
         match operation:
             case "CreateMultipartUpload":
                 return self._begin(request)
@@ -127,8 +135,6 @@ class StubS3:
                 if not upload_id:
                     self.objects.pop(key, None)
                 return web.Response(status=204)
-            case "ListMultipartUploads":
-                return _xml("<ListMultipartUploadsResult></ListMultipartUploadsResult>")
         return self._get(key)
 
     def _begin(self, request: web.Request) -> web.Response:
@@ -225,6 +231,8 @@ def _operation(request: web.Request) -> str:
             return "AbortMultipartUpload" if has_upload else "DeleteObject"
         case "HEAD":
             return "HeadObject"
+    if has_upload:
+        return "ListParts"
     return "ListMultipartUploads" if "uploads" in request.query else "GetObject"
 
 

@@ -83,18 +83,10 @@ class ReadBack:
             is_proven = True
         return Finding(stored, "", is_proven)
 
-    async def is_done(
-        self, finding: Finding, upload_id: str, *, owner: str, may_be_half: bool = False
-    ) -> bool:
-        """Whether the object is the one that this upload was to become. Another recording may have
-        the same bytes: where the object does not tell whose it is, the upload must be gone; also
-        where the server failed, which may have been in the middle."""
-        if not finding.is_certain or finding.stored is None:
-            return False
-        if owner and self._proof.keeps_metadata and not may_be_half:
-            return True
+    async def is_closed(self, key: str, upload_id: str) -> bool:
+        """Whether the upload is at its end. Some servers go on to list the parts of one that is."""
         try:
-            await self._calls.call("ListParts", Key=finding.stored.key, UploadId=upload_id)
+            await self._calls.call("ListParts", Key=key, UploadId=upload_id)
         except UploadGoneError:
             return True
         return False

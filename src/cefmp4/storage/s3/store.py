@@ -228,12 +228,13 @@ class S3Store:
         """Complete may have worked while its answer was lost. Only an object that is provably ours
         counts: one that merely has the right size may be of another upload to the same key. And
         only a whole Complete does: a server that failed in the middle of it, for a full disk say,
-        may show the object and keep the upload, too, or leave the object out of its listing."""
+        may show the object and keep the upload, too, or leave the object out of its listing. It
+        says then that the key is taken, where it is asked once more."""
         finding = await self._readback.compare_parts(key, parts, crc64=crc64, owner=owner)
-        if finding.stored and await self._readback.is_done(
-            finding, upload_id, owner=owner, may_be_half=isinstance(why, TransientError)
-        ):
-            return finding.stored.etag
+        if finding.stored and finding.is_certain:
+            is_closed = isinstance(why, UploadGoneError)
+            if is_closed or await self._readback.is_closed(key, upload_id):
+                return finding.stored.etag
         raise why
 
     async def _condition(self, key: str, *, if_absent: bool, is_honoured: bool) -> dict[str, str]:

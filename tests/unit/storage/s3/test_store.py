@@ -1,6 +1,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.stub_s3 import Reply, StubS3, Traits
 from cefmp4 import metrics
 from cefmp4.config.ingest import PartTransfer
 from cefmp4.errors import (
+    KeyTakenError,
     PermanentError,
     ProofFailedError,
     ServerUnreachableError,
@@ -19,11 +21,13 @@ from cefmp4.errors import (
     TransientError,
     UploadGoneError,
 )
+from cefmp4.model.names import META_STREAM_ID
 from cefmp4.model.object import FileRange, PartProof, StoreProof
 from cefmp4.model.part import MIB, Part
 from cefmp4.retry import no_waiting
 from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store
 
+STREAM = "20260101T000000Z-0000aaaa"
 DATA = os.urandom(300_000)
 CRC = crc64nvme(DATA)
 AWS = StoreProof(part=PartProof.CRC64NVME, full_object_crc=True, etag_is_md5=True)
@@ -68,8 +72,9 @@ async def opened(
         yield store
 
 
-async def send(store: S3Store, fd: int) -> tuple[str, list[Part]]:
-    upload_id = await store.begin_upload("k", content_type="video/mp4", metadata={})
+async def send(store: S3Store, fd: int, *, owner: str = "") -> tuple[str, list[Part]]:
+    metadata = {META_STREAM_ID: owner} if owner else {}
+    upload_id = await store.begin_upload("k", content_type="video/mp4", metadata=metadata)
     etag = await store.put_part("k", upload_id, 1, FileRange(fd, 0, len(DATA)), crc64=CRC)
     part = Part(number=1, size=len(DATA), crc64=CRC, etag=etag, uploaded_at=0.0)
     return upload_id, [part]
@@ -161,6 +166,30 @@ async def test_complete_is_done_when_its_upload_is_closed(stub: StubS3, fd: int)
         with pytest.raises(TransientError):
             await store.complete_upload("k", upload_id, parts, crc64=CRC)
         await store.complete_upload("k", upload_id, parts, crc64=CRC)
+        assert stub.uploads == {}
+
+
+@pytest.mark.parametrize("is_honoured", [True, False])
+async def test_complete_that_failed_half_way_is_done_again(
+    stub: StubS3, fd: int, is_honoured: bool
+) -> None:
+    """The object is there by then, and shuts out a Complete that is only to make a new one."""
+    proof = replace(SWIFT, complete_if_absent=is_honoured, keeps_metadata=True)
+    async with opened(stub, proof) as store:
+        upload_id, parts = await send(store, fd, owner=STREAM)
+        half = Reply(503, "ServiceUnavailable", takes_effect=True, keeps_uploads=True)
+        stub.answer("CompleteMultipartUpload", *[half] * 4)
+
+        async def complete(*, if_absent: bool) -> str:
+            return await store.complete_upload(
+                "k", upload_id, parts, crc64=CRC, owner=STREAM, if_absent=if_absent
+            )
+
+        with pytest.raises(TransientError):
+            await complete(if_absent=True)
+        with pytest.raises(KeyTakenError):
+            await complete(if_absent=True)
+        assert await complete(if_absent=False) == stub.objects["k"].etag
         assert stub.uploads == {}
 
 
