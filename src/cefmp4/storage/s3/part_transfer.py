@@ -116,7 +116,7 @@ class BodyTransfer:
     async def _attempt(
         self, operation: str, params: dict[str, Any], body: FileRange | bytes
     ) -> str:
-        if self._sender is None or isinstance(body, bytes):
+        if self._sender is None:
             return await self._send_by_client(operation, params, body)
         url = await self._calls.client.generate_presigned_url(
             xform_name(operation),
@@ -136,7 +136,7 @@ class BodyTransfer:
         return etag_in(reply.headers)
 
     async def _fall_back(
-        self, operation: str, params: dict[str, Any], body: FileRange, refusal: Refusal
+        self, operation: str, params: dict[str, Any], body: FileRange | bytes, refusal: Refusal
     ) -> str:
         """If the client library fares no better, presigning was not what the server minded."""
         etag = await self._send_by_client(operation, params, body)

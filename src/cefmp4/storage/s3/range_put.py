@@ -1,6 +1,6 @@
-"""Sends the range of a file from a thread: by the kernel's sendfile, or over TLS by OpenSSL, which
-encrypts into the socket. On the event loop each window of either would wake the loop, and its TLS
-copies each byte three times more."""
+"""Sends the range of a file, or bytes in memory, from a thread: by the kernel's sendfile, or over
+TLS by OpenSSL, which encrypts into the socket. On the event loop each window of either would wake
+the loop, and its TLS copies each byte three times more."""
 
 import asyncio
 import errno
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
-from typing import Self
+from typing import Protocol, Self
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -61,10 +61,11 @@ class RangeSender:
         self._is_closed = True
         self._close_idle()
 
-    async def put(self, url: URL, headers: Mapping[str, str], body: FileRange) -> Reply:
+    async def put(self, url: URL, headers: Mapping[str, str], body: FileRange | bytes) -> Reply:
         """Raises OSError when the server cannot be talked to, ProofFailedError when the file ended
         before the range did."""
-        attempt = _Attempt(self, url, headers, body)
+        sent = _InMemory(body) if isinstance(body, bytes) else _OfFile(body)
+        attempt = _Attempt(self, url, headers, sent)
         running = self._threads.submit(attempt.run)
         running.add_done_callback(lambda _: attempt.close())
         try:
@@ -121,25 +122,105 @@ def _ready(sock: socket.socket, events: int, within_s: float | None) -> int:
     return found[0][1] if found else 0
 
 
+class _Body(Protocol):
+    """What one PUT sends; all but `close` is asked for in its thread."""
+
+    @property
+    def size(self) -> int: ...
+
+    def send(self, sock: socket.socket, sent: int) -> int:
+        """What comes after the first `sent` bytes, as much as goes at once: how much that was.
+        Raises OSError where the socket is the reason."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _InMemory:
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self.size = len(data)
+
+    def send(self, sock: socket.socket, sent: int) -> int:
+        if isinstance(sock, ssl.SSLSocket):
+            return sock.send(self._data[sent : sent + READ_WINDOW])
+        _check_taking(sock)
+        return sock.send(self._data[sent : sent + SEND_WINDOW])
+
+    def close(self) -> None:
+        self._data.release()
+
+
+class _OfFile:
+    """It reads through a descriptor of its own, so that nobody has to wait for its end before the
+    file is closed."""
+
+    def __init__(self, body: FileRange) -> None:
+        self.size = body.size
+        self._offset = body.offset
+        self._window = memoryview(bytearray(min(READ_WINDOW, body.size)))
+        self._has_sendfile = True
+        self._fd = os.dup(body.fd)
+
+    def send(self, sock: socket.socket, sent: int) -> int:
+        if isinstance(sock, ssl.SSLSocket) or not self._has_sendfile:
+            count = self._send_read(sock, sent)
+        else:
+            count = self._send_by_kernel(sock, sent)
+        if not count:
+            raise became_shorter()
+        return count
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _send_by_kernel(self, sock: socket.socket, sent: int) -> int:
+        _check_taking(sock)
+        count = min(SEND_WINDOW, self.size - sent)
+        try:
+            return os.sendfile(sock.fileno(), self._fd, self._offset + sent, count)
+        except OSError as error:
+            if error.errno in _NO_SENDFILE:
+                self._has_sendfile = False
+                return self._send_read(sock, sent)
+            self._read(sent, self._window[:1])  # it does not tell which of its two ends failed
+            raise
+
+    def _send_read(self, sock: socket.socket, sent: int) -> int:
+        window = self._window[: self.size - sent]
+        count = self._read(sent, window)
+        sock.sendall(window[:count])
+        return count
+
+    def _read(self, sent: int, into: memoryview) -> int:
+        try:
+            return os.preadv(self._fd, [into], self._offset + sent)
+        except OSError as error:
+            raise unreadable(error) from error
+
+
+def _check_taking(sock: socket.socket) -> None:
+    """Raises TimeoutError, in time, unless more may be sent."""
+    ready = _ready(sock, POLLIN | POLLOUT, sock.gettimeout())
+    if not ready & POLLOUT or ready & POLLIN:
+        raise TimeoutError("it takes no more, or has answered before the end")
+
+
 class _Attempt:
-    """One PUT; all but `stop` and `close` runs in its thread. It reads through a descriptor of its
-    own, so that nobody has to wait for its end before the file is closed."""
+    """One PUT; all but `stop` and `close` runs in its thread."""
 
     def __init__(
-        self, sender: RangeSender, url: URL, headers: Mapping[str, str], body: FileRange
+        self, sender: RangeSender, url: URL, headers: Mapping[str, str], body: _Body
     ) -> None:
         self._sender = sender
         self._url = url
         self._headers = headers
-        self._offset = body.offset
-        self._size = body.size
-        self._window = memoryview(bytearray(min(READ_WINDOW, body.size)))
-        self._fd = os.dup(body.fd)
+        self._body = body
         self._socket: socket.socket | None = None
         self._is_stopped = False
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._body.close()
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -169,7 +250,7 @@ class _Attempt:
             connection.putrequest("PUT", self._url.raw_path_qs, skip_accept_encoding=True)
             for name, value in self._headers.items():
                 connection.putheader(name, value)
-            connection.putheader("Content-Length", str(self._size))
+            connection.putheader("Content-Length", str(self._body.size))
             connection.endheaders()
             is_whole = self._send(connection.sock)
             with connection.getresponse() as reply:
@@ -187,42 +268,13 @@ class _Attempt:
 
     def _send(self, sock: socket.socket) -> bool:
         """False when the server takes no more: its reply may tell why."""
-        by_kernel = not isinstance(sock, ssl.SSLSocket)
         sent = 0
-        while sent < self._size:
+        while sent < self._body.size:
             if self._is_stopped:
                 raise ConnectionAbortedError("cancelled")
             try:
-                count = (self._send_file if by_kernel else self._send_read)(sock, sent)
-            except OSError as error:
-                if by_kernel and error.errno in _NO_SENDFILE:
-                    by_kernel = False
-                    continue
-                self._read(
-                    sent, self._window[:1]
-                )  # sendfile does not tell which of its two ends failed
+                sent += self._body.send(sock, sent)
+            except OSError:
                 sock.settimeout(LAST_WORDS_S)
                 return False
-            if not count:
-                raise became_shorter()
-            sent += count
         return True
-
-    def _send_file(self, sock: socket.socket, sent: int) -> int:
-        ready = _ready(sock, POLLIN | POLLOUT, sock.gettimeout())
-        if not ready & POLLOUT or ready & POLLIN:
-            raise TimeoutError("it takes no more, or has answered before the end")
-        offset, left = self._offset + sent, self._size - sent
-        return os.sendfile(sock.fileno(), self._fd, offset, min(SEND_WINDOW, left))
-
-    def _send_read(self, sock: socket.socket, sent: int) -> int:
-        window = self._window[: self._size - sent]
-        count = self._read(sent, window)
-        sock.sendall(window[:count])
-        return count
-
-    def _read(self, sent: int, into: memoryview) -> int:
-        try:
-            return os.preadv(self._fd, [into], self._offset + sent)
-        except OSError as error:
-            raise unreadable(error) from error

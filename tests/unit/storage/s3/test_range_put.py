@@ -126,6 +126,17 @@ async def test_ranges_arrive_on_one_connection(
     assert {headers["Host"] for headers in server.headers} == {server.url.authority}
 
 
+async def test_bytes_in_memory_arrive_as_a_range_does(
+    server: Server, sender: RangeSender, data: bytes
+) -> None:
+    bodies = [data[:SIZE], b"x", b""]
+    for body in bodies:
+        reply = await sender.put(server.url, {"x-amz-meta-a": "1"}, body)
+        assert (reply.status, reply.is_whole, reply.headers["etag"]) == (200, True, '"e"')
+    assert server.bodies == bodies
+    assert len(set(server.peers)) == 1
+
+
 async def test_ranges_go_side_by_side(
     server: Server, sender: RangeSender, fd: int, data: bytes
 ) -> None:
@@ -156,26 +167,38 @@ async def test_a_new_connection_that_dies_is_an_error(
     assert len(server.peers) == 1
 
 
+@pytest.mark.parametrize("is_in_memory", [False, True])
 async def test_a_refusal_is_heard_although_the_server_took_no_more(
-    server: Server, sender: RangeSender, fd: int
+    server: Server, sender: RangeSender, fd: int, is_in_memory: bool
 ) -> None:
-    os.ftruncate(fd, 512 * MIB)  # sparse: far more than the sockets buffer
     server.behave = "early"
-    reply = await sender.put(server.url, {}, FileRange(fd, 0, 512 * MIB))
+    reply = await sender.put(server.url, {}, _large(fd, 512 * MIB, is_in_memory=is_in_memory))
     assert (reply.status, reply.text, reply.is_whole) == (503, b"slow down", False)
     assert reply.headers["retry-after"] == "9"
 
 
+@pytest.mark.parametrize("is_in_memory", [False, True])
 async def test_a_server_that_takes_nothing_more_is_noticed(
-    server: Server, sender: RangeSender, fd: int, monkeypatch: pytest.MonkeyPatch
+    server: Server,
+    sender: RangeSender,
+    fd: int,
+    monkeypatch: pytest.MonkeyPatch,
+    is_in_memory: bool,
 ) -> None:
     monkeypatch.setattr(range_put, "STALL_TIMEOUT_S", 0.2)
-    os.ftruncate(fd, 256 * MIB)
     server.behave = "stuck"
-    body = FileRange(fd, 0, 256 * MIB)
+    body = _large(fd, 256 * MIB, is_in_memory=is_in_memory)
     with pytest.raises(OSError, match="timed out"):
         async with asyncio.timeout(DEADLINE_S):
             await sender.put(server.url, {}, body)
+
+
+def _large(fd: int, size: int, *, is_in_memory: bool) -> FileRange | bytes:
+    """Sparse: far more than the sockets buffer."""
+    if is_in_memory:
+        return bytes(size)
+    os.ftruncate(fd, size)
+    return FileRange(fd, 0, size)
 
 
 async def test_a_file_that_ends_too_soon(server: Server, sender: RangeSender, fd: int) -> None:
