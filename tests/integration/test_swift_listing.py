@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from tests.support.servers import SwiftServer
 
+from cefmp4.errors import TransientError
 from cefmp4.recording.digests import crc_of
+from cefmp4.retry import no_waiting
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 pytestmark = pytest.mark.integration
@@ -48,6 +50,19 @@ def no_listing_can_be_written(folder: Path) -> Iterator[None]:
             block.rmdir()
 
 
+@contextlib.contextmanager
+def no_note_can_be_left(folder: Path) -> Iterator[None]:
+    """Of a listing that could not be written."""
+    (device,) = folder.rglob("devices/d1")
+    notes = device / "async_pending"
+    assert not notes.exists()
+    notes.touch()
+    try:
+        yield
+    finally:
+        notes.unlink()
+
+
 async def test_an_update_of_the_listing_that_failed_is_repeated(
     server: SwiftServer, tmp_path: Path
 ) -> None:
@@ -69,4 +84,23 @@ async def test_it_is_repeated_by_the_next_start(server: SwiftServer, tmp_path: P
         await server.start()
         async with asyncio.timeout(SOON_S):
             while "unlisted" not in await listed(store):  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.1)
+
+
+async def test_it_is_repeated_where_not_even_a_note_could_be_left(
+    server: SwiftServer, tmp_path: Path
+) -> None:
+    """The disk is full to the last byte: the request fails, but what it did is done."""
+    folder = tmp_path / "own"
+    async with open_s3_store(server.config(await server.new_bucket())) as store:
+        await put(store, "deleted")
+        await put(store, "before")
+        assert await listed(store) == ["before", "deleted"]
+        with no_listing_can_be_written(folder), no_note_can_be_left(folder), no_waiting():
+            with pytest.raises(TransientError):
+                await put(store, "unlisted")
+            with contextlib.suppress(TransientError):
+                await store.delete("deleted")
+        async with asyncio.timeout(SOON_S):
+            while await listed(store) != ["before", "unlisted"]:  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.1)

@@ -12,6 +12,10 @@ import socket
 import sys
 import time
 import warnings
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from swift.common.http_protocol import SwiftHttpProtocol
 from swift.common.ring import RingBuilder
 from swift.common.storage_policy import reload_storage_policies
 from swift.common.utils import logs
+from swift.obj.diskfile import BaseDiskFileManager
 
 from cefmp4.embedded.child import keep_text
 from cefmp4.embedded.sockets import user_at
@@ -38,6 +43,7 @@ from cefmp4.embedded.swift_config import (
 
 _PART_POWER = 4  # a constant of the data on disk, as the hash suffix is
 _UPDATE_EVERY_S = 2.0
+_MOST_UNWRITTEN = 10_000
 _BACKLOG = 1024
 _ROOT = 0
 _UPDATER_CONF = {
@@ -61,10 +67,11 @@ def serve(data: Path, listener: int, conf: str) -> None:
     _log_to_stderr()
     _prepare_folders(data)
     _route_to_backends()
+    unwritten = _keep_unwritten_notes()
     for kind in BACKENDS:
         app = wsgi.loadapp(wsgi.ConfigString(backend_conf(kind)))
         eventlet.spawn(_run, _listen_backend(kind), app)
-    eventlet.spawn(_repeat_updates)
+    eventlet.spawn(_repeat_updates, unwritten)
     app = wsgi.loadapp(wsgi.ConfigString(conf))
     _run(_OwnersPort(fileno=listener), app)
 
@@ -155,7 +162,25 @@ def _write_ring(kind: str) -> None:
             torn.unlink()
 
 
-def _repeat_updates() -> None:
+def _keep_unwritten_notes() -> deque[Callable[[], None]]:
+    """Returns the notes that wait in memory for a disk that takes them. A request whose listing was
+    not updated, nor a note left of it, fails; but what it stored or deleted stays so, and whoever
+    asks again is told that it is done."""
+    unwritten: deque[Callable[[], None]] = deque(maxlen=_MOST_UNWRITTEN)
+    write = BaseDiskFileManager.pickle_async_update
+
+    def write_or_keep(*note: Any) -> None:
+        try:
+            write(*note)
+        except OSError:
+            unwritten.append(partial(write, *note))
+            raise
+
+    BaseDiskFileManager.pickle_async_update = write_or_keep
+    return unwritten
+
+
+def _repeat_updates(unwritten: deque[Callable[[], None]]) -> None:
     """Never returns. Makes listings tell of all that is stored: Swift's object server answers
     "stored" also when a listing could not be updated, for a full disk say, and leaves a note for
     another daemon. Without a note it costs one look at a folder."""
@@ -163,6 +188,10 @@ def _repeat_updates() -> None:
     notes = device / "async_pending"
     while True:
         time.sleep(_UPDATE_EVERY_S)
+        with suppress(OSError):
+            while unwritten:
+                unwritten[0]()
+                unwritten.popleft()
         if not (notes.is_dir() and any(notes.iterdir())):
             continue
         from swift.obj.updater import ObjectUpdater  # takes time, and is hardly ever needed
