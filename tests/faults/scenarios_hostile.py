@@ -82,19 +82,17 @@ async def _settle(world: World) -> None:
     deadline = time.monotonic() + SETTLED_S
     left = await asyncio.to_thread(_files, world.watched)
     while left:
-        by_path: dict[str, list[dict[str, Any]]] = {}
         records = await world.judge.records()
-        stored = [record for record in records if record.get("state") in STORED]
+        digests = await world.judge.digests_by_key()
+        by_path: dict[str, list[dict[str, Any]]] = {}
         for record in records:
             by_path.setdefault(str(record["relpath"]), []).append(record)
+        stored = {digests.get(record["key"], "") for record in records if _is_stored(record)}
         left = {
             relpath: digest
             for relpath, digest in left.items()
-            if not await _is_accounted_for(
-                world,
-                stored if _has_other_names(world, relpath) else by_path.get(relpath, []),
-                digest,
-            )
+            if not _is_accounted_for(by_path.get(relpath, []), digest, digests)
+            and not (digest in stored and _has_other_names(world, relpath))
         }
         if time.monotonic() > deadline:
             world.faults += [f"{relpath!r} is neither stored nor failed" for relpath in left]
@@ -102,18 +100,22 @@ async def _settle(world: World) -> None:
         await asyncio.sleep(0.3)
 
 
+def _is_stored(record: dict[str, Any]) -> bool:
+    return record.get("state") in STORED
+
+
 def _has_other_names(world: World, relpath: str) -> bool:
     """Which of the names of one file its record has does not matter: it has all of its bytes."""
     return (world.watched / relpath).stat().st_nlink > 1
 
 
-async def _is_accounted_for(world: World, records: list[dict[str, Any]], digest: str) -> bool:
-    for record in records:
-        if record.get("state") in STORED and await world.judge.digest_of(record["key"]) == digest:
-            return True
-        if record.get("state") == "failed" and record.get("reason"):
-            return True
-    return False
+def _is_accounted_for(records: list[dict[str, Any]], digest: str, digests: dict[str, str]) -> bool:
+    """By the records of its path: stored as it is, or failed for a reason."""
+    return any(
+        (_is_stored(record) and digests.get(record["key"]) == digest)
+        or (record.get("state") == "failed" and record.get("reason"))
+        for record in records
+    )
 
 
 def _files(root: Path) -> dict[str, str]:
