@@ -89,6 +89,12 @@ class Instance:
         pairs = re.findall(r"^([a-z0-9_]+) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in pairs}
 
+    async def says(self, words: str, timeout_s: float = 20) -> None:
+        """Waits until it does."""
+        async with asyncio.timeout(timeout_s):
+            while words not in await self.said():  # noqa: ASYNC110  # another process
+                await asyncio.sleep(POLL_S)
+
     async def said(self) -> str:
         if not self.log.is_file():
             return ""

@@ -132,9 +132,12 @@ async def killed_while_the_store_is_full(world: World) -> None:
         await store.fill()
         await world.logged("the disk of the S3 server is full")
         await instance.kill()
-        await world.ingest()
+        instance = world.new_instance()
+        await instance.launch()
+        await instance.says("the disk of the S3 server is full")
         await asyncio.sleep(world.random.uniform(0, 2))
         await store.free()
+        await instance.ready()
 
 
 @scenario("files")

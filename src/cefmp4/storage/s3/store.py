@@ -11,6 +11,7 @@ from cefmp4.errors import (
     CefError,
     KeyTakenError,
     ProofFailedError,
+    StoreFullError,
     TransientError,
     UploadGoneError,
 )
@@ -120,9 +121,13 @@ class S3Store:
         return str(reply["UploadId"])
 
     async def try_writing(self) -> None:
-        """Raises AccessDeniedError where nothing may be stored."""
+        """Raises AccessDeniedError where nothing may be stored. A full disk is no refusal: whoever
+        starts meanwhile says so, and waits for room with each recording."""
         key = PROBE_PREFIX + secrets.token_hex(8)
-        reply = await self._calls.call("CreateMultipartUpload", Key=key)
+        try:
+            reply = await self._calls.call("CreateMultipartUpload", Key=key)
+        except StoreFullError:
+            return
         with suppress(CefError):  # the next probe of the server looks for leftovers
             await self.abort_upload(key, reply["UploadId"])
 

@@ -24,6 +24,7 @@ from cefmp4.errors import (
 from cefmp4.model.names import META_STREAM_ID
 from cefmp4.model.object import FileRange, PartProof, StoreProof
 from cefmp4.model.part import MIB, Part
+from cefmp4.reachability import S3
 from cefmp4.retry import no_waiting
 from cefmp4.storage.s3.store import S3Config, S3Store, open_s3_store
 
@@ -276,6 +277,15 @@ async def test_a_sick_store_shows_after_a_few_attempts(stub: StubS3) -> None:
         assert up._value.get() == 0
         assert await store.head("k") is None
         assert up._value.get() == 1
+
+
+async def test_a_start_does_not_wait_for_room(stub: StubS3) -> None:
+    stub.answer("CreateMultipartUpload", *[Reply(507, "InsufficientStorage")] * 4)
+    async with opened(stub) as store:
+        await store.try_writing()
+        assert S3.troubles == ["the disk of the S3 server is full"]
+        await store.begin_upload("k", content_type="video/mp4", metadata={})
+        assert S3.troubles == []
 
 
 async def test_a_server_that_is_not_there(stub: StubS3, fd: int) -> None:
