@@ -30,7 +30,10 @@ async def cancel_all(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     while left:
         for task in left:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        ended, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # whoever would have heard of it wants it no more
 
 
 async def each(
@@ -76,8 +79,6 @@ async def finish(work: Coroutine[Any, Any, T], *, name: str, patience_s: float |
 async def _end(task: "asyncio.Task[Any]", patience_s: float | None) -> None:
     await asyncio.wait({task}, timeout=patience_s)
     await cancel_all({task})
-    if not task.cancelled():
-        task.exception()  # whoever would have heard of it has been cancelled
 
 
 @asynccontextmanager

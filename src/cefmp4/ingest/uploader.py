@@ -22,12 +22,14 @@ from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import ShortFileError, hash_range
 from cefmp4.retry import patiently
+from cefmp4.tasks import finish
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
 WHOLE_AT_ONCE = 8  # files that are sent in one piece
+LAST_ANSWER_PATIENCE_S = 3.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +102,14 @@ class Uploader:
         metrics.count_part(stream.id, part.size, is_copy=former is not None)
 
     async def begin(self, record: StreamRecord) -> None:
-        """Opens the multipart upload of a stream that has none yet."""
+        """Opens the multipart upload of a stream that has none yet. Not torn by a cancel: nothing
+        but the answer tells which upload is to be aborted."""
+        if not record.stream.upload_id:
+            await finish(
+                self._begin(record), name="upload start", patience_s=LAST_ANSWER_PATIENCE_S
+            )
+
+    async def _begin(self, record: StreamRecord) -> None:
         async with record.opening:
             stream = record.stream
             if stream.upload_id:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from tests.support.rig import PART, Rig, bytes_of, open_growing
@@ -41,6 +42,32 @@ async def test_a_part_on_a_wire_that_hangs_is_cut_off(rig: Rig, is_finished: boo
     assert "missing" in processor.record.stream.reason
     assert rig.store.open_uploads == {}
     assert rig.store.calls["put_part"] == calls
+
+
+async def test_an_upload_whose_beginning_is_cut_off_is_aborted(rig: Rig) -> None:
+    """S3 has begun it by then, and nobody but this answer tells its id."""
+    rig.write(bytes_of(4 * PART))
+    processor = await rig.admit()
+    assert processor is not None
+    begin_upload, has_begun = rig.store.begin_upload, asyncio.Event()
+
+    async def begin_slowly(key: str, **words: Any) -> str:
+        upload_id = await begin_upload(key, **words)
+        has_begun.set()
+        await asyncio.sleep(1.0)
+        return upload_id
+
+    with patch.object(rig.store, "begin_upload", begin_slowly):
+        step = asyncio.create_task(rig.step(processor))
+        await has_begun.wait()
+        os.unlink(rig.folder / "r.mp4")
+        processor.observe(processor.source.look())
+        rig.clock.pass_by(60.0)
+        await step
+    while processor.end is None:
+        await rig.look(processor)
+    assert processor.end is End.FAILED
+    assert rig.store.open_uploads == {}
 
 
 async def test_a_store_that_is_away_keeps_no_file_that_is_gone(rig: Rig) -> None:
