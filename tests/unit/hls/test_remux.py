@@ -139,6 +139,29 @@ def test_damage_shows_without_decoding() -> None:
         watch.check(replace(fragment, data=b"\xff" * 8))
 
 
+ESCAPED = b"\0\0\3" * 4
+
+
+@pytest.mark.parametrize(
+    ("content", "damaged"),
+    [
+        (b"\1\0\0\1\0\0\3\1" * 9, 0),
+        (b"\1" * 9 + b"\0\0\0", 1),
+        (b"\1" + ESCAPED + b"\1", 1),
+        (b"\1" + ESCAPED, 0),
+        (b"\1" + ESCAPED * 9 + b"\0", 0),
+        (b"\1" + ESCAPED + b"\0\0\0", 1),
+        (b"\1\0\0\0\1" + ESCAPED, 1),
+    ],
+)
+def test_zeros_that_follow_each_other_are_damage_but_for_padding(
+    content: bytes, damaged: int
+) -> None:
+    watch = remux.CopyWatch(Codec.H264)
+    watch.check(key_frame(b"\x65" + content, b"\x65" + b"\1" * 20))
+    assert watch.damaged == damaged
+
+
 def test_which_audio_is_copied() -> None:
     track = AudioTrack(
         index=1, codec="aac", profile="LC", channels=2, language="", start_s=0.0, duration_s=9.0
