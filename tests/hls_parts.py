@@ -42,8 +42,20 @@ def fragment(start: int, frames: int = 60, *, sizes: int = 10, is_sync: bool = T
 
 def parsed(data: bytes) -> list[Fragment]:
     parser = FragmentParser()
-    found = list(parser.feed(data))
+    found = fed(parser, data)
     parser.close()
+    return found
+
+
+def fed(parser: FragmentParser, data: bytes) -> list[Fragment]:
+    """What it yields of bytes that all are there already."""
+    found, left = [], memoryview(data)
+    while left:
+        count = min(len(left), len(parser.room))
+        parser.room[:count] = left[:count]
+        left = left[count:]
+        if fragment := parser.took(count):
+            found.append(fragment)
     return found
 
 

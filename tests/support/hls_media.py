@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.hls_parts import parsed
 from tests.support.fake_store import FakeObjectStore
 
 from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
-from cefmp4.hls.fragments import Fragment, FragmentParser
+from cefmp4.hls.fragments import Fragment
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import HlsResult
 from cefmp4.media.ffmpeg_run import RunLimits
@@ -143,7 +144,7 @@ def examine(encoded: Encoded) -> None:
         for row in track.rows:
             data = encoded.store.data(row.key)
             assert row.bytes == len(data)
-            fragments = parse(init + data)
+            fragments = parsed(init + data)
             if track.is_video:
                 assert all(fragment.samples[0].is_sync for fragment in fragments)
                 assert_no_leading_pictures(fragments)
@@ -194,13 +195,6 @@ def assert_no_leading_pictures(fragments: list[Fragment]) -> None:
         for sample in fragment.samples:
             assert at + sample.cto >= fragment.samples[0].cto
             at += sample.duration
-
-
-def parse(data: bytes) -> list[Fragment]:
-    parser = FragmentParser()
-    fragments = list(parser.feed(data))
-    parser.close()
-    return fragments
 
 
 def decoded_frames(data: bytes, *, kind: str = "v", is_strict: bool = True) -> int:

@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.hls_media import AAC, H264, Encoded, encode, ffmpeg, parse
+from tests.hls_parts import parsed
+from tests.support.hls_media import AAC, H264, Encoded, encode, ffmpeg
 
 from cefmp4.hls.result import StoredTrack
 from cefmp4.model.rendition import CodecChoice
@@ -58,7 +59,7 @@ def onsets(moments: list[tuple[float, bool]]) -> list[float]:
 def flashes(encoded: Encoded) -> list[float]:
     """As a player places them: by the fragments' own times, whatever an edit list says."""
     data = media(encoded, encoded.result.tracks[0])
-    first = parse(data)[0]
+    first = parsed(data)[0]
     zero = (first.start + first.samples[0].cto) / first.init.header.timescale
     look = ("-fps_mode", "passthrough", "-vf", "scale=8:8,format=gray,showinfo", "-f", "null", "-")
     told = decoded(data, *look).stderr.decode()

@@ -1,6 +1,5 @@
 """What one encode is given, what it may cost, and whether what it yields is all there."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,11 +13,13 @@ from cefmp4.hls.lengths import remeasured
 from cefmp4.hls.track_pump import TrackPump
 from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
 from cefmp4.media.ffprobe import Ffprobe
+from cefmp4.media.pipe import Pipe
 from cefmp4.media.source import MediaSource
 from cefmp4.model.rendition import RUNGS, CodecChoice
 from cefmp4.outputs.sink import SegmentSink
 
 _MAX_IMAGE_BYTES = 32 * 1024 * 1024
+_READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,8 @@ class ImagePump:
         self.options = picture(label)
         self.data = b""
 
-    async def pump(self, pipe: asyncio.StreamReader) -> None:
-        while piece := await pipe.read(_MAX_IMAGE_BYTES):
+    async def pump(self, pipe: Pipe) -> None:
+        while piece := await pipe.read(_READ_BYTES):
             if len(self.data) < _MAX_IMAGE_BYTES:
                 self.data += piece
 

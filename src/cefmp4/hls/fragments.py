@@ -8,6 +8,7 @@ from cefmp4.media.fragment_boxes import Sample, TrackHeader, read_fragment, read
 from cefmp4.media.mp4_boxes import BrokenMediaError, box_at, child, is_cut
 
 _MAX_BOX_BYTES = 192 * 1024 * 1024  # more than six seconds of any camera's own stream
+_HEADER_BYTES = 8  # twice that where it is long
 _IGNORED = frozenset({"styp", "sidx", "free", "skip", "prft", "emsg", "mfra"})
 
 
@@ -24,7 +25,7 @@ class Fragment:
     """A moof and its mdat. Times count in the timescale of the track."""
 
     init: Init
-    data: bytes
+    data: bytes | bytearray
     start: int
     duration: int
     samples: list[Sample]
@@ -53,64 +54,82 @@ class KeyFrame:
 
 
 class FragmentParser:
-    """Feed it bytes as they come. What it yields is complete and its lengths are true."""
+    """Fill its `room` with the bytes as they come, and say how many it `took`. What it yields is
+    complete and its lengths are true. A fragment is some megabytes, and hundreds come in a second,
+    so that every byte is read to where it stays."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
         self._head = b""  # ftyp, until moov comes
         self._init: Init | None = None
-        self._moof = b""
+        self._moof = bytearray()  # until its mdat comes, with which it is one
+        self._begin_box()
 
-    def feed(self, data: bytes) -> Iterator[Fragment]:
-        self._buffer += data
-        while (size := self._box_size()) and len(self._buffer) >= size:
-            box = bytes(memoryview(self._buffer)[:size])
-            del self._buffer[:size]
-            found = self._take(box)
-            if found is not None:
-                yield found
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        return memoryview(self._data)[self._filled :]
+
+    def took(self, count: int) -> Fragment | None:
+        """So many bytes of the room are filled. A fragment, where it ends with them."""
+        self._filled += count
+        while self._filled == len(self._data):
+            if not self._size:
+                self._make_room()
+            else:
+                data, start = self._data, len(self._data) - self._size
+                self._begin_box()
+                return self._take(data, start)
+        return None
 
     def close(self) -> None:
         """The pipe has ended: nothing may be left over."""
-        if self._buffer or self._moof:
+        if self._filled or self._moof:
             raise BrokenMediaError("the stream ends in the middle of a fragment")
 
-    def _box_size(self) -> int:
-        """Of the box at the front; 0 while too little of it is known."""
-        header = bytes(self._buffer[:16])
+    def _begin_box(self) -> None:
+        self._data, self._filled = bytearray(_HEADER_BYTES), 0
+        self._size = 0  # of the box; 0 while too little of it is known
+
+    def _make_room(self) -> None:
+        """For the rest of the box, now that its header is there, or for the rest of that."""
+        header = self._data
         if is_cut(header):
-            return 0
+            self._data = header + bytes(_HEADER_BYTES)
+            return
         box = box_at(header, 0, 0)
         if box is None or not 8 <= box.end <= _MAX_BOX_BYTES:
             raise BrokenMediaError(f"a box of {box.end if box else 0} bytes")
-        return box.end
+        before = self._moof + header if box.kind == b"mdat" else header
+        self._size, self._filled = box.end, len(before)
+        self._data = bytearray(len(before) - len(header) + box.end)
+        self._data[: len(before)] = before
 
-    def _take(self, box: bytes) -> Fragment | None:
-        kind = box[4:8].decode("latin-1")
+    def _take(self, data: bytearray, start: int) -> Fragment | None:
+        """`data`: a box, that of an mdat behind its moof."""
+        kind = data[start + 4 : start + 8].decode("latin-1")
         if kind == "ftyp":
-            self._head = box
+            self._head = bytes(data)
         elif kind == "moov":
             if self._init is not None:
                 raise BrokenMediaError("a second moov")
-            header = read_header(child(memoryview(box), b"moov"))
-            self._init = Init(data=self._head + box, header=header)
+            header = read_header(child(memoryview(data), b"moov"))
+            self._init = Init(data=self._head + data, header=header)
         elif kind == "moof":
             if self._init is None or self._moof:
                 raise BrokenMediaError("a moof at the wrong place")
-            self._moof = box
+            self._moof = data
         elif kind == "mdat":
-            return self._fragment(box)
+            return self._fragment(data, start)
         elif kind not in _IGNORED:
             raise BrokenMediaError(f"a box of kind {kind!r}")
         return None
 
-    def _fragment(self, mdat: bytes) -> Fragment:
+    def _fragment(self, data: bytearray, head: int) -> Fragment:
         if self._init is None or not self._moof:
             raise BrokenMediaError("an mdat without its moof")
-        data, head = self._moof + mdat, len(self._moof)
         moof = child(memoryview(self._moof), b"moof")
         start, samples = read_fragment(moof, self._init.header)
-        self._moof = b""
+        self._moof = bytearray()
         if any(s.offset < head or s.offset + s.size > len(data) for s in samples):
             raise BrokenMediaError("a sample lies outside of its fragment")
         duration = sum(sample.duration for sample in samples)

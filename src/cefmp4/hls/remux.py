@@ -131,7 +131,9 @@ class CopyWatch:
         return head & 0x1F if self._codec is Codec.H264 else head >> 1 & 0x3F
 
 
-def _nal_units(data: bytes, picture: Sample, nal_length: int) -> Iterator[tuple[int, int]]:
+def _nal_units(
+    data: bytes | bytearray, picture: Sample, nal_length: int
+) -> Iterator[tuple[int, int]]:
     """Where each of its units begins and ends. Raises CopyRefusedError where they are none: players
     stop at such a picture, and encoding it conceals it."""
     at, end = picture.offset, picture.offset + picture.size
@@ -143,13 +145,13 @@ def _nal_units(data: bytes, picture: Sample, nal_length: int) -> Iterator[tuple[
         yield start, at
 
 
-def _is_damaged(data: bytes, start: int, end: int) -> bool:
+def _is_damaged(data: bytes | bytearray, start: int, end: int) -> bool:
     """What a disk or a network has damaged shows without decoding where it left zeros, which never
     follow each other within a NAL unit."""
     return bool(data[start] & _FORBIDDEN) or _has_zeros(data, start, end)
 
 
-def _has_zeros(data: bytes, start: int, end: int) -> bool:
+def _has_zeros(data: bytes | bytearray, start: int, end: int) -> bool:
     """Also as a filter that went over the unit escapes them; at its very end they are padding."""
     found = _ZEROS_OR_ESCAPED.search(data, start, end)
     if found is None or found[0] == _ZEROS:

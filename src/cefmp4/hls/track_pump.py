@@ -17,10 +17,10 @@ from cefmp4.hls.fragments import (
 )
 from cefmp4.hls.result import SegmentRow, StoredTrack
 from cefmp4.media.mp4_boxes import BrokenMediaError
+from cefmp4.media.pipe import Pipe
 from cefmp4.outputs.sink import SegmentSink
 
 SEGMENTS_IN_FLIGHT = 8
-_READ_BYTES = 1024 * 1024
 
 FragmentLook = Callable[[Fragment], Awaitable[None]]
 
@@ -58,12 +58,12 @@ class TrackPump:
     def folder(self) -> str:
         return self.sink.folder(self.name)
 
-    async def pump(self, pipe: asyncio.StreamReader) -> None:
+    async def pump(self, pipe: Pipe) -> None:
         """Returns when the pipe has ended and every segment is stored."""
         parser = FragmentParser()
         async with asyncio.TaskGroup() as uploads:
-            while data := await pipe.read(_READ_BYTES):
-                for fragment in parser.feed(data):
+            while count := await pipe.read_into(parser.room):
+                if fragment := parser.took(count):
                     await self._add(fragment, uploads)
             try:
                 parser.close()

@@ -7,16 +7,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from cefmp4 import proc
 from cefmp4.errors import PermanentError, TransientError, first_error
+from cefmp4.media.pipe import Pipe
 from cefmp4.media.stderr import Stderr
 from cefmp4.model.part import MIB
 
@@ -28,7 +28,6 @@ BRIEFLY_S = 20.0
 _BRIEF_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 _PIPE_BYTES = 1024 * 1024  # the kernel's limit for everybody; fewer wake-ups than with 64 KiB
-_BUFFER_BYTES = 1024 * 1024
 _MAX_LINE = 4096
 _LOOK_EVERY_S = 0.2  # in which ffmpeg can take no more than a few hundred MB
 
@@ -39,7 +38,7 @@ class Output(Protocol):
     @property
     def options(self) -> Sequence[str]: ...
 
-    async def pump(self, pipe: asyncio.StreamReader) -> None: ...
+    async def pump(self, pipe: Pipe) -> None: ...
 
 
 @dataclass(slots=True)
@@ -136,30 +135,33 @@ class FfmpegRun:
     async def _run(
         self, argv: Sequence[str], outputs: Sequence[Output], rest: Sequence[str]
     ) -> None:
-        async with (
-            _open_pipes(len(outputs)) as (readers, fds),
-            proc.streaming(
+        with _open_pipes(len(outputs)) as (pipes, fds):
+            async with proc.streaming(
                 [*argv, *_into(outputs, fds), *rest],
                 cpu_limit_s=self.limits.total_s(self.pace.length_s),
                 stdin=subprocess.PIPE if self.feed else subprocess.DEVNULL,
                 pass_fds=(*self.pass_fds, *fds),
                 environment=self.environment,
-            ) as process,
-        ):
-            _close_all(fds)
-            async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch(process.pid), name="watchdog")
-                async with asyncio.TaskGroup() as work:
-                    for number, (output, reader) in enumerate(zip(outputs, readers, strict=True)):
-                        work.create_task(output.pump(reader), name=f"pump {number}")
-                    if self.feed and process.stdin:
-                        work.create_task(self.feed(process.stdin), name="feed")
-                    work.create_task(self._follow(process.stdout), name="progress")
-                    work.create_task(self._listen(process.stderr), name="stderr")
-                    ended = work.create_task(process.wait(), name="ffmpeg")
-                watch.cancel()
-        self.returncode = ended.result()
+            ) as process:
+                _close_all(fds)
+                await self._attend(process, zip(outputs, pipes, strict=True))
         log.debug("ffmpeg ended", returncode=self.returncode, errors=self.stderr.errors)
+
+    async def _attend(
+        self, process: asyncio.subprocess.Process, outputs: Iterable[tuple[Output, Pipe]]
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch(process.pid), name="watchdog")
+            async with asyncio.TaskGroup() as work:
+                for number, (output, pipe) in enumerate(outputs):
+                    work.create_task(output.pump(pipe), name=f"pump {number}")
+                if self.feed and process.stdin:
+                    work.create_task(self.feed(process.stdin), name="feed")
+                work.create_task(self._follow(process.stdout), name="progress")
+                work.create_task(self._listen(process.stderr), name="stderr")
+                ended = work.create_task(process.wait(), name="ffmpeg")
+            watch.cancel()
+        self.returncode = ended.result()
 
     async def _watch(self, pid: int) -> None:
         """Also over its memory: a picture may claim to be so large that one of it fills a small
@@ -191,26 +193,21 @@ class FfmpegRun:
             self.stderr.add(data)
 
 
-@asynccontextmanager
-async def _open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamReader], list[int]]]:
-    """One per output: asyncio streams that stop reading when nobody takes their bytes, and the ends
-    to write to. Close those when the child has them, or the end of an output would never be
-    seen."""
-    readers: list[asyncio.StreamReader] = []
+@contextmanager
+def _open_pipes(count: int) -> Iterator[tuple[list[Pipe], list[int]]]:
+    """One per output, and the ends to write to. Close those when the child has them, or the end of
+    an output would never be seen."""
+    pipes: list[Pipe] = []
     writing: list[int] = []
     with ExitStack() as stack:
         stack.callback(_close_all, writing)
         for _ in range(count):
             read_fd, write_fd = os.pipe()
             writing.append(write_fd)
+            pipes.append(Pipe(read_fd))
+            stack.callback(pipes[-1].close)
             _enlarge(write_fd)
-            readers.append(asyncio.StreamReader(limit=_BUFFER_BYTES))
-            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                partial(asyncio.StreamReaderProtocol, readers[-1]),
-                os.fdopen(read_fd, "rb", buffering=0),
-            )
-            stack.callback(transport.close)
-        yield readers, writing
+        yield pipes, writing
 
 
 def _close_all(fds: list[int]) -> None:

@@ -37,7 +37,7 @@ def boxes(read: Read, start: int, end: int) -> Iterator[Box]:
         start = box.end
 
 
-def box_at(header: bytes | memoryview, start: int, end: int) -> Box | None:
+def box_at(header: bytes | bytearray | memoryview, start: int, end: int) -> Box | None:
     """The one that begins with `header` at `start`; without a length of its own, up to `end`."""
     length, kind = int.from_bytes(header[:4], "big"), bytes(header[4:8])
     content = start + 8

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.hls_parts import INIT, TIMESCALE, fragment, parsed
+from tests.hls_parts import INIT, TIMESCALE, box, fed, fragment, parsed
 
 from cefmp4.hls.fragments import Fragment, FragmentParser, SegmentCutter, key_frames
 from cefmp4.media.mp4_boxes import BrokenMediaError
@@ -53,10 +53,21 @@ def test_an_init_and_two_fragments() -> None:
 def test_it_does_not_matter_how_the_bytes_come(cuts: list[int]) -> None:
     data, parser, found, at = INIT + fragment(0) + fragment(60_000), FragmentParser(), [], 0
     for size in [*cuts, len(data)]:
-        found += list(parser.feed(data[at : at + size]))
+        found += fed(parser, data[at : at + size])
         at += size
     parser.close()
     assert found == parsed(data)
+
+
+def test_boxes_may_have_long_lengths_and_others_between_them() -> None:
+    whole = fragment(0)
+    moof = int.from_bytes(whole[:4], "big")
+    long = struct.pack(">I4sQ", 1, b"mdat", len(whole) - moof + 8) + whole[moof + 8 :]
+    at = whole.index(b"trun") + 12
+    whole = whole[:at] + struct.pack(">i", moof + 16) + whole[at + 4 : moof]
+    (found,) = parsed(INIT + box("free") + whole + long + box("free", bytes(9)))
+    assert found.first_sample == bytes(10)
+    assert found.data == whole + long
 
 
 @pytest.mark.parametrize("kept", [3, 12, len(INIT) - 5, len(INIT) + 20])
@@ -80,7 +91,7 @@ def test_lengths_that_lie() -> None:
 
 def test_a_box_that_claims_gigabytes_is_not_waited_for() -> None:
     with pytest.raises(BrokenMediaError, match="a box of"):
-        list(FragmentParser().feed(INIT + struct.pack(">I4s", 0xFFFFFFFF, b"mdat") + bytes(20)))
+        fed(FragmentParser(), INIT + struct.pack(">I4s", 0xFFFFFFFF, b"mdat") + bytes(20))
 
 
 def test_a_run_that_claims_millions_of_samples() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cefmp4.errors import PermanentError, TransientError
 from cefmp4.media.ffmpeg_run import FfmpegRun, Pace, RunLimits
+from cefmp4.media.pipe import Pipe
 from cefmp4.model.part import MIB
 
 
@@ -24,7 +25,7 @@ class Taker:
         self._error = error
         self._hold = hold
 
-    async def pump(self, pipe: asyncio.StreamReader) -> None:
+    async def pump(self, pipe: Pipe) -> None:
         while piece := await pipe.read(65536):
             self.data += piece
             if self._error:
