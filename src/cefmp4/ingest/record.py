@@ -199,12 +199,16 @@ class StreamRecord:
         self.written_path = path
 
     async def _claim_again(self) -> None:
-        """A lease that merely ran out, or was wiped, is ours again if nobody else took it."""
-        lease = await self._checkpoints.claim(self._stream, self.lease.owner)
-        if lease is None:
-            metrics.leases_lost.inc()
-            raise LeaseLostError(f"another instance owns stream {self._stream.id} now")
-        self.lease = lease
+        """A lease that merely ran out, or was wiped, is ours again if nobody else took it. The name
+        that Redis does not know yet may have been another stream's before: that is taken from it by
+        the write that tells of the rename, not by the claim."""
+        for path in dict.fromkeys((self._stream.relpath, self.written_path)):
+            stream = replace(self._stream, relpath=path)
+            if lease := await self._checkpoints.claim(stream, self.lease.owner):
+                self.lease = lease
+                return
+        metrics.leases_lost.inc()
+        raise LeaseLostError(f"another instance owns stream {self._stream.id} now")
 
     async def release(self) -> None:
         self.is_released = True

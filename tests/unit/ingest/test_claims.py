@@ -60,6 +60,20 @@ async def test_a_lease_outlives_its_time_while_we_work(instance: Instance) -> No
     assert instance.lost == []
 
 
+async def test_what_ran_out_after_a_rename_over_another_is_ours_again(instance: Instance) -> None:
+    """Redis leads to the other one until the record tells of the rename."""
+    other, record = await instance.work_on("s1"), await instance.work_on("s2")
+    record.renamed("s1.mp4")
+    instance.now += 2 * LEASE_S
+    await instance.renew()
+    assert instance.lost == []
+    assert await instance.checkpoints.holder("s2") == "me"
+    found = await instance.checkpoints.load_stream_at("", "s1.mp4")
+    assert found is not None
+    assert found.id == "s2"
+    assert await instance.checkpoints.load_displaced("") == [other.stream]
+
+
 async def test_what_ran_out_and_nobody_took_is_ours_again(instance: Instance) -> None:
     record = await instance.work_on("s1")
     instance.now += 2 * LEASE_S
