@@ -15,7 +15,10 @@ from tests.support.other_user import start_as_other
 
 PROGRAM = Path(hostile_writer.__file__).read_text()
 SHORT_S, LONG_S = 8.0, 40.0
-NORMAL_S = 15.0  # from a recorder's close to its object, on a loaded machine
+# From a recorder's close to its object. A machine that is shared with other scenarios may be slow;
+# but then it is slow for what he leaves, too, and that does not go first.
+NORMAL_S, LATEST_S = 15.0, 45.0
+MOST_BEFORE = 150
 SETTLED_S = 60.0
 MOST_LINES = 3000
 MOST_GROWN = 200 * MIB
@@ -65,16 +68,19 @@ async def hostile_writer_beside_recorders(world: World) -> None:
 
 async def _record(world: World, relpath: str, behaviour: str) -> None:
     await world.write(relpath, 14 * MIB, behaviour=behaviour, rate=8 * MIB)
-    closed = time.monotonic()
-    while relpath not in {record["relpath"] for record in await _ended(world)}:
-        if time.monotonic() > closed + NORMAL_S:
-            world.faults.append(f"{relpath} was not stored {NORMAL_S:.0f} s after its close")
+    closed, before = time.monotonic(), len(await _ended(world))
+    while relpath not in (ended := await _ended(world)):
+        waited_s, others = time.monotonic() - closed, len(ended) - before
+        if waited_s > LATEST_S or (waited_s > NORMAL_S and others > MOST_BEFORE):
+            world.faults.append(
+                f"{relpath} was not stored {waited_s:.0f} s after its close, but {others} others"
+            )
             return
         await asyncio.sleep(0.2)
 
 
-async def _ended(world: World) -> list[dict[str, Any]]:
-    return [record for record in await world.judge.records() if record.get("state") in STORED]
+async def _ended(world: World) -> list[str]:
+    return [str(one["relpath"]) for one in await world.judge.records() if _is_stored(one)]
 
 
 async def _settle(world: World) -> None:
