@@ -31,9 +31,10 @@ def reading(ffmpeg: str, source: MediaSource, graph: str = "") -> list[str]:
 
 
 def reading_stills(ffmpeg: str, graph: str) -> list[str]:
-    """For a copy, which decodes nothing: from its standard input, one picture per thumbnail."""
+    """For a copy, which decodes nothing: from its standard input, one picture per thumbnail. To
+    share out a picture that becomes so small costs threads more than it saves."""
     own = ("-protocol_whitelist", "pipe", "-f", "mp4", "-ignore_editlist", "1", "-i", "pipe:0")
-    return [*_start(ffmpeg), *own, "-filter_complex", graph]
+    return [*_start(ffmpeg), *own, "-filter_complex_threads", "1", "-filter_complex", graph]
 
 
 def clock_of(index: int) -> list[str]:

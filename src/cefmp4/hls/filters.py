@@ -116,13 +116,15 @@ def _sdr(hdr: str | None) -> str:
 
 
 def _sprite(plan: SpritePlan) -> str:
-    return f"{_image(plan.size)},tile={plan.columns}x{plan.rows},format=yuvj420p"
+    """So much smaller, the mean of the pixels is as good as what takes their neighbours in, too,
+    and costs half of it."""
+    return f"{_image(plan.size, 'area')},tile={plan.columns}x{plan.rows},format=yuvj420p"
 
 
 def _poster(plan: SpritePlan) -> str:
-    return f"{_image(plan.poster_size)},format=yuvj420p"
+    return f"{_image(plan.poster_size, 'bicubic')},format=yuvj420p"
 
 
-def _image(size: tuple[int, int]) -> str:
+def _image(size: tuple[int, int], how: str) -> str:
     """JPEG has one matrix, whatever the size."""
-    return f"scale={size[0]}:{size[1]}:out_color_matrix=bt601,setsar=1"
+    return f"scale={size[0]}:{size[1]}:flags={how}:out_color_matrix=bt601,setsar=1"

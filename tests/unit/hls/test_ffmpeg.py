@@ -147,7 +147,8 @@ def test_images_are_two_more_branches() -> None:
     graph = filters.filter_graph(VIDEO, encodings()[:1], plan)
     assert "split=3" in graph
     assert re.search(
-        r"select=not\(mod\(n\\,90\)\),scale=160:90:out_color_matrix=bt601,setsar=1,tile=16x13",
+        r"select=not\(mod\(n\\,90\)\),"
+        r"scale=160:90:flags=area:out_color_matrix=bt601,setsar=1,tile=16x13",
         graph,
     )
 
