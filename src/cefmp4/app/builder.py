@@ -145,6 +145,7 @@ def _streams(
         folder=found.folder.id,
         wall_clock=ports.clocks.wall,
     )
+    recovery = Recovery(store=store, hashing=hashing, plan=plan)
     admission = Admission(
         root=root,
         host=settings.host,
@@ -153,7 +154,7 @@ def _streams(
         index=index,
         claims=claims,
         store=store,
-        recovery=Recovery(store=store, hashing=hashing, plan=plan),
+        recovery=recovery,
         bucket_search=bucket_search,
         identity=identity,
         place=found.place,
@@ -199,6 +200,7 @@ def _streams(
         claims=claims,
         bucket_search=bucket_search,
         identity=identity,
+        recovery=recovery,
         uploader=uploader,
         completion=completion,
     )

@@ -13,6 +13,7 @@ from cefmp4.errors import LeaseLostError, TransientError
 from cefmp4.model.part import Part
 from cefmp4.model.stream import FileStamp, Stream, StreamState
 from cefmp4.ports.checkpoints import CheckpointStore, Lease
+from cefmp4.recording.digests import combine_crcs
 from cefmp4.retry import patiently
 from cefmp4.tasks import finish
 
@@ -120,6 +121,15 @@ class StreamRecord:
             closed_at=self._stream.closed_at or stamp.ctime_ns / 1e9,
         )
         await self.move_to(StreamState.STORED)
+
+    async def was_made(self, etag: str, stamp: FileStamp) -> None:
+        """Of the parts, before a crash. `stamp`: of the file when it was seen last; where it has
+        another size by now, it is not the one that was proven."""
+        parts = [self._parts[number] for number in sorted(self._parts)]
+        crc64 = combine_crcs((part.crc64, part.size) for part in parts)
+        await self.move_to(StreamState.FINALIZING)
+        self.object_made(etag)
+        await self.proven(stamp=replace(stamp, size=self.stored_bytes), crc64=crc64, sha256="")
 
     async def move_to(self, state: StreamState, reason: str = "") -> None:
         if self._stream.state is state and reason in ("", self._stream.reason):

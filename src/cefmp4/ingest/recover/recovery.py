@@ -9,12 +9,14 @@ from time import time
 
 import structlog
 
+from cefmp4 import metrics
 from cefmp4.errors import UploadGoneError
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.bucket_search import BucketContents
 from cefmp4.model import names
 from cefmp4.model.object import ListedPart, OpenUpload
 from cefmp4.model.part import Part, PartPlan, PartRange, infer_plan
+from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import crc_and_md5, multipart_etag
 from cefmp4.recording.file import SourceFile
@@ -88,14 +90,9 @@ class Recovery:
     # For a stream that has a record.
 
     async def resume(self, record: StreamRecord, source: SourceFile) -> None:
-        """Makes the record say what the store really holds of this stream."""
+        """Makes the record say what the store really holds of this stream: parts, or all of it."""
         stream = record.stream
-        uploads = await patiently(
-            lambda: self.store.list_uploads(stream.key), what="upload listing"
-        )
-        uploads = [upload for upload in uploads if upload.key == stream.key]
-        if names.stream_id_in(stream.key) != stream.id:  # others may upload to such a key, too
-            uploads = [upload for upload in uploads if upload.upload_id == stream.upload_id]
+        uploads = await self._uploads_of(stream)
         upload = max(
             uploads,
             key=lambda upload: (upload.upload_id == stream.upload_id, upload.initiated_at),
@@ -105,7 +102,7 @@ class Recovery:
             if other is not upload:  # begun just before a crash, and never written down
                 await self._abort(other)
         if upload is None:
-            if not stream.upload_id or not await self._was_completed(record):
+            if not await self._is_made(record):  # see was_completed
                 await record.upload_gone(sent_high=stream.sent_high)
             return
         if upload.upload_id != stream.upload_id:
@@ -120,19 +117,36 @@ class Recovery:
             lambda: self.store.abort_upload(upload.key, upload.upload_id), what="upload abort"
         )
 
-    async def _was_completed(self, record: StreamRecord) -> bool:
-        """The crash may have come between the completion and its checkpoint: then the object is
-        there, and completing it again only compares the two."""
-        if not record.parts or not self.store.proof.etag_is_md5:
-            return False
+    async def was_completed(self, record: StreamRecord) -> bool:
+        """The crash may have come between the completion, which is asked for what is proven and
+        nothing else, and its checkpoint. Then the object is there, and the record says so now,
+        whatever has become of the file since: nobody else would ever tell of that object."""
+        return not await self._uploads_of(record.stream) and await self._is_made(record)
+
+    async def _uploads_of(self, stream: Stream) -> list[OpenUpload]:
+        uploads = await patiently(
+            lambda: self.store.list_uploads(stream.key), what="upload listing"
+        )
+        uploads = [upload for upload in uploads if upload.key == stream.key]
+        if names.stream_id_in(stream.key) != stream.id:  # others may upload to such a key, too
+            uploads = [upload for upload in uploads if upload.upload_id == stream.upload_id]
+        return uploads
+
+    async def _is_made(self, record: StreamRecord) -> bool:
         stream = record.stream
+        parts = [record.parts[number] for number in sorted(record.parts)]
+        if not (stream.upload_id and stream.stamp and parts and self.store.proof.etag_is_md5):
+            return False
         stored = await patiently(lambda: self.store.head(stream.key), what="object check")
-        if stored is None or stored.etag != multipart_etag(
-            record.parts[number].etag for number in sorted(record.parts)
-        ):
+        if stored is None or stored.etag != multipart_etag(part.etag for part in parts):
             return False
         owner = stored.metadata.get(names.META_STREAM_ID)
-        return owner == stream.id or stream.is_adopted or not self.store.proof.keeps_metadata
+        if not (owner == stream.id or stream.is_adopted or not self.store.proof.keeps_metadata):
+            return False
+        log.info("it was completed just before the crash", key=stream.key)
+        await record.was_made(stored.etag, stream.stamp)
+        metrics.stream_stored(record.stream)
+        return True
 
     async def _reconcile(
         self, record: StreamRecord, source: SourceFile, listed: dict[int, ListedPart]

@@ -14,9 +14,10 @@ from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.ingest.recover.bucket_search import BucketSearch
+from cefmp4.ingest.recover.recovery import Recovery
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.model.folder import WatchedFolder
-from cefmp4.model.stream import FileStamp, Stream, StreamState
+from cefmp4.model.stream import FileStamp, Stream
 from cefmp4.recording.beneath import look_up
 from cefmp4.recording.file import SourceFile
 from cefmp4.recording.identity import Identity
@@ -37,6 +38,7 @@ class Startup:
     claims: Claims
     bucket_search: BucketSearch
     identity: Identity
+    recovery: Recovery
     uploader: Uploader
     completion: Completion
     _first_restored: Stream | None = field(default=None, init=False)
@@ -198,10 +200,11 @@ class Startup:
             record = await self.claims.latest(stream)
         except ForeignStreamError:
             return
-        if record.stream.state is StreamState.STORED:
-            await self.completion.finish(record, None)
-        elif not record.stream.is_final:
-            await self._fail_missing(record)
+        if not record.stream.is_final:
+            if record.stream.is_proven or await self.recovery.was_completed(record):
+                await self.completion.finish(record, None)
+            else:
+                await self._fail_missing(record)
         await record.release()
 
     async def _fail_missing(self, record: StreamRecord) -> None:
