@@ -166,7 +166,7 @@ class StreamRouter:
         """The guard of rule 15: what goes wrong with one path stops nothing else."""
         try:
             await self._work_on(work)
-        except ForeignStreamError:
+        except (ForeignStreamError, LeaseLostError):
             self._come_back(work, pause=self.foreign_pause_s)
         except SymbolicLinkError as error:
             self._tell_of_link(work.relpath, error)
@@ -264,10 +264,7 @@ class StreamRouter:
                 begins = "stream begins" if admitted.is_new else "stream goes on"
                 log.info(begins, file_path=stream.relpath, generation=stream.generation)
                 await processor.run()
-            try:
-                has_changed = await self.completion.conclude(processor)
-            except LeaseLostError:
-                raise ForeignStreamError from None
+            has_changed = await self.completion.conclude(processor)
             work.again = work.again or has_changed
 
     @contextmanager

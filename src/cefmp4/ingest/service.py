@@ -193,7 +193,7 @@ class IngestService:
                 if (learnt := self.writer_profiles.to_json()) != saved:
                     await self.checkpoints.remember("habits", learnt)
                     saved = learnt
-                if self.is_ready and self.router.pending == 0:
+                if self.is_ready and self.scanner.sees_folder and self.router.pending == 0:
                     await self.startup.finish_survey()
             await asyncio.sleep(PUBLISH_INTERVAL_S)
 

@@ -72,6 +72,11 @@ class FolderScanner:
         return self._latest.is_whole and self._latest.lacks(relpath)
 
     @property
+    def sees_folder(self) -> bool:
+        """Whether the last look was one at the folder, whatever in it was out of sight."""
+        return self._latest.is_whole
+
+    @property
     def sees_all(self) -> bool:
         """Whether no part of the folder was out of sight at the last look."""
         return self._latest.is_whole and not self._latest.has_hidden

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,6 +11,8 @@ from tests.support.fake_store import Gate
 from tests.support.rig import PART, bytes_of
 from tests.support.routed_rig import DATE, RoutedRig
 
+from cefmp4.errors import LeaseLostError
+from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.fate import End
 from cefmp4.model.event import EventKind
 from cefmp4.model.stream import Stream, StreamState
@@ -338,3 +341,18 @@ async def test_a_stream_that_is_taken_over_is_asked_for_again_after_a_while(
     await routed.at_work()
     (again,) = routed.router.processors
     assert again.record.stream.id == processor.record.stream.id
+
+
+async def test_a_lease_that_is_lost_while_a_stream_is_admitted_is_no_failure(
+    routed: RoutedRig,
+) -> None:
+    routed.write(data := bytes_of(PART // 2))
+    routed.let_go()
+    lost = LeaseLostError("another instance owns it")
+    with capture_logs() as logs, patch.object(Admission, "admit", side_effect=lost):
+        routed.tell(EventKind.CREATE, "r.mp4")
+        await routed.settled()
+    assert logs == []
+    routed.router.start_comebacks(routed.rig.clock() + 1.0)
+    await routed.settled()
+    await routed.assert_holds("r.mp4", data)

@@ -50,6 +50,7 @@ class Startup:
     paths: list[str] = field(default_factory=list)
     is_surveying: bool = False
     restored: asyncio.Event = field(default_factory=asyncio.Event)
+    surveyed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def load(self) -> None:
         await self.notes.note("load")
@@ -62,7 +63,7 @@ class Startup:
         return []
 
     async def finish_survey(self) -> None:
-        pass
+        self.surveyed.set()
 
     async def end_displaced(self, *_: object) -> list[str]:
         return []
@@ -117,6 +118,7 @@ class Scanner:
     entries: dict[str, FileStamp] = field(default_factory=dict)
     mounts: frozenset[str] = frozenset({""})
     waiting_for: str = ""
+    sees_folder: bool = True
     sees_all: bool = True
     runs: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -311,6 +313,17 @@ async def test_a_redis_that_lost_its_memory_is_told_everything(stage: Stage) -> 
         await stage.router.changed.wait()
     after = stage.notes.told[stage.notes.told.index("remember folder") :]
     assert after[:3] == ["remember folder", "restore []", "create theirs.mp4"]
+
+
+async def test_a_look_at_no_folder_ends_no_survey(stage: Stage) -> None:
+    """It was unmounted just then: none of its files was looked up."""
+    stage.scanner.sees_folder = False
+    async with stage.running():
+        await stage.scanner.runs.wait()
+        await asyncio.sleep(5 * TURN_S)
+        assert not stage.startup.surveyed.is_set()
+        stage.scanner.sees_folder = True
+        await stage.startup.surveyed.wait()
 
 
 async def test_a_memory_that_is_lost_twice_is_restored_twice(stage: Stage) -> None:

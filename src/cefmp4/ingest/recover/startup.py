@@ -105,10 +105,11 @@ class Startup:
         await self.claims.mark_used()
 
     async def finish_survey(self) -> None:
-        """Once every file of the folder was looked up, Redis knows as much as S3."""
+        """Once every file of the folder was looked up, Redis knows as much as S3. It is surveying
+        until Redis says so, too: else it would seem to have been emptied again."""
         if self.is_surveying:
-            self.bucket_search.contents = None
             await self._mark_used()
+            self.bucket_search.contents = None
 
     async def catch_up(
         self, found: Mapping[str, FileStamp], is_gone: Callable[[str], bool]

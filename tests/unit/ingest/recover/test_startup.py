@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from tests.support.rig import PART, Rig, bytes_of, open_growing
@@ -110,5 +111,13 @@ async def test_what_was_told_again_counts_only_while_it_is_known(
     assert await rig.checkpoints.load_stream(stream.id) is not None
     if is_emptied_again:
         rig.checkpoints.wipe()
-    await startup.finish_survey()
+    mark_used = rig.checkpoints.mark_used
+
+    async def mark_used_meanwhile(folder: str) -> None:
+        assert startup.is_surveying, "else it would seem to have been emptied again"
+        await mark_used(folder)
+
+    with patch.object(rig.checkpoints, "mark_used", mark_used_meanwhile):
+        await startup.finish_survey()
+    assert not startup.is_surveying
     assert await rig.checkpoints.is_fresh() is is_emptied_again
