@@ -28,7 +28,7 @@ from tests.faults import (
     scenarios_s3,
 )
 from tests.faults.judge import Verdict
-from tests.faults.registry import ACT_S, SCENARIOS, CannotRunError, Scenario
+from tests.faults.registry import SCENARIOS, CannotRunError, Scenario
 from tests.faults.s3_client import open_client
 from tests.faults.world import open_world
 from tests.support.servers import SwiftServer
@@ -137,7 +137,7 @@ async def _run_in_world(
 ) -> Verdict:
     async with open_world(one.name, seed, folder, server, client, small_files=small_files) as world:
         try:
-            async with asyncio.timeout(ACT_S):
+            async with asyncio.timeout(one.act_s):
                 await one.run(world)
             verdict = await world.check(patience_s=one.patience_s)
         except (AssertionError, OSError, ExceptionGroup) as error:  # TimeoutError is an OSError

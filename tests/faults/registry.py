@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tests.faults.world import World
 
 Run = Callable[[World], Awaitable[None]]
-ACT_S = 150.0  # what a scenario itself may take; its end has a patience of its own
+ACT_S = 150.0  # what most scenarios may take; the end of each has a patience of its own
 AROUND_S = 90.0  # servers that start, objects that are read back, services that stop
 
 
@@ -23,13 +23,14 @@ class Scenario:
     run: Run
     is_short: bool = False
     runs: int = 1  # of the long form
+    act_s: float = ACT_S
     patience_s: float = 40
     catches: bool = False
 
     @property
     def limit_s(self) -> float:
         """After which a run is given up, whatever hangs."""
-        return ACT_S + self.patience_s + AROUND_S
+        return self.act_s + self.patience_s + AROUND_S
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -40,6 +41,7 @@ def scenario(
     *,
     short: bool = False,
     runs: int = 1,
+    act_s: float = ACT_S,
     patience_s: float = 40,
     catches: bool = False,
     name: str = "",
@@ -52,6 +54,7 @@ def scenario(
             run=run,
             is_short=short,
             runs=runs,
+            act_s=act_s,
             patience_s=patience_s,
             catches=catches,
         )

@@ -25,7 +25,7 @@ MOST_GROWN = 200 * MIB
 STORED = ("described", "handed_over")
 
 
-@scenario("files", short=True, runs=3, patience_s=60)
+@scenario("files", short=True, runs=3, act_s=240, patience_s=60)
 async def hostile_writer_beside_recorders(world: World) -> None:
     """Recordings beside him are stored as ever; of what he leaves each file is stored as it is, or
     it is said why not; nothing outside is read or changed."""
@@ -88,17 +88,22 @@ async def _settle(world: World) -> None:
     deadline = time.monotonic() + SETTLED_S
     left = await asyncio.to_thread(_files, world.watched)
     while left:
-        records = await world.judge.records()
-        digests = await world.judge.digests_by_key()
+        linked = {relpath for relpath in left if _has_other_names(world, relpath)}
+        records = [
+            record for record in await world.judge.records() if linked or record["relpath"] in left
+        ]
+        digests = await world.judge.digests_of(
+            str(record["key"]) for record in records if _is_stored(record)
+        )
         by_path: dict[str, list[dict[str, Any]]] = {}
         for record in records:
             by_path.setdefault(str(record["relpath"]), []).append(record)
-        stored = {digests.get(record["key"], "") for record in records if _is_stored(record)}
+        stored = set(digests.values())
         left = {
             relpath: digest
             for relpath, digest in left.items()
             if not _is_accounted_for(by_path.get(relpath, []), digest, digests)
-            and not (digest in stored and _has_other_names(world, relpath))
+            and not (relpath in linked and digest in stored)
         }
         if time.monotonic() > deadline:
             world.faults += [f"{relpath!r} is neither stored nor failed" for relpath in left]
