@@ -9,8 +9,10 @@ from cefmp4.errors import CefError
 from cefmp4.model import names
 from cefmp4.model.folder import WatchedFolder
 from cefmp4.model.object import OpenUpload
+from cefmp4.model.part import Part
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.store import ObjectStore
+from cefmp4.recording.digests import multipart_etag
 
 log = structlog.get_logger()
 
@@ -53,7 +55,7 @@ class OrphanSweeper:
         if old and await self.checkpoints.is_fresh(self.folder.id if self.folder else ""):
             old = []  # Redis was emptied: until it knows again what S3 knows, every upload is one
         for orphan in old:
-            await self._abort(orphan)
+            await self._end(orphan)
         left = [orphan for orphan in orphans if orphan not in old]
         metrics.orphan_uploads.set(len(left))
         return left
@@ -61,10 +63,30 @@ class OrphanSweeper:
     def is_old(self, orphan: OpenUpload, now: float) -> bool:
         return now - orphan.initiated_at >= self.grace_s
 
-    async def _abort(self, upload: OpenUpload) -> None:
+    async def _end(self, upload: OpenUpload) -> None:
+        """A server that failed in the middle of a Complete may keep the upload of an object that is
+        there: to abort it may take the bytes of that object away."""
         try:
+            if await self._is_completed_again(upload):
+                log.warning("completed an upload again: its object is there", key=upload.key)
+                return
             await self.store.abort_upload(upload.key, upload.upload_id)
             log.info("aborted an upload that no stream claims", key=upload.key)
         except CefError as error:
             metrics.count_failure("orphan_abort")
             log.warning("could not abort an orphan upload", key=upload.key, reason=str(error))
+
+    async def _is_completed_again(self, upload: OpenUpload) -> bool:
+        """Where the object of its key is made of the very parts of the upload."""
+        stored = await self.store.head(upload.key)
+        if stored is None:
+            return False
+        parts = [
+            Part(number=one.number, size=one.size, crc64=0, etag=one.etag, uploaded_at=0.0)
+            for one in await self.store.list_parts(upload.key, upload.upload_id)
+        ]
+        if not parts or stored.etag != multipart_etag(part.etag for part in parts):
+            return False
+        crc64 = stored.crc64 or 0  # which is only asked for where the server tells one
+        await self.store.complete_upload(upload.key, upload.upload_id, parts, crc64=crc64)
+        return True

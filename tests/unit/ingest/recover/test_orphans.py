@@ -1,12 +1,18 @@
 """Open uploads that no stream claims: found, and aborted when surely ours and old."""
 
+import os
+from pathlib import Path
+
 from tests.support.checkpoint_records import claimed, stream
 from tests.support.fake_checkpoints import FakeCheckpointStore
 from tests.support.fake_store import FakeObjectStore
 
 from cefmp4 import metrics
 from cefmp4.ingest.recover.orphans import OrphanSweeper
+from cefmp4.model.object import FileRange
+from cefmp4.model.part import Part
 from cefmp4.model.stream import Stream
+from cefmp4.recording.digests import crc_of
 
 NOW = 1_000_000.0
 GRACE_S = 3600.0
@@ -95,3 +101,24 @@ async def test_a_look_reads_no_more_records_than_there_are_uploads() -> None:
     before = sweeping.checkpoints.calls["load_streams"]
     await sweeping.sweeper.find()
     assert sweeping.checkpoints.calls["load_streams"] == before
+
+
+async def test_an_upload_whose_object_is_there_is_completed_again(tmp_path: Path) -> None:
+    """The server failed in the middle of a Complete: an abort might take the object's bytes."""
+    sweeping = Sweeping()
+    await sweeping.checkpoints.mark_used()
+    key, data = f"streams/{ID}/r.mp4", os.urandom(1000)
+    (tmp_path / "r.mp4").write_bytes(data)
+    with (tmp_path / "r.mp4").open("rb") as file:
+        body, crc64 = FileRange(file.fileno(), 0, len(data)), crc_of(data)
+        for _ in range(2):  # the second one as it was before the Complete
+            upload_id = await sweeping.upload(key)
+            etag = await sweeping.store.put_part(key, upload_id, 1, body, crc64=crc64)
+            if not await sweeping.store.head(key):
+                part = Part(number=1, size=len(data), crc64=crc64, etag=etag, uploaded_at=0.0)
+                await sweeping.store.complete_upload(key, upload_id, [part], crc64=crc64)
+    sweeping.now += GRACE_S
+    assert await sweeping.sweeper.step(sweeping.now) == []
+    assert sweeping.store.calls["abort_upload"] == 0
+    assert sweeping.store.open_uploads == {}
+    assert sweeping.store.data(key) == data
