@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 from tests.faults.registry import CannotRunError, scenario
+from tests.faults.s3_proxy import Exchange
 from tests.faults.small_store import give_small_store
 from tests.faults.tiny_disk import tiny_disk
 from tests.faults.world import MIB, World
@@ -16,6 +17,7 @@ from tests.faults.world import MIB, World
 from cefmp4.model.part import GIB
 
 RATE = 12 * MIB
+COMPLETES = 12
 FLOOD = 24_000  # names; the kernel keeps 16,384 events
 TIB = 1024 * GIB
 MEMORY = 500 * MIB
@@ -138,6 +140,30 @@ async def killed_while_the_store_is_full(world: World) -> None:
         await asyncio.sleep(world.random.uniform(0, 2))
         await store.free()
         await instance.ready()
+
+
+@scenario("files", patience_s=140)
+async def store_disk_fills_while_objects_are_completed(world: World) -> None:
+    """A Complete may fail half way then: the object is there, unlisted perhaps, and its upload. A
+    beginning may, too: what nobody knows of is an orphan, which is seen to within two looks."""
+    world.settings["ORPHAN_GRACE_SECONDS"] = "60"
+    store, filling = await give_small_store(world), asyncio.Lock()
+
+    async def fill_meanwhile(exchange: Exchange) -> bool:
+        async with filling:
+            full = asyncio.create_task(store.fill())
+            await asyncio.sleep(world.random.uniform(0, 0.15))
+            goes_on = await exchange.forward()
+            await full
+            await asyncio.sleep(0.1)
+            await store.free()
+        return goes_on
+
+    await world.ingest()
+    world.s3.add(fill_meanwhile, "CompleteMultipartUpload", times=COMPLETES)
+    for number in range(COMPLETES):
+        await world.write(f"cam/{number}.mp4", 6 * MIB)
+    await world.stored(COMPLETES, timeout_s=90)
 
 
 @scenario("files")

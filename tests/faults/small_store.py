@@ -33,7 +33,7 @@ async def give_small_store(world: World, size: int = SIZE) -> SmallStore:
     folder = world.folder / "small-store"
     await world.enter(tiny_disk(folder, size))
     server = SwiftServer(folder)
-    await world.enter(_running(server))
+    await world.enter(_running(server, world.folder / "small-store.log"))
     client = await world.closing.enter_async_context(open_client(server))
     world.s3_server, world.client = server, client
     world.bucket = await server.new_bucket()
@@ -43,9 +43,11 @@ async def give_small_store(world: World, size: int = SIZE) -> SmallStore:
 
 
 @asynccontextmanager
-async def _running(server: SwiftServer) -> AsyncIterator[None]:
+async def _running(server: SwiftServer, log: Path) -> AsyncIterator[None]:
+    """Its log is kept: its disk goes with it."""
     await server.start()
     try:
         yield
     finally:
         await server.stop()
+        await asyncio.to_thread(log.write_text, server.log_text)

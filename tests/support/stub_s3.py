@@ -13,7 +13,7 @@ from awscrt.checksums import crc64nvme
 
 from cefmp4.recording.digests import md5_of, multipart_etag, spell_crc64, spell_md5
 
-_LISTINGS = ("ListMultipartUploads", "ListParts")  # which are empty
+_LISTINGS = ("ListMultipartUploads", "ListParts")
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
@@ -33,6 +33,7 @@ class Traits:
     keeps_first_part: bool = False  # although it takes another
     ends_upload_at_bad_part: bool = False
     keeps_metadata: bool = True
+    lists_uploads: bool = False
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class StubS3:
         self.objects: dict[str, _Stored] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self._upload_headers: dict[str, dict[str, str]] = {}
+        self._upload_keys: dict[str, str] = {}
         self._replies: dict[str, list[Reply]] = {}
 
     def answer(self, operation: str, *replies: Reply) -> None:
@@ -119,7 +121,7 @@ class StubS3:
         if upload_id and upload_id not in self.uploads:
             return _error(404, "NoSuchUpload")
         if operation in _LISTINGS:
-            return _xml(f"<{operation}Result></{operation}Result>")
+            return _xml(f"<{operation}Result>{self._listed(operation)}</{operation}Result>")
         match operation:
             case "CreateMultipartUpload":
                 return self._begin(request)
@@ -143,7 +145,17 @@ class StubS3:
         upload_id = f"upload-{len(self._upload_headers)}"
         self.uploads[upload_id] = {}
         self._upload_headers[upload_id] = self._kept(request)
+        self._upload_keys[upload_id] = request.match_info["key"]
         return _xml(f"<R><UploadId>{upload_id}</UploadId></R>")
+
+    def _listed(self, operation: str) -> str:
+        if operation == "ListParts" or not self.traits.lists_uploads:
+            return ""
+        return "".join(
+            f"<Upload><Key>{self._upload_keys[one]}</Key><UploadId>{one}</UploadId>"
+            f"<Initiated>2026-01-01T00:00:00Z</Initiated></Upload>"
+            for one in self.uploads
+        )
 
     def _check(self, request: web.Request, body: bytes) -> web.Response | None:
         crc = request.headers.get("x-amz-checksum-crc64nvme")

@@ -57,6 +57,7 @@ class S3Store:
         self.proof = proof
         self._readback = ReadBack(calls, proof)
         self._unanswered: set[str] = set()  # keys whose last start of an upload got no answer
+        self._begun_twice: set[str] = set()  # perhaps, because the listing did not show the first
 
     def __repr__(self) -> str:
         return f"<S3Store {self._calls.bucket} {self._transfer!r} {self.proof}>"
@@ -114,6 +115,7 @@ class S3Store:
                 if upload.key == key:
                     self._unanswered.discard(key)
                     return upload.upload_id
+            self._begun_twice.add(key)
         if stream_id_in(key) is not None:
             self._unanswered.add(key)
         reply = await self._calls.once("CreateMultipartUpload", **params)
@@ -181,11 +183,26 @@ class S3Store:
         except (UploadGoneError, KeyTakenError, TransientError) as error:
             return await self._settle(key, upload_id, parts, crc64, owner, error)
         finding = await self._readback.compare_parts(key, parts, crc64=crc64, owner=owner)
-        return _proven(key, finding)
+        etag = _proven(key, finding)
+        await self._end_others(key, upload_id)
+        return etag
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         with suppress(UploadGoneError):
             await self._calls.call("AbortMultipartUpload", Key=key, UploadId=upload_id)
+        await self._end_others(key, upload_id)
+
+    async def _end_others(self, key: str, upload_id: str) -> None:
+        """What a start that seemed to fail has left after all. If not now, it is an orphan."""
+        if key not in self._begun_twice:
+            return
+        self._begun_twice.discard(key)
+        with suppress(CefError):
+            for other in await listing.list_uploads(self._calls, key):
+                if other.key == key and other.upload_id != upload_id:
+                    await self._calls.call(
+                        "AbortMultipartUpload", Key=key, UploadId=other.upload_id
+                    )
 
     async def list_uploads(self, prefix: str) -> list[OpenUpload]:
         return await listing.list_uploads(self._calls, prefix)

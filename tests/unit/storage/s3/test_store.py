@@ -194,6 +194,24 @@ async def test_complete_that_failed_half_way_is_done_again(
         assert stub.uploads == {}
 
 
+async def test_an_upload_that_was_begun_though_it_seemed_not_ends_with_the_other(
+    stub: StubS3, fd: int
+) -> None:
+    """A full disk took no listing of it at first."""
+    stub.answer("CreateMultipartUpload", Reply(503, "ServiceUnavailable", takes_effect=True))
+    async with opened(stub, SWIFT) as store:
+        key = f"streams/{STREAM}/r.mp4"
+        upload_id = await store.begin_upload(key, content_type="video/mp4", metadata={})
+        assert len(stub.uploads) == 2
+        stub.traits.lists_uploads = True
+        body = FileRange(fd, 0, len(DATA))
+        etag = await store.put_part(key, upload_id, 1, body, crc64=CRC)
+        part = Part(number=1, size=len(DATA), crc64=CRC, etag=etag, uploaded_at=0.0)
+        await store.complete_upload(key, upload_id, [part], crc64=CRC)
+        assert stub.uploads == {}
+        assert stub.objects[key].data == DATA
+
+
 async def test_an_object_of_the_right_size_is_no_proof_that_complete_worked(
     stub: StubS3, fd: int
 ) -> None:
