@@ -12,11 +12,12 @@ BIN := .venv/bin
 BENCH_ROWS := $(if $(ROWS),--rows $(ROWS))
 SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
+KILL_TESTS := $(addprefix tests/acceptance/test_,kill_worker.py kill_engine.py goes_on_elsewhere.py fleet.py servers_away.py)
 PYTEST := $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 1
 TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/security tests/acceptance)
 
-.PHONY: help up setup lint lock audit sbom check test test-servers bench bench-short faults faults-short soak clean
+.PHONY: help up setup lint lock audit sbom check test test-servers bench bench-short faults faults-short kills soak clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F"|" '{printf "%-20s %s\n", $$1, $$2}'
@@ -87,6 +88,9 @@ faults: setup ## kills, stops and breaks everything, at length, and prints the m
 	CEFMP4_KILLS=30 $(PYTEST) tests/acceptance/test_kill.py || failed="$$failed kills"; \
 	echo "make faults: $$((SECONDS - started)) seconds, failed:$${failed:- nothing}"; \
 	test -z "$$failed"
+
+kills: setup ## kills workers and Temporal again and again in mid-encode, takes servers away, and prints figures
+	CEFMP4_KILLS=30 CEFMP4_ENGINE_KILLS=10 CEFMP4_LOSSES=10 CEFMP4_AWAY_S=60 $(PYTEST) -s $(KILL_TESTS)
 
 faults-short: setup ## the part of it that every change must pass
 	$(PYTEST) $(SIDE_BY_SIDE) $(FAULT_TESTS)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import backlog, crash, fleet, hls, ladder, recording, remux, tree
+from bench import backlog, crash, fleet, hls, jobs, ladder, recording, remux, tree
 from bench.place import GIB, Options
 from bench.report import Line, show, write_json
 from cefmp4.log import configure_logging
@@ -22,6 +22,7 @@ ROWS: dict[str, tuple[str, Callable[[Options], Awaitable[list[Line]]], float]] =
     "fleet": ("200 files growing together", fleet.run, 800),
     "tree": ("A tree of files that are all stored", tree.run, 240),
     "crash": ("kill -9 in the middle of 1 GiB", crash.run, 200),
+    "jobs": ("Jobs that do nothing, and how soon one begins", jobs.run, 800),
     "hls": ("HLS, one rendition", hls.run, 900),
     "ladder": ("HLS, a ladder", ladder.run, 900),
     "remux": ("HLS of a source that fits", remux.run, 300),

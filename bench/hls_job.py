@@ -2,29 +2,31 @@
 The worker runs already, as workers do; what its start costs is told apart."""
 
 import asyncio
-import itertools
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from temporalio.client import WorkflowFailureError
+
 from bench import meter
+from bench.engine import engine
 from bench.place import Options, Place, place, scratch
 from bench.service import Service
 from cefmp4.hls.examined import ExaminedVideo
 from cefmp4.hls.playlist import segment_name
-from cefmp4.jobs.queue import JobQueue, open_jobs
 from cefmp4.model.job import JobKind, JobSpec, input_of_file, subject_of
 from cefmp4.model.rendition import RUNGS, CodecChoice, Rendition, ladder
 from cefmp4.outputs.names import hls_prefix
 from cefmp4.storage.s3.store import S3Config, open_s3_store
+from cefmp4.temporal.connect import EngineClient
+from cefmp4.temporal.desk import Desk
 
-READY, ENDED = "ready for jobs", "job ended"
+READY = "ready for jobs"
 LOOK_S = 0.2  # seldom: the server that answers shares the cores
 START_S = 60.0
 TIMEOUT_S = 400.0
-LEASE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +68,18 @@ async def run_job(
     """`awaited`: a rendition for whose first segment the store is asked again and again."""
     with scratch(options.files) as folder:
         async with (
-            place(options) as where,
+            place(options, jobs=True) as where,
             _worker(where, folder, settings or {}) as worker,
-            open_jobs(where.redis_url, lease_seconds=LEASE_S) as queue,
         ):
+            client = await engine(where)
             await worker.until(READY, 1, START_S)
             start_cpu_s, spec = worker.cpu_s, await asyncio.to_thread(_spec, source)
             began = time.time()
-            await queue.submit(spec)
+            await Desk(client).submit(spec)
             looking = asyncio.create_task(_first_segment(where, spec.subject, awaited))
             try:
-                ended, result = await _ended(worker, queue, spec.id)
+                result = await _result(client, spec.id, worker)
+                ended = time.time()
             finally:
                 looking.cancel()
             cpu_s = worker.cpu_s - start_cpu_s
@@ -101,17 +104,14 @@ def _worker(where: Place, folder: Path, settings: dict[str, str]) -> Service:
     return Service(where, watch=folder, folder=folder, settings=ours | settings, program=program)
 
 
-async def _ended(worker: Service, queue: JobQueue, job_id: str) -> tuple[float, dict[str, Any]]:
-    """When the job was done, on the wall clock, and its result. A look at the source that finds
-    that it needs an encoder ends, too."""
-    for count in itertools.count(1):
-        at = worker.started + await worker.until(ENDED, count, TIMEOUT_S)
-        job = await queue.ledger.get(job_id)
-        if job.is_final:
-            break
-    if job.result is None or not job.is_complete:
-        raise RuntimeError(f"the job is {job.state}: {job.error} {worker.tail()}")
-    return at, job.result
+async def _result(client: EngineClient, job_id: str, worker: Service) -> dict[str, Any]:
+    """The engine answers when it is there, and is not asked again and again."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            result: dict[str, Any] = await client.get_workflow_handle(job_id).result()
+    except WorkflowFailureError as error:
+        raise RuntimeError(f"the job failed: {error.cause} {worker.tail()}") from error
+    return result
 
 
 def _spec(path: Path) -> JobSpec:

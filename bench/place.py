@@ -33,7 +33,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One S3 server, one Redis, one bucket."""
+    """One S3 server, one Redis, one bucket, and one Temporal where there are jobs."""
 
     endpoint_url: str
     bucket: str
@@ -41,6 +41,8 @@ class Place:
     secret_key: str
     region: str
     redis_url: str
+    temporal_address: str = ""
+    temporal_codec_key: str = ""
     ca_file: Path | None = None
     count_file: Path | None = None
 
@@ -60,13 +62,13 @@ class Place:
 
 @asynccontextmanager
 async def place(
-    options: Options, *, tls: bool = False, front: bool = False
+    options: Options, *, tls: bool = False, front: bool = False, jobs: bool = False
 ) -> AsyncIterator[Place]:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(scratch(options.servers))
-        # Redis writes little but waits for its disk; a folder in memory would flatter it.
+        # They write little but wait for their disk; a folder in memory would flatter them.
         slow = stack.enter_context(scratch(options.files))
-        redis = await stack.enter_async_context(_servers(slow, want_redis=True))
+        redis = await stack.enter_async_context(_servers(slow, want_redis=True, want_temporal=jobs))
         s3 = await stack.enter_async_context(_servers(folder / "s3", want_s3=True))
         endpoint_url, ca_file, count_file = _given(s3.s3_endpoint_url), None, None
         if tls or front:
@@ -83,6 +85,8 @@ async def place(
             secret_key=_given(s3.s3_secret_access_key),
             region=s3.s3_region_name,
             redis_url=_given(redis.redis_url),
+            temporal_address=redis.temporal_address or "",
+            temporal_codec_key=redis.temporal_codec_key or "",
             ca_file=ca_file,
             count_file=count_file,
         )
@@ -90,10 +94,14 @@ async def place(
 
 @asynccontextmanager
 async def _servers(
-    folder: Path, *, want_redis: bool = False, want_s3: bool = False
+    folder: Path, *, want_redis: bool = False, want_s3: bool = False, want_temporal: bool = False
 ) -> AsyncIterator[Connection]:
     async with embedded_servers(
-        folder, want_redis=want_redis, want_s3=want_s3, bucket="bench"
+        folder,
+        want_redis=want_redis,
+        want_s3=want_s3,
+        want_temporal=want_temporal,
+        bucket="bench",
     ) as servers:
         yield servers.connection
 

@@ -51,6 +51,7 @@ class Service:
             **place.base_environment,
             "APP_ENV": "production",
             "WATCH_DIR": str(watch),
+            "HANDOVER_JOBS": "none",
             "PROM_PORT": str(self.port),
             "REDIS_URL": place.redis_url,
             "S3_ENDPOINT_URL": place.endpoint_url,
@@ -58,6 +59,8 @@ class Service:
             "S3_SECRET_ACCESS_KEY": place.secret_key,
             "S3_REGION_NAME": place.region,
             "S3_BUCKET_NAME": place.bucket,
+            "TEMPORAL_ADDRESS": place.temporal_address,
+            "TEMPORAL_CODEC_KEY": place.temporal_codec_key,
             **(settings or {}),
         }
 

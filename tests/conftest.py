@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from tests.support.leaping_loop import LeapingLoop
 
-pytest_plugins = ["tests.support.servers"]
+pytest_plugins = ["tests.support.servers", "tests.support.temporal_server"]
 
 
 def pytest_asyncio_loop_factories(

@@ -1,4 +1,4 @@
-"""HLS as a job: which bytes it reads, what its slot allows, and how its steps meet the ledger's."""
+"""HLS as a job: which bytes it reads, what its slot allows, and what its steps are."""
 
 import asyncio
 import json
@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 import structlog
 
-from cefmp4.errors import LeaseLostError, PermanentError, SourceError, TransientError
+from cefmp4.errors import PermanentError, SourceError, TransientError
 from cefmp4.hls.encoders import count_fallback
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import NeedsEncoderError, Tier, document
-from cefmp4.jobs.attempt import JobContext, JobOutcome, JobProcedure, NeedsSlotError
+from cefmp4.jobs.steps import JobProcedure, Made, NeedsSlotError, StepContext
 from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.loopback import Loopback, RemoteObject
 from cefmp4.media.source import MediaSource
-from cefmp4.model.job import Job, JobInput, JobProgress, SlotKind
+from cefmp4.model.job import JobInput, JobProgress, JobSpec, SlotKind
 from cefmp4.outputs import leftovers, publish
 from cefmp4.outputs.names import RESULT, hls_prefix
 from cefmp4.outputs.publish import SOURCE, find_published
@@ -31,7 +31,6 @@ from cefmp4.storage.s3.errors import KeyMissingError
 
 log = structlog.get_logger()
 
-MADE_BEFORE = "made_before"  # in the ledger's result: what is published is of an earlier job
 _ALLOWED = {None: Tier.COPY, SlotKind.CPU: Tier.CPU, SlotKind.GPU: Tier.GPU}
 
 
@@ -56,20 +55,17 @@ class HlsJobs:
 
     @property
     def procedure(self) -> JobProcedure:
-        return JobProcedure(run=self.run, publish=self.publish, discard=self.discard)
+        return JobProcedure(make=self.make, publish=self.publish, discard=self.discard)
 
-    async def run(self, context: JobContext) -> JobOutcome:
-        job = context.job
-        if found := await self._found(job):
-            log.info("made before", stream_id=job.spec.subject)
-            return JobOutcome(result=found)
+    async def make(self, context: StepContext) -> Made:
+        spec = context.spec
+        if found := await self._found(spec):
+            log.info("made before", stream_id=spec.subject)
+            return Made(summary=found, is_published=True)
         sink = SegmentSink(
-            self.store,
-            stream_id=job.spec.subject,
-            bucket=self.bucket,
-            attempt=_attempt(context.fence),
+            self.store, stream_id=spec.subject, bucket=self.bucket, attempt=context.attempt
         )
-        async with self._opened(job) as source:
+        async with self._opened(spec.input) as source:
             fd = source.fd
             try:
                 done = await self.encoder.encode(
@@ -86,51 +82,51 @@ class HlsJobs:
             await _check_unchanged(fd, context)
         for tried in done.fallbacks:
             count_fallback(tried)
-        return JobOutcome(result=_summary(document(done)))
+        return Made(summary=_summary(document(done)))
 
-    async def _found(self, job: Job) -> dict[str, Any] | None:
-        """Redis may have been emptied since: then the job is new, and its work is done."""
-        if not job.spec.input.etag:
+    async def _found(self, spec: JobSpec) -> dict[str, Any] | None:
+        """The engine may have forgotten it since: then the job is new, and its work is done."""
+        if not spec.input.etag:
             return None  # nothing tells whether it is the same object
         found = await find_published(
-            self.store, stream_id=job.spec.subject, source=_source_of(job.spec.input)
+            self.store, stream_id=spec.subject, source=_source_of(spec.input)
         )
         try:
-            return _summary(found) | {MADE_BEFORE: True} if found else None
+            return _summary(found) if found else None
         except (KeyError, TypeError):
             return None  # of another version
 
-    async def publish(self, job: Job) -> None:
+    async def publish(self, spec: JobSpec, attempt: str) -> None:
         """The rows first: who finds the playlists finds them, too."""
-        if job.result and job.result.get(MADE_BEFORE):
-            return
-        subject, attempt = job.spec.subject, _attempt(job.accepted)
+        subject = spec.subject
         rows = await publish.read_staged(self.store, RESULT, stream_id=subject, attempt=attempt)
-        result = JobResult(
-            job_id=job.id,
-            kind=job.kind,
-            subject=subject,
-            fence=job.accepted,
-            document=json.loads(rows) | {SOURCE: _source_of(job.spec.input)},
+        await self.results.keep(
+            JobResult(
+                job_id=spec.id,
+                kind=spec.kind,
+                subject=subject,
+                document=json.loads(rows) | {SOURCE: _source_of(spec.input)},
+            )
         )
-        if not await self.results.accept(result):
-            raise LeaseLostError(f"the result of attempt {job.accepted} of {job.id} is refused")
         await publish.publish(self.store, stream_id=subject, attempt=attempt)
 
-    async def discard(self, job: Job, fence: int) -> None:
-        await leftovers.remove_attempt(
-            self.store, stream_id=job.spec.subject, attempt=_attempt(fence)
-        )
+    async def discard(self, spec: JobSpec, attempt: str) -> None:
+        """Not of what players find: whoever reaches the engine may ask for an old step again, and
+        then cancel it."""
+        if await publish.is_published(self.store, stream_id=spec.subject, attempt=attempt):
+            log.warning("what is published stays", stream_id=spec.subject, attempt=attempt)
+            return
+        await leftovers.remove_attempt(self.store, stream_id=spec.subject, attempt=attempt)
 
     @asynccontextmanager
-    async def _opened(self, job: Job) -> AsyncIterator[MediaSource]:
-        with _opened_file(job.spec.input, self.watch_dir) as fd:
+    async def _opened(self, source: JobInput) -> AsyncIterator[MediaSource]:
+        with _opened_file(source, self.watch_dir) as fd:
             if fd is not None:
                 yield MediaSource.of_file(fd)
                 return
-            found = await self._remote(job.spec.input)
-            async with Loopback(found).open() as source:
-                yield source
+            found = await self._remote(source)
+            async with Loopback(found).open() as remote:
+                yield remote
 
     async def _remote(self, source: JobInput) -> FoundObject:
         if not source.key:
@@ -144,10 +140,6 @@ class HlsJobs:
         if source.etag and found.etag != source.etag:
             raise PermanentError(f"the object {source.key} was replaced")
         return found
-
-
-def _attempt(fence: int) -> str:
-    return f"a{fence}"
 
 
 @contextmanager
@@ -174,14 +166,14 @@ def _open_same(source: JobInput, watch_dir: str) -> SourceFile | None:
     return None
 
 
-async def _check_unchanged(fd: int | None, context: JobContext) -> None:
+async def _check_unchanged(fd: int | None, context: StepContext) -> None:
     """A writer that came back meanwhile made a mixture of what was read. The object is still the
     proven one: the next attempt takes that. A rename or a removal, which change `ctime` alone, are
     fine; but so does a writer that sets the date back, so that then all of the file is compared
     with what was proven. Bytes that were written and taken back before the end are not noticed."""
     if fd is None:
         return
-    source = context.job.spec.input
+    source = context.spec.input
     if not await asyncio.to_thread(_is_as_it_was, fd, source, context.ended.is_set):
         raise TransientError(f"the file {source.path} changed while it was read")
 
@@ -217,7 +209,7 @@ def _source_of(source: JobInput) -> dict[str, Any]:
 
 
 def _summary(made: dict[str, Any]) -> dict[str, Any]:
-    """For the ledger, of a result document; the rows stay there."""
+    """What the engine keeps of a result document; the rows stay there."""
     return {
         "tier": made["tier"],
         "master_key": made["master_key"],

@@ -77,7 +77,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     if error is None or logging.getLogger().level <= logging.DEBUG:
         return True
     is_of_redis = type(error).__module__.startswith("redis.")
-    if record.name.startswith(("docket", "redis")):
+    if record.name.startswith("redis"):
         return not (is_of_redis or isinstance(error, OSError))
     is_write = isinstance(error, OSError) and "ClientRequest.write_bytes" in record.getMessage()
     return record.name != "asyncio" or not (is_of_redis or is_write)
@@ -125,8 +125,10 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
     root.setLevel(level)
     for noisy in ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns of each ticket that it cannot send while Redis is away.
-    logging.getLogger("docket").setLevel(logging.ERROR if root.level > logging.DEBUG else level)
+    # Each step tells itself how it ended, and a worker how it stops. What keeps a flow from going
+    # on is told there alone.
+    for name, least in (("temporalio", logging.WARNING), ("temporalio.activity", logging.ERROR)):
+        logging.getLogger(name).setLevel(least if root.level > logging.DEBUG else level)
     if json_lines:
         _take_over_the_rest()
 

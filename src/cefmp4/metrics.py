@@ -66,8 +66,7 @@ FAILED_OPERATIONS = (
     *("part_upload", "part_copy", "object_upload", "completion", "object_check", "key_lookup"),
     *("metadata_upload", "metadata_reading", "reading", "survey_of_the_store"),
     *("checkpoint", "claim", "stream_lookup", "part_lookup", "loading_of_checkpoints"),
-    *("accept_result", "read_job", "commit_job", "fail_job"),
-    *("move_job", "release_job", "requeue_job", "hand-over"),
+    "hand-over",
 )
 
 # Why a request or a connection over HTTP was refused or cut off.
@@ -171,12 +170,20 @@ job_queue_age = _gauge(
 job_workers = _gauge("cefmp4_job_workers", "Workers that live", kind=_ANY)
 job_duration = _histogram(
     "cefmp4_job_duration_seconds",
-    "Time one attempt took that completed its job",
+    "Time the accepted attempt of a job took, from its beginning until it was published",
     _JOB_SECONDS,
     kind=OFFERED_KINDS,
 )
+job_step_duration = _histogram(
+    "cefmp4_job_step_duration_seconds",
+    "Time one step of a job took, by how it ended",
+    _JOB_SECONDS,
+    kind=_ANY,
+    step=_ANY,
+    outcome=_ANY,
+)
 JOB_OUTCOMES = (
-    *("complete", *FailReason, "retried", "released", "moved"),
+    *("complete", *FailReason, "retried", "released"),
     *("no_room", "no_program", "server_away", "fenced"),
 )
 job_results = _counter(
@@ -187,7 +194,7 @@ job_results = _counter(
 )
 job_slots = _gauge("cefmp4_job_slots", "Slots for jobs", slot=SlotKind)
 job_slots_in_use = _gauge("cefmp4_job_slots_in_use", "Slots that jobs hold", slot=SlotKind)
-UNREADABLE = ("ticket", "queue", "job", "index", "stream")
+UNREADABLE = ("index", "stream")
 unreadable_records = _counter(
     "cefmp4_unreadable_records_total",
     "What lay in Redis, was not ours to read, and was dropped or set aside",
@@ -225,7 +232,7 @@ def queues_measured(kind: JobKind, *, depth: int, age_s: float, workers: int) ->
 
 
 def queues_unknown() -> None:
-    """Redis is away: no figure is better than one that looks as if nothing waited."""
+    """Temporal is away: no figure is better than one that looks as if nothing waited."""
     for gauge in (job_queue_depth, job_queue_age, job_workers):
         gauge.clear()
 

@@ -28,9 +28,11 @@ class Reachability:
         self,
         name: str,
         *,
+        held_up: str = "uploads and jobs",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
+        self._held_up = held_up
         self._server = name.lower()  # in metrics and logs
         self._clock = clock
         self._began_at: float | None = None
@@ -54,7 +56,7 @@ class Reachability:
         if is_outage and self._began_at is None and self.is_told:
             self._began_at = self._failed_at
             trouble = "has no space left" if is_full else "does not answer"
-            self._tell(f"{self._name} {trouble}: uploads and jobs wait", reason=str(error))
+            self._tell(f"{self._name} {trouble}: {self._held_up} wait", reason=str(error))
 
     def answered(self) -> None:
         self._is_silent = False
@@ -94,8 +96,9 @@ class Reachability:
         contextvars.Context().run(partial(log.warning, event, server=self._server, **fields))
 
 
-REDIS = Reachability("Redis")
+REDIS = Reachability("Redis", held_up="uploads")
 S3 = Reachability("S3")
+TEMPORAL = Reachability("Temporal", held_up="jobs")
 metrics.server_full.labels("s3").set_function(lambda: float(S3.is_full))
 
 

@@ -187,6 +187,7 @@ async def ingest_with(
         "S3_BUCKET_NAME": await s3_server.new_bucket(),
         "REDIS_URL": redis_server.url,
         "WATCH_DIR": str(folder),
+        "HANDOVER_JOBS": "none",
         "PROM_PORT": "0",
         "STARTUP_TIMEOUT_SECONDS": "1",
     }

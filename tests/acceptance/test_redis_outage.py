@@ -1,6 +1,6 @@
-"""What a service and a worker say of a Redis that is away while recordings grow and a job runs: one
-line when it begins, one when it is over, none with the id of a stream that has no part in it.
-CEFMP4_OUTAGE_S says how long it lasts."""
+"""What a service says of a Redis that is away while recordings grow and a job runs: one line when
+it begins, one when it is over, none with the id of a stream that has no part in it. A worker, which
+needs none, says nothing. CEFMP4_OUTAGE_S says how long it lasts."""
 
 import asyncio
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from tests.support.hls_media import recording
-from tests.support.ports import free_port
+from tests.support.job_workers import open_yard
 from tests.support.servers import SwiftServer
-from tests.support.service import Service, Site, open_site
+from tests.support.service import Site
 
 from cefmp4.model.part import MIB
 
@@ -28,7 +28,7 @@ pytestmark = [
 OUTAGE_S = float(os.environ.get("CEFMP4_OUTAGE_S", "12"))
 STREAMS = 6
 PATIENCE_S = 60.0
-BEGIN, END = "Redis does not answer: uploads and jobs wait", "Redis answers again after"
+BEGIN, END = "Redis does not answer: uploads wait", "Redis answers again after"
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -60,26 +60,20 @@ async def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(
     s3_server: SwiftServer, tmp_path: Path
 ) -> None:
     clip = await asyncio.to_thread(lambda: recording(tmp_path).read_bytes())
-    port = free_port()
-    settings = {"WORKER_PORT": str(port), "PROM_PORT": str(port), "HLS_GPU": "off"}
-    async with open_site(s3_server, tmp_path) as site:
-        worker = Service("worker", {**site.service.settings, **settings}, tmp_path,
-                         command=("cefmp4", "worker"))  # fmt: skip
+    async with open_yard(s3_server, tmp_path) as yard:
+        site = yard.site
         await site.service.start()
-        await worker.start()
-        try:
-            await suffer(site, clip)
-            assert await worker.stop() == 0
-        finally:
-            await worker.end()
+        (worker,) = await yard.start_workers(1)
+        await suffer(site, clip)
+        assert await worker.stop() == 0
         assert await site.service.stop() == 0
-    for log in (site.service.log, worker.log):
-        check_outage(lines(log))
+    check_outage(lines(site.service.log))
     check_ids(lines(site.service.log))
+    assert troubles_in(lines(worker.log)) == []  # it needs no Redis
 
 
 async def suffer(site: Site, clip: bytes) -> None:
-    """A recording that is handed over comes first: that opens the queue of jobs, from within its
+    """A recording that is handed over comes first: that opens the way to Temporal, from within its
     stream. Others are at work when Redis goes, and some begin while it is away."""
     (site.watched / "first.mp4").write_bytes(clip)
     assert await site.described(["first.mp4"], PATIENCE_S) == set()
@@ -93,9 +87,13 @@ async def suffer(site: Site, clip: bytes) -> None:
     assert await site.described([*names, "meanwhile.mp4"], PATIENCE_S) == set()
 
 
-def check_outage(log: list[dict[str, Any]]) -> None:
+def troubles_in(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     troubles = [line for line in log if line["level"] not in ("debug", "info")]
-    troubles = [line for line in troubles if line["event"] != "not playable"]
+    return [line for line in troubles if line["event"] != "not playable"]
+
+
+def check_outage(log: list[dict[str, Any]]) -> None:
+    troubles = troubles_in(log)
     assert [line["event"][: len(BEGIN)] for line in troubles[:1]] == [BEGIN], troubles
     assert len(troubles) == 2, troubles
     assert troubles[1]["event"].startswith(END)

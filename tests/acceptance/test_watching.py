@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -98,9 +99,11 @@ async def watch(page: Page, home: str, url: str) -> None:
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("has_jobs", [True, False])
 async def test_after_redis_was_emptied_finished_recordings_are_ready_at_once(
-    tmp_path: Path,
+    tmp_path: Path, has_jobs: bool
 ) -> None:
+    """Whether Temporal still knows their jobs, or was emptied, too."""
     folder = tmp_path / "new"
     (folder / "local_watch_dir").mkdir(parents=True)
     port = str(free_port())
@@ -116,10 +119,15 @@ async def test_after_redis_was_emptied_finished_recordings_are_ready_at_once(
         async with Redis.from_url(place.redis_url) as redis:
             await redis.flushall()
         assert await running.ctrl_c(20) == 0
+    if not has_jobs:
+        shutil.rmtree(folder / ".cefmp4" / "temporal")
     async with up(folder, **settings, FFMPEG_PATH="no-such-program") as running:
         await running.says("Drop a recording into the folder")
         started = time.monotonic()
-        assert await watch_url(running) == url
+        if has_jobs:  # then nobody is told again
+            await running.says("stream is handed_over")
+        else:
+            assert await watch_url(running) == url
         assert time.monotonic() - started < AT_ONCE_S
         async with open_s3_store(store_of(folder)) as store:
             assert await stored(store) == before

@@ -1,4 +1,4 @@
-"""What every result store must do: one result of each job, the accepted one, whoever asks again."""
+"""What every result store must do: keep the one result of each job, whoever hands it over again."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,11 +9,10 @@ import pytest
 import pytest_asyncio
 from tests.support.servers import S3Place
 
-from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.jobs.results import ObjectResults
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, Lane
+from cefmp4.model.job import JobKind, job_id_of
 from cefmp4.ports.results import JobResult, ResultStore
-from cefmp4.storage.s3.store import S3Config, open_s3_store
+from cefmp4.storage.s3.store import open_s3_store
 
 pytestmark = pytest.mark.integration
 
@@ -36,29 +35,13 @@ class Backend:
     """A store under test; `find` reads what it holds, past the port."""
 
     results: ResultStore
-    ledger: RedisLedger
     find: Callable[[str], Awaitable[dict[str, Any] | None]]
-
-    async def begun(self) -> Job:
-        spec = JobSpec(subject=SUBJECT, kind=JobKind.HLS, input=JobInput(key="a"))
-        if await self.ledger.find(spec.id) is None:
-            await self.ledger.submit(spec)
-        job = await self.ledger.begin(Lane.HLS_LOOK, owner="one", slot="", offered=spec.id)
-        assert job is not None
-        return job
 
 
 @pytest_asyncio.fixture
-async def object_backend(s3_server: S3Place, redis_url: str) -> AsyncIterator[Backend]:
-    """`result.json` beside the playlists, and the ledger in Redis."""
-    config = S3Config(
-        endpoint_url=s3_server.endpoint_url,
-        access_key=s3_server.access_key,
-        secret=s3_server.secret_key,
-        bucket=await s3_server.new_bucket(),
-        region=s3_server.region,
-    )
-    async with open_s3_store(config) as store, open_ledger(redis_url, lease_seconds=60) as ledger:
+async def object_backend(s3_server: S3Place) -> AsyncIterator[Backend]:
+    """`result.json` beside the playlists."""
+    async with open_s3_store(s3_server.config(await s3_server.new_bucket())) as store:
 
         async def find(subject: str) -> dict[str, Any] | None:
             key = f"hls/{subject}/result.json"
@@ -67,7 +50,7 @@ async def object_backend(s3_server: S3Place, redis_url: str) -> AsyncIterator[Ba
             found: dict[str, Any] = json.loads(await store.read(key))
             return found
 
-        yield Backend(ObjectResults(store, ledger), ledger, find)
+        yield Backend(ObjectResults(store), find)
 
 
 @pytest.fixture(params=["object_backend"])
@@ -76,65 +59,43 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return found
 
 
-def result_of(job: Job, **changes: Any) -> JobResult:
-    document = {"made_by": job.fence, "name": "Pr\xfcfung", "segments": [ROW], **changes}
+def result_of(subject: str = SUBJECT, **changes: Any) -> JobResult:
+    document = {"made_by": "a1", "name": "Pr\xfcfung", "segments": [ROW], **changes}
     return JobResult(
-        job_id=job.id, kind=job.kind, subject=SUBJECT, fence=job.fence, document=document
+        job_id=job_id_of(subject, JobKind.HLS),
+        kind=JobKind.HLS,
+        subject=subject,
+        document=document,
     )
 
 
-async def test_an_accepted_result_is_kept_with_all_its_rows(backend: Backend) -> None:
-    job = await backend.begun()
-    await backend.ledger.accept(job.id, job.fence, {})
-    result = result_of(job)
-    assert await backend.results.accept(result)
-    assert await backend.find(SUBJECT) == result.document
+async def test_a_result_is_kept_with_all_its_rows(backend: Backend) -> None:
+    await backend.results.keep(result_of())
+    assert await backend.find(SUBJECT) == result_of().document
 
 
 async def test_the_same_result_again_changes_nothing(backend: Backend) -> None:
-    """The worker died before it could say that the job is complete; another hands it over again."""
-    first = await backend.begun()
-    await backend.ledger.accept(first.id, first.fence, {})
-    assert await backend.results.accept(result_of(first))
-    await backend.ledger.requeue(first, error="the worker died")
-    second = await backend.begun()
-    assert second.accepted == first.fence
-    assert await backend.results.accept(result_of(first))
-    assert await backend.ledger.commit(second.id, second.fence)
-    assert await backend.results.accept(result_of(first))
-    assert await backend.find(SUBJECT) == result_of(first).document
+    """The worker died before it could say that it was kept; another hands it over again."""
+    for _ in range(2):
+        await backend.results.keep(result_of())
+    assert await backend.find(SUBJECT) == result_of().document
 
 
-async def test_a_result_that_nobody_accepted_is_refused(backend: Backend) -> None:
-    job = await backend.begun()
-    assert not await backend.results.accept(result_of(job))
-    assert await backend.find(SUBJECT) is None
+async def test_a_job_that_began_anew_has_its_new_result_alone(backend: Backend) -> None:
+    await backend.results.keep(result_of())
+    await backend.results.keep(result_of(made_by="a2", segments=[]))
+    found = await backend.find(SUBJECT)
+    assert found == result_of(made_by="a2", segments=[]).document
 
 
-async def test_the_result_of_a_zombie_is_refused(backend: Backend) -> None:
-    """Before the accepted one is there, and after."""
-    zombie = await backend.begun()
-    await backend.ledger.requeue(zombie, error="the worker seems dead")
-    job = await backend.begun()
-    await backend.ledger.accept(job.id, job.fence, {})
-    assert not await backend.results.accept(result_of(zombie))
-    assert await backend.find(SUBJECT) is None
-    assert await backend.results.accept(result_of(job))
-    assert not await backend.results.accept(result_of(zombie))
-    assert await backend.find(SUBJECT) == result_of(job).document
-
-
-async def test_a_job_that_is_forgotten_has_no_result_to_keep(backend: Backend) -> None:
-    job = await backend.begun()
-    unknown = JobResult(job_id="other", kind=job.kind, subject="other", fence=1, document={})
-    assert not await backend.results.accept(unknown)
-    assert await backend.find("other") is None
+async def test_results_of_other_jobs_are_left_alone(backend: Backend) -> None:
+    await backend.results.keep(result_of())
+    await backend.results.keep(result_of("other", made_by="a2"))
+    assert await backend.find(SUBJECT) == result_of().document
+    assert await backend.find("third") is None
 
 
 async def test_a_day_of_segments_is_kept(backend: Backend) -> None:
-    job = await backend.begun()
-    await backend.ledger.accept(job.id, job.fence, {})
-    rows = [{**ROW, "index": number} for number in range(24 * 3600 // 6)]
-    result = result_of(job, segments=rows)
-    assert await backend.results.accept(result)
+    result = result_of(segments=[{**ROW, "index": number} for number in range(24 * 3600 // 6)])
+    await backend.results.keep(result)
     assert await backend.find(SUBJECT) == result.document

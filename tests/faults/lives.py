@@ -89,7 +89,7 @@ class Ground:
     async def is_over(self) -> bool:
         """Nothing is left to do for anybody."""
         streams = await self.checkpoints.load_streams()
-        is_known = bool(streams) and all(stream.is_final for stream in streams)
+        is_known = bool(streams) and all(one.is_final and not one.owes_jobs for one in streams)
         return self.is_recorded and is_known and not await self.checkpoints.is_fresh(FOLDER)
 
     def settings(self) -> Settings:

@@ -65,6 +65,7 @@ class World:
             "S3_BUCKET_NAME": self.bucket,
             "REDIS_URL": redis_url,
             "WATCH_DIR": str(self.mount or self.watched),
+            "HANDOVER_JOBS": "none",
             "PYTHONPATH": os.getcwd(),
             "APP_ENV": "production",
             "PROM_PORT": str(_quiet_port()),

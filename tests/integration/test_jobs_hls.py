@@ -1,4 +1,5 @@
-"""HLS as a job, on a real store: two attempts never mix, and what is published plays."""
+"""HLS as a job, on a real engine and a real store: two attempts never mix, and what is published
+plays."""
 
 import asyncio
 import json
@@ -7,24 +8,27 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from awscrt.checksums import crc64nvme
-from tests.support.servers import RedisPlace, SwiftServer
+from tests.faults.redis_proxy import RedisProxy
+from tests.support.job_worker import Workshop, new_workshop, until, workshop
+from tests.support.servers import SwiftServer
+from tests.support.temporal_server import TemporalServer
 
-from cefmp4 import hls_job, metrics
+from cefmp4 import hls_job
+from cefmp4.errors import ServerUnreachableError
 from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls_job import HlsJobs
-from cefmp4.jobs import attempt as attempts
-from cefmp4.jobs.attempt import Attempt, JobContext, JobProcedure
-from cefmp4.jobs.queue import JobQueue, open_jobs
+from cefmp4.jobs.flow import Order
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
+from cefmp4.jobs.steps import Host, JobProcedure, Made, StepContext
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import (
     FailReason,
@@ -32,15 +36,15 @@ from cefmp4.model.job import (
     JobInput,
     JobKind,
     JobSpec,
-    Lane,
     SlotKind,
+    Step,
     input_of_file,
 )
 from cefmp4.model.object import FileRange
 from cefmp4.recording.file import SourceFile
-from cefmp4.retry import Backoff
 from cefmp4.storage.s3.store import S3Store, open_s3_store
-from cefmp4.worker import JobRunner
+
+__all__ = ["workshop"]
 
 pytestmark = pytest.mark.integration
 
@@ -59,17 +63,11 @@ async def store(s3_server: SwiftServer, bucket: str) -> AsyncIterator[S3Store]:
         yield opened
 
 
-@pytest_asyncio.fixture
-async def queue(redis_url: str) -> AsyncIterator[JobQueue]:
-    async with open_jobs(redis_url, lease_seconds=5) as opened:
-        yield opened
-
-
 @pytest.fixture
-def jobs(store: S3Store, bucket: str, queue: JobQueue) -> HlsJobs:
+def jobs(store: S3Store, bucket: str) -> HlsJobs:
     chooser = EncoderChooser(program="ffmpeg")
     encoder = HlsEncoder(chooser=chooser, options=HlsOptions(has_thumbnails=False))
-    results = ObjectResults(store, queue.ledger)
+    results = ObjectResults(store)
     return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results, watch_dir="/")
 
 
@@ -95,46 +93,26 @@ async def keys(store: S3Store) -> list[str]:
     return sorted([one.key.removeprefix(prefix) async for one in store.list_objects(prefix)])
 
 
-async def worked(
-    queue: JobQueue, jobs: HlsJobs, folder: Path, *, procedure: JobProcedure | None = None
-) -> Job:
+async def worked(workshop: Workshop, jobs: HlsJobs | JobProcedure, spec: JobSpec) -> Job:
     """What a worker makes of the only job."""
-    stop = asyncio.Event()
-    with open_workplace(folder) as workplace:
-        runner = JobRunner(
-            queue=queue,
-            procedures={JobKind.HLS: procedure or jobs.procedure},
-            slots=Slots({SlotKind.CPU: 1}),
-            workplace=workplace,
-            owner="one",
-            is_dead=lambda _owner: False,
-            backoff=Backoff(first_s=0.1, cap_s=0.2),
-        )
-        running = asyncio.create_task(runner.run(stop))
-        try:
-            deadline = time.monotonic() + 60
-            while not (await queue.ledger.get(JOB)).is_final:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.1)
-        finally:
-            stop.set()
-            await running
-    return await queue.ledger.get(JOB)
+    procedure = jobs.procedure if isinstance(jobs, HlsJobs) else jobs
+    assert await workshop.desk.submit(spec)
+    async with workshop.worker(procedure):
+        return await workshop.ended(spec.id)
 
 
-def assert_only_of(fence: int, names: list[str]) -> None:
+def assert_only_of(attempt: str, names: list[str]) -> None:
     published = {"master.m3u8", "result.json"}
     assert published <= set(names)
-    assert all(f".a{fence}/" in name for name in names if name not in published), names
+    assert all(f".{attempt}/" in name for name in names if name not in published), names
 
 
 async def test_a_local_file_becomes_hls(
-    queue: JobQueue, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, recording: Path
 ) -> None:
-    await queue.submit(spec(local(recording)))
-    job = await worked(queue, jobs, tmp_path)
+    job = await worked(workshop, jobs, spec(local(recording)))
     assert job.is_complete, job.error
-    assert (job.lane, job.slot, job.attempts) == (Lane.HLS_ENCODE, "cpu", 1)
+    assert job.attempts == 1
     names = await keys(store)
     assert_only_of(job.accepted, names)
     master = (await store.read(f"hls/{SUBJECT}/master.m3u8")).decode()
@@ -150,13 +128,12 @@ async def test_a_local_file_becomes_hls(
 
 
 async def test_without_the_file_the_object_is_read(
-    queue: JobQueue, jobs: HlsJobs, store: S3Store, bucket: str, recording: Path, tmp_path: Path
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, bucket: str, recording: Path
 ) -> None:
     key = "streams/a.mp4"
     etag = await upload(store, key, recording)
     source = JobInput(bucket=bucket, key=key, path="/nowhere/a.mp4", etag=etag)
-    await queue.submit(spec(source))
-    job = await worked(queue, jobs, tmp_path)
+    job = await worked(workshop, jobs, spec(source))
     assert job.is_complete, job.error
     assert_only_of(job.accepted, await keys(store))
 
@@ -176,109 +153,230 @@ async def upload(store: S3Store, key: str, path: Path) -> str:
         os.close(fd)
 
 
-async def test_an_object_that_was_replaced_fails_at_once(
-    queue: JobQueue, jobs: HlsJobs, store: S3Store, bucket: str, recording: Path, tmp_path: Path
+@pytest.mark.parametrize("what", ["was replaced", "no such object", "no video"])
+async def test_what_the_input_is_to_blame_for_fails_at_once(
+    workshop: Workshop,
+    jobs: HlsJobs,
+    store: S3Store,
+    bucket: str,
+    recording: Path,
+    tmp_path: Path,
+    what: str,
 ) -> None:
-    await upload(store, "streams/a.mp4", recording)
-    await queue.submit(spec(JobInput(bucket=bucket, key="streams/a.mp4", etag="other")))
-    job = await worked(queue, jobs, tmp_path)
+    source = JobInput(bucket=bucket, key="streams/a.mp4", etag="other")
+    if what == "was replaced":
+        await upload(store, source.key, recording)
+    elif what == "no video":
+        path = tmp_path / "a.mp4"
+        path.write_bytes(b"nothing")
+        source = local(path)
+    job = await worked(workshop, jobs, spec(source))
     assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
+    assert what in job.error or what == "no video"
     assert await keys(store) == []
 
 
-async def test_a_file_that_is_no_video_fails_at_once(
-    queue: JobQueue, jobs: HlsJobs, store: S3Store, tmp_path: Path
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_store_that_goes_away_while_it_is_published_costs_no_second_encode(
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, recording: Path, moment: str
 ) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"nothing")
-    await queue.submit(spec(local(path)))
-    job = await worked(queue, jobs, tmp_path / "work")
-    assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
-    assert await keys(store) == []
+    """Another time, only that is done, and by the same attempt; also where it was done already."""
+    made, published = list[str](), list[str]()
+
+    async def make(context: StepContext) -> Made:
+        one = await jobs.make(context)
+        made.append(context.attempt)
+        return one
+
+    async def publish(spec: JobSpec, attempt: str) -> None:
+        published.append(attempt)
+        if moment == "after" or len(published) > 2:
+            await jobs.publish(spec, attempt)
+        if len(published) <= 2:
+            assert moment == "after" or "master.m3u8" not in await keys(store)
+            raise ServerUnreachableError("S3 does not answer")
+
+    procedure = replace(jobs.procedure, make=make, publish=publish)
+    job = await worked(workshop, procedure, spec(local(recording)))
+    assert job.is_complete, job.error
+    assert (job.attempts, made) == (1, [job.accepted])
+    assert published == [job.accepted] * 3
+    assert_only_of(job.accepted, await keys(store))
 
 
-async def test_a_worker_that_dies_before_publishing_is_followed_by_one_that_only_publishes(
-    queue: JobQueue, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
+@dataclass
+class Held:
+    """HLS whose end is held back once its segments are there."""
+
+    jobs: HlsJobs
+    made: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def procedure(self) -> JobProcedure:
+        return replace(self.jobs.procedure, make=self.make)
+
+    async def make(self, context: StepContext) -> Made:
+        try:
+            made = await self.jobs.make(context)
+            self.made.append(context.attempt)
+            await self.goes_on.wait()
+            return made
+        finally:
+            self.ended.append(context.attempt)
+
+    async def has_made(self) -> bool:
+        return bool(self.made)
+
+
+async def test_a_worker_that_was_cut_off_leaves_nothing_and_costs_no_attempt(
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, recording: Path
 ) -> None:
-    await queue.submit(spec(local(recording)))
-    first = await queue.ledger.begin(Lane.HLS_LOOK, owner="dead", slot="cpu", offered=JOB)
-    assert first is not None
-    outcome = await jobs.run(
-        JobContext(
-            job=first,
-            slot=SlotKind.CPU,
-            folder=tmp_path,
-            report=lambda _progress: None,
-            ended=asyncio.Event(),
-        )
+    """The engine believes that it is dead, and another makes the job's result."""
+    proxy, first, second = (
+        RedisProxy(int(workshop.address.rpartition(":")[2])),
+        Held(jobs),
+        Held(jobs),
     )
-    assert "master.m3u8" not in await keys(store)  # nobody sees it yet
-    assert await queue.ledger.accept(JOB, first.fence, outcome.result)
-    await queue.requeue(await queue.ledger.get(JOB), error="the worker died")
-    job = await worked(queue, jobs, tmp_path / "work")
-    assert job.is_complete
-    assert job.accepted == first.fence != job.fence
-    assert_only_of(first.fence, await keys(store))
+    await proxy.start()
+    await workshop.desk.submit(spec(local(recording)))
+    way = f"127.0.0.1:{proxy.port}"
+    async with workshop.worker(first.procedure, name="one", address=way):
+        await until(first.has_made, 30, "first attempt")
+        proxy.hang()
+        async with workshop.worker(second.procedure, name="two"):
+            await until(second.has_made, 30, "second attempt")
+            proxy.flow()
+            (zombie,), (name,) = first.made, second.made
+
+            async def has_no_zombie() -> bool:
+                assert (await workshop.desk.get(JOB)).is_running
+                return zombie in first.ended and f".{zombie}/" not in "".join(await keys(store))
+
+            await until(has_no_zombie, 30, "the zombie's output is gone")
+
+            async def is_not_counted() -> bool:
+                return (await workshop.desk.get(JOB)).attempts == 1
+
+            await until(is_not_counted, 10, "that it was only cut off is heard")
+            second.goes_on.set()
+            job = await workshop.ended(JOB)
+    await proxy.stop()
+    assert job.is_complete, job.error
+    assert (job.accepted, job.attempts) == (name, 1)
+    assert_only_of(name, await keys(store))
 
 
 async def test_the_zombie_of_a_complete_job_leaves_nothing(
-    queue: JobQueue, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, recording: Path, tmp_path: Path
 ) -> None:
     """It wakes up after another attempt has published, and goes on to its own end."""
-    await queue.submit(spec(local(recording)))
-    zombie = await queue.ledger.begin(Lane.HLS_LOOK, owner="zombie", slot="cpu", offered=JOB)
-    assert zombie is not None
-    await queue.requeue(zombie, error="the worker seems dead")
-    job = await worked(queue, jobs, tmp_path / "work")
+    job = await worked(workshop, jobs, spec(local(recording)))
     before = await keys(store)
     assert_only_of(job.accepted, before)
+    order = Order(step=Step.ENCODE, spec=replace(job.spec, input=local(recording)), attempt="a0")
     with open_workplace(tmp_path / "zombie") as workplace:
-        attempt = Attempt(
-            zombie,
-            SlotKind.CPU,
-            queue=queue,
-            procedure=jobs.procedure,
+        host = Host(
+            procedures={JobKind.HLS: jobs.procedure},
+            slots=Slots({SlotKind.CPU: 1}),
             workplace=workplace,
-            heartbeat_s=60,  # it does not hear that it is fenced off until it has a result
         )
-        assert await attempt.run() == "fenced"
+        await host.perform(order, report=lambda _progress: None, ended=asyncio.Event())
+        assert len(await keys(store)) > len(before)
+        await host.take_back(order)
     assert await keys(store) == before
 
 
-async def test_a_job_waits_for_room_on_the_disk_without_losing_an_attempt(
-    queue: JobQueue,
-    jobs: HlsJobs,
-    recording: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+async def test_what_a_job_wrote_that_came_to_no_result_goes(
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, recording: Path, end: str
 ) -> None:
-    monkeypatch.setattr(attempts, "NO_ROOM_S", 0.2)
-    asked: list[str] = []
+    """Also what its attempts before left while the store let nothing be removed."""
+    held, refused = Held(jobs), list[str]()
 
-    def disk_bytes(job: Job) -> int:
+    async def discard(spec: JobSpec, attempt: str) -> None:
+        if len(refused) < 2:
+            refused.append(attempt)
+            raise ServerUnreachableError("S3 does not answer")
+        await jobs.discard(spec, attempt)
+
+    async def make(context: StepContext) -> Made:
+        made = await held.make(context)
+        if context.slot is None or end == "cancelled":
+            return made
+        raise ValueError("a mistake of ours")
+
+    await workshop.desk.submit(replace(spec(local(recording)), max_attempts=1))
+    async with workshop.worker(replace(jobs.procedure, make=make, discard=discard)):
+        await until(held.has_made, 30, "attempt")
+        assert any(f".{held.made[0]}/" in name for name in await keys(store))
+        if end == "cancelled":
+            await workshop.desk.cancel(JOB)
+        else:
+            held.goes_on.set()
+        job = await workshop.ended(JOB)
+        expected = FailReason.CANCELLED if end == "cancelled" else FailReason.DEAD_LETTER
+
+        async def is_clean() -> bool:
+            return await keys(store) == []
+
+        await until(is_clean, 20, "all of it is gone")
+    assert job.reason is expected
+    assert refused == held.made * 2
+
+
+async def test_a_job_waits_for_room_on_the_disk_without_losing_an_attempt(
+    workshop: Workshop, jobs: HlsJobs, recording: Path, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    def disk_bytes(spec: JobSpec) -> int:
         """Far too much, more often than a job may fail."""
-        asked.append(job.error)
-        return 1 << 60 if len(asked) <= job.spec.max_attempts + 2 else 0
+        asked.append(1)
+        return 1 << 60 if len(asked) <= spec.max_attempts + 2 else 0
 
-    await queue.submit(spec(local(recording)))
-    refused = metrics.job_results.labels("hls", "no_room")
-    before = refused._value.get()
-    procedure = replace(jobs.procedure, disk_bytes=disk_bytes)
-    job = await worked(queue, jobs, tmp_path, procedure=procedure)
+    procedure, told = replace(jobs.procedure, disk_bytes=disk_bytes), set[str]()
+    await workshop.desk.submit(spec(local(recording)))
+
+    async def has_ended() -> bool:
+        job = await workshop.desk.get(JOB)
+        told.add(job.error)
+        return job.is_final
+
+    async with workshop.worker(procedure):
+        await until(has_ended, 60, "the job")
+    job = await workshop.desk.get(JOB)
     assert job.is_complete, job.error
     assert job.attempts == 1
-    assert len(job.fences) <= 2  # of the look and of the encode: waiting left no trace
-    assert asked[0] == ""
-    assert all(
-        str(tmp_path) in reason and "STATE_DIR" in reason
-        for reason in asked[1 : job.spec.max_attempts + 2]
-    )
-    assert refused._value.get() - before == job.spec.max_attempts + 2
+    reasons = told - {""}
+    assert reasons
+    assert all(str(tmp_path) in reason and "STATE_DIR" in reason for reason in reasons)
+
+
+async def test_without_ffmpeg_here_it_is_made_elsewhere(
+    workshop: Workshop, jobs: HlsJobs, store: S3Store, recording: Path
+) -> None:
+    await workshop.desk.submit(spec(local(recording)))
+    lacking = replace(jobs, encoder=never_an_encoder())
+    async with workshop.worker(lacking.procedure, name="lacks it"):
+
+        async def has_tried() -> bool:
+            job = await workshop.desk.get(JOB)
+            assert not job.is_final, job.error
+            return "no-such-program" in job.error
+
+        await until(has_tried, 20, "the reason")
+        async with workshop.worker(jobs.procedure, name="has it"):
+            job = await workshop.ended(JOB)
+    assert job.is_complete, job.error
+    assert job.attempts == 1
+    assert_only_of(job.accepted, await keys(store))
 
 
 @pytest.mark.parametrize("how", ["rewritten", "cut short"])
 async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
-    queue: JobQueue,
+    workshop: Workshop,
     jobs: HlsJobs,
     store: S3Store,
     bucket: str,
@@ -290,7 +388,7 @@ async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
     path = tmp_path / "a.mp4"
     await asyncio.to_thread(shutil.copy, recording, path)
     etag = await upload(store, "streams/a.mp4", path)
-    await queue.submit(spec(replace(local(path), bucket=bucket, key="streams/a.mp4", etag=etag)))
+    source = replace(local(path), bucket=bucket, key="streams/a.mp4", etag=etag)
 
     opened, looks = hls_job._open_same, list[SourceFile | None]()
 
@@ -308,7 +406,7 @@ async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
 
     size = path.stat().st_size
     monkeypatch.setattr(hls_job, "_open_same", open_then_change)
-    job = await worked(queue, jobs, tmp_path / "work")
+    job = await worked(workshop, jobs, spec(source))
     assert job.is_complete, job.error
     assert job.attempts == 2
     assert_only_of(job.accepted, await keys(store))
@@ -316,16 +414,7 @@ async def test_a_file_that_changes_under_the_encoder_is_not_what_is_published(
     assert job.result["warnings"] == 0
 
 
-async def test_an_object_that_is_not_there_fails_at_once(
-    queue: JobQueue, jobs: HlsJobs, bucket: str, tmp_path: Path
-) -> None:
-    await queue.submit(spec(JobInput(bucket=bucket, key="nothing.mp4")))
-    job = await worked(queue, jobs, tmp_path)
-    assert (job.reason, job.attempts) == (FailReason.ERROR, 1)
-    assert "no such object" in job.error
-
-
-# A ledger that was emptied has forgotten what the store still has.
+# An engine that has forgotten a job does not know what the store still has.
 
 
 def never_an_encoder() -> HlsEncoder:
@@ -348,79 +437,42 @@ async def known(store: S3Store, bucket: str, recording: Path) -> JobSpec:
     return spec(replace(local(recording), bucket=bucket, key="streams/a.mp4", etag=etag))
 
 
-async def test_after_redis_was_emptied_a_job_whose_result_is_there_ends_at_once(
-    queue: JobQueue,
-    jobs: HlsJobs,
-    store: S3Store,
-    redis_server: RedisPlace,
-    known: JobSpec,
-    tmp_path: Path,
+@pytest_asyncio.fixture
+async def forgetful(temporal_server: TemporalServer, tmp_path: Path) -> AsyncIterator[Workshop]:
+    async with new_workshop(temporal_server, tmp_path) as opened:
+        yield opened
+
+
+async def test_a_job_whose_result_is_there_ends_at_once(
+    workshop: Workshop, forgetful: Workshop, jobs: HlsJobs, store: S3Store, known: JobSpec
 ) -> None:
-    await queue.submit(known)
-    first = await worked(queue, jobs, tmp_path)
+    first = await worked(workshop, jobs, known)
     before = await stored(store)
-    await redis_server.flush()
-    await queue.submit(known)
     started = time.monotonic()
-    again = await worked(queue, replace(jobs, encoder=never_an_encoder()), tmp_path)
+    again = await worked(forgetful, replace(jobs, encoder=never_an_encoder()), known)
     assert again.is_complete, again.error
     assert time.monotonic() - started < 10
-    assert (again.lane, again.attempts) == (Lane.HLS_LOOK, 1)
-    assert first.result is not None
-    assert again.result == first.result | {"made_before": True}
-    assert await stored(store) == before
-
-
-async def test_a_worker_that_dies_before_it_says_so_is_followed_by_one_that_does(
-    queue: JobQueue,
-    jobs: HlsJobs,
-    store: S3Store,
-    redis_server: RedisPlace,
-    known: JobSpec,
-    tmp_path: Path,
-) -> None:
-    await queue.submit(known)
-    await worked(queue, jobs, tmp_path)
-    before = await stored(store)
-    await redis_server.flush()
-    await queue.submit(known)
-    second = await queue.ledger.begin(Lane.HLS_LOOK, owner="dead", slot="", offered=JOB)
-    assert second is not None
-    outcome = await jobs.run(
-        JobContext(
-            job=second,
-            slot=None,
-            folder=tmp_path,
-            report=lambda _progress: None,
-            ended=asyncio.Event(),
-        )
-    )
-    assert await queue.ledger.accept(JOB, second.fence, outcome.result)
-    await queue.requeue(await queue.ledger.get(JOB), error="the worker died")
-    assert (await worked(queue, jobs, tmp_path)).is_complete
+    assert (again.step, again.attempts) == (Step.LOOK, 1)
+    assert again.result == first.result
     assert await stored(store) == before
 
 
 @pytest.mark.parametrize("what", ["another object", "no etag", "no master", "a segment is gone"])
 async def test_what_is_not_surely_the_result_is_made_again(
-    queue: JobQueue,
+    workshop: Workshop,
+    forgetful: Workshop,
     jobs: HlsJobs,
     store: S3Store,
-    redis_server: RedisPlace,
     known: JobSpec,
-    tmp_path: Path,
     what: str,
 ) -> None:
-    await queue.submit(known)
-    first = await worked(queue, jobs, tmp_path)
-    await redis_server.flush()
+    first = await worked(workshop, jobs, known)
     etag = {"another object": "other", "no etag": ""}.get(what, known.input.etag)
     if what == "no master":
         await store.delete(f"hls/{SUBJECT}/master.m3u8")
     elif what == "a segment is gone":
         await store.delete(next(key for key in await stored(store) if key.endswith(".m4s")))
-    await queue.submit(replace(known, input=replace(known.input, etag=etag)))
-    job = await worked(queue, jobs, tmp_path)
+    job = await worked(forgetful, jobs, replace(known, input=replace(known.input, etag=etag)))
     assert job.is_complete, job.error
     assert job.accepted != first.accepted
     assert_only_of(job.accepted, await keys(store))

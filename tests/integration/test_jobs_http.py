@@ -1,23 +1,28 @@
-"""Jobs over HTTP: the API, the queue's figures and the signed webhook, on a real ledger."""
+"""Jobs over HTTP: the API, the queue's figures and the signed webhook, on an engine in memory."""
 
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
+from tests.support.memory_engine import MemoryEngine
+from tests.support.pretence import Pretence, in_state, pretending, with_progress
 
 from cefmp4 import metrics
+from cefmp4.app.engine import DeskOnDemand
 from cefmp4.config.settings import Settings
-from cefmp4.jobs.ledger import RedisLedger, open_ledger
 from cefmp4.jobs.overview import measure_queues
-from cefmp4.model.job import JobInput, JobKind, JobProgress, JobSpec, JobState, Lane
+from cefmp4.model.job import JobInput, JobKind, JobSpec, JobState
+from cefmp4.ports.jobs import JobDesk
 from cefmp4.web.api import JobApi
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
@@ -33,16 +38,9 @@ NOW = 1_700_000_000.0
 class JobPort:
     """The routes as `app` puts them together, with a clock of the test's own."""
 
-    ledger: RedisLedger
+    desk: JobDesk
     secret: str | None = SECRET
     now: float = NOW
-    delivered: list[str] = field(default_factory=list)
-
-    async def submit(self, spec: JobSpec) -> bool:
-        return await self.ledger.submit(spec) is not None
-
-    async def retry(self, job_id: str) -> None:
-        self.delivered.append((await self.ledger.retry(job_id)).job_id)
 
     @asynccontextmanager
     async def serving(
@@ -55,10 +53,10 @@ class JobPort:
             http_host=host,
             api_token=SecretStr(token) if token else None,
         )
-        webhook = Webhook(settings, self.submit, clock=lambda: self.now)
+        webhook = Webhook(settings, self.desk.submit, clock=lambda: self.now)
         routes = [
-            *Probes(Health, partial(measure_queues, self.ledger)).routes(),
-            *JobApi(self.ledger, retry=self.retry).routes(),
+            *Probes(Health, partial(measure_queues, self.desk)).routes(),
+            *JobApi(self.desk).routes(),
             *webhook.routes(),
         ]
         async with (
@@ -68,16 +66,36 @@ class JobPort:
             yield session
 
 
+@pytest.fixture
+def pretence() -> Pretence:
+    return Pretence()
+
+
 @pytest_asyncio.fixture
-async def port(redis_url: str) -> AsyncIterator[JobPort]:
-    async with open_ledger(redis_url, lease_seconds=5) as ledger:
-        yield JobPort(ledger)
+async def port(tmp_path: Path, pretence: Pretence) -> AsyncIterator[JobPort]:
+    with pretending(tmp_path / "work", pretence) as host:
+        engine = MemoryEngine(host)
+        yield JobPort(engine)
+        await engine.stop()
 
 
-def spec(number: int) -> JobSpec:
+def spec(number: int, **params: str) -> JobSpec:
     return JobSpec(
-        subject=f"s{number}", kind=JobKind.HLS, input=JobInput(bucket="b", key=f"{number}.mp4")
+        subject=f"s{number}",
+        kind=JobKind.HLS,
+        input=JobInput(bucket="b", key=f"{number}.mp4"),
+        params=params,
     )
+
+
+async def fill(port: JobPort) -> None:
+    """One runs, two wait for its slot, one has failed."""
+    await port.desk.submit(spec(0, waits="1"))
+    await with_progress(port.desk, "s0-hls")
+    await port.desk.submit(spec(1, waits="1"))
+    await port.desk.submit(spec(2, waits="1"))
+    await port.desk.submit(spec(3, bad="no video in it", copy="1"))
+    await in_state(port.desk, "s3-hls", JobState.FAILED)
 
 
 async def get(session: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
@@ -103,12 +121,7 @@ async def hook(
 
 
 async def test_jobs_are_listed_and_shown(port: JobPort) -> None:
-    for number in range(4):
-        await port.submit(spec(number))
-    running = await port.ledger.begin(Lane.HLS_LOOK, owner="host|1", slot="", offered="s0-hls")
-    assert running is not None
-    await port.ledger.cancel("s3-hls")
-    await port.ledger.heartbeat("s0-hls", running.fence, JobProgress(percent=40, speed=2.5))
+    await fill(port)
     async with port.serving() as session:
         _, everything = await get(session, "/api/jobs")
         _, queued = await get(session, "/api/jobs?state=queued&limit=1")
@@ -120,57 +133,67 @@ async def test_jobs_are_listed_and_shown(port: JobPort) -> None:
     states = [job["state"] for job in everything["jobs"]]
     assert states == ["in_progress", "queued", "queued", "failed"]
     assert (len(queued["jobs"]), queued["total"]) == (1, 2)
-    assert (one["input"], one["progress"]["percent"], one["owner"]) == ("s3://b/0.mp4", 40, "host")
+    assert (one["input"], one["progress"]["percent"], one["step"]) == ("s3://b/0.mp4", 42, "encode")
+    assert not {"lane", "fence"} & one.keys()
 
 
 async def test_peek_and_metrics_tell_how_the_queue_stands(port: JobPort) -> None:
     async with port.serving() as session:
         _, empty = await get(session, "/jobs/peek")
         assert (empty["depth"], empty["running"], empty["oldest_seconds"]) == (0, 0, 0)
-        for number in range(3):
-            await port.submit(spec(number))
-        await port.ledger.begin(Lane.HLS_LOOK, owner="h|1", slot="gpu", offered="s0-hls")
+        await fill(port)
         _, peek = await get(session, "/jobs/peek")
         metrics.job_queue_depth.labels(JobKind.HLS).set(99)  # what was true long ago
         async with session.get("/metrics") as response:
             text = await response.text()
     assert (peek["depth"], peek["running"]) == (2, 1)
-    assert peek["slots_in_use"] == {"gpu": 1, "cpu": 0, "none": 0}
-    assert peek["states"] == {"queued": 2, "in_progress": 1, "complete": 0, "failed": 0}
+    assert peek["slots_in_use"] == {"gpu": 0, "cpu": 1, "none": 0}
+    assert peek["states"] == {"queued": 2, "in_progress": 1, "complete": 0, "failed": 1}
     hls = peek["kinds"]["hls"]
     assert (hls["depth"], hls["ready"], hls["waiting"], hls["running"]) == (2, 2, 0, 1)
     assert hls["oldest_seconds"] > 0
     assert 'cefmp4_job_queue_depth{kind="hls"} 2.0' in text
+    assert 'cefmp4_job_workers{kind="hls"} 1.0' in text
     assert 'cefmp4_job_queue_age_seconds{kind="hls"} 0.0\n' not in text
 
 
-@pytest.mark.alone
-async def test_a_scrape_does_not_need_redis() -> None:
-    async with (
-        open_ledger("redis://127.0.0.1:1/0", lease_seconds=5) as ledger,
-        JobPort(ledger).serving() as session,
-    ):
-        started = time.monotonic()
-        async with session.get("/metrics") as response:
-            assert response.status == 200
-        assert time.monotonic() - started < 3
-        assert (await get(session, "/api/jobs"))[0] == 503
-    metrics.server_up.labels("redis").set(1)  # for the tests that follow
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_a_temporal_that_is_away_holds_nobody_up(is_silent: bool) -> None:
+    """Nobody listens there, or somebody who says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = f"127.0.0.1:{listener.getsockname()[1] if is_silent else 1}"
+        settings = Settings(temporal_address=place, temporal_codec_key=SecretStr("x" * 16))
+        metrics.job_queue_depth.labels(JobKind.HLS).set(99)
+        async with JobPort(DeskOnDemand(settings)).serving() as session:
+            await get(session, "/api/jobs/warm-hls")  # loads the client
+            for path in ("/metrics", "/api/jobs", "/api/jobs/s1-hls", "/jobs/peek"):
+                started = time.monotonic()
+                async with session.get(path) as response:
+                    status, text = response.status, await response.text()
+                assert time.monotonic() - started < 3.5
+                if path == "/metrics":
+                    assert status == 200
+                    assert "cefmp4_job_queue_depth{" not in text
+                else:
+                    assert (status, json.loads(text)) == (
+                        503,
+                        {"error": f"Temporal does not answer at {place} (check TEMPORAL_ADDRESS)"},
+                    )
 
 
 async def test_jobs_are_cancelled_and_retried(port: JobPort) -> None:
-    await port.submit(spec(1))
+    await port.desk.submit(spec(1, waits="1"))
     async with port.serving() as session:
         assert await post(session, "/api/jobs/s1-hls/cancel") == (200, {"done": True})
+        await in_state(port.desk, "s1-hls", JobState.FAILED)
         assert (await post(session, "/api/jobs/s1-hls/cancel"))[0] == 409
         assert await post(session, "/api/jobs/s1-hls/retry") == (200, {"done": True})
         assert (await post(session, "/api/jobs/s1-hls/retry"))[0] == 409
         assert (await post(session, "/api/jobs/nobody/retry"))[0] == 404
-    assert port.delivered == ["s1-hls"]
 
 
 async def test_changes_are_guarded_as_those_of_streams(port: JobPort) -> None:
-    await port.submit(spec(1))
+    await port.desk.submit(spec(1, waits="1"))
     path = "/api/jobs/s1-hls/cancel"
     async with port.serving() as session:
         assert (await post(session, path, Origin="http://evil.example"))[0] == 403
@@ -192,10 +215,10 @@ async def test_a_signed_request_makes_a_job_once(port: JobPort) -> None:
         _, second = await hook(session, named)
         other = b'{"id": "order 7/../x", "key": "another.mp4"}'
         assert await hook(session, other) == (202, {"id": second["id"], "is_new": False})
-    job = await port.ledger.get(first["id"])
-    assert (job.state, job.spec.input.name) == (JobState.QUEUED, "s3://bucket/a/b.mp4")
+    job = await port.desk.get(first["id"])
+    assert job.spec.input.name == "s3://bucket/a/b.mp4"
     assert job.spec.max_attempts == 5
-    job = await port.ledger.get(second["id"])
+    job = await port.desk.get(second["id"])
     assert job.spec.input.name == "s3://other/c.mp4"
     assert job.spec.subject.isalnum()  # it becomes part of keys
 
@@ -220,7 +243,7 @@ async def test_a_wrong_signature_is_refused(port: JobPort) -> None:
         signed = {"X_Timestamp": stamp, "X_Signature": right}
         assert (await post(session, "/jobs", changed, **signed))[0] == 401
         assert (await post(session, "/jobs", body, **signed))[0] == 202
-    assert (await port.ledger.counts())[JobState.QUEUED] == 1
+    assert sum((await port.desk.counts()).values()) == 1
 
 
 @pytest.mark.parametrize(("late_s", "status"), [(299, 202), (-299, 202), (301, 401), (-301, 401)])
@@ -272,7 +295,7 @@ async def test_a_kind_that_no_worker_does_is_refused(port: JobPort) -> None:
         status, answer = await hook(session, b'{"key": "a", "kind": "analysis"}')
     assert status == 400
     assert "no worker does this kind of job: kind must be hls" in json.dumps(answer)
-    assert await port.ledger.latest(JobState, 10) == []
+    assert await port.desk.latest(JobState, 10) == []
 
 
 async def test_without_a_secret_nothing_is_taken(port: JobPort) -> None:

@@ -1,149 +1,144 @@
-"""Outages: of servers, of Redis, of a host. No job is to blame for them, and none is lost."""
+"""What ends a real encode before its time: the engine is killed, every worker dies, somebody
+cancels it. CEFMP4_AWAY_S says how long the engine is away."""
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from tests.faults.redis_proxy import RedisProxy
-from tests.support.job_workers import (
-    Workers,
-    begun_by,
-    client,
-    ended,
-    is_begun,
-    queue,
-    spec,
-    until,
-    workers,
-)
+from tests.support.job_workers import Begun, Yard, encoded, open_yard
+from tests.support.servers import SwiftServer
+from tests.support.service import reached
 
-from cefmp4.errors import TransientError
-from cefmp4.jobs.queue import JobQueue
-from cefmp4.jobs.reconcile import Reconciler
-from cefmp4.model.job import FailReason, Job, JobKind, Lane
+from cefmp4.model.job import FailReason, Job, JobInput, Step
 
-__all__ = ["queue", "workers"]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-pytestmark = pytest.mark.integration
+AWAY_S = float(os.environ.get("CEFMP4_AWAY_S", "10"))
+SECONDS = 60
+CANCEL_S = 2.0
+RETURNS_S = 90.0
 
 
-@pytest.mark.parametrize("mode", ["away", "program"])
-async def test_what_no_job_is_to_blame_for_uses_up_no_attempt(
-    queue: JobQueue, workers: Workers, mode: str
-) -> None:
-    """A server that is away, or a host without ffmpeg, must not fail the whole queue."""
-    workers.start()
-    await queue.submit(spec("w", mode=mode, times="5"))
-    job = await ended(queue, "w-hls", 30)
-    assert job.is_complete, job.error
-    assert job.attempts == 1
+@asynccontextmanager
+async def one_worker(s3: SwiftServer, folder: Path, **changes: str) -> AsyncIterator[Yard]:
+    changes = {"WATCH_DIR": str(folder), "HLS_THUMBNAILS": "false", **changes}
+    async with open_yard(s3, folder, **changes) as yard:
+        await yard.start_workers(1)
+        yield yard
 
 
-def through(proxy: RedisProxy, url: str) -> str:
-    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
-
-
-@pytest_asyncio.fixture
-async def proxy(redis_url: str) -> AsyncIterator[RedisProxy]:
-    opened = RedisProxy(urlsplit(redis_url).port or 0)
-    await opened.start()
-    yield opened
-    await opened.stop()
-
-
-async def test_an_outage_of_redis_takes_no_job_from_a_living_worker(
-    queue: JobQueue, workers: Workers, proxy: RedisProxy, redis_url: str
-) -> None:
-    workers.url = through(proxy, redis_url)
-    for host in ("one", "two"):
-        workers.start(host=host, lease=2)
-
-    async def are_ready() -> bool:
-        return workers.log.read_text().count("ready for jobs") == 2
-
-    await until(are_ready, 30, "both workers")  # one that never saw Redis away trusts leases
-    await queue.submit(spec("o", seconds="9"))
-    async with client(redis_url) as redis:
-        await until(lambda: is_begun(redis, "o-hls"), 15, "attempt")
-        await proxy.stop()
-        await asyncio.sleep(4)  # longer than the lease
-        await proxy.start()
-        assert (await ended(queue, "o-hls", 30)).attempts == 1
-        assert len(await begun_by(redis, "o-hls")) == 1
-
-
-async def test_a_worker_leaves_though_redis_is_away(
-    queue: JobQueue, workers: Workers, proxy: RedisProxy, redis_url: str
-) -> None:
-    workers.url = through(proxy, redis_url)
-    process = workers.start(lease=2)
-    await queue.submit(spec("l", seconds="60"))
-    async with client(redis_url) as redis:
-        await until(lambda: is_begun(redis, "l-hls"), 15, "attempt")
-    await proxy.stop()
-    process.terminate()
-    assert await asyncio.to_thread(process.wait, 40) == 0
-
-
-def reconciler_of(
-    queue: JobQueue,
-    discard: Callable[[Job, int], Awaitable[None]],
-    clock: Callable[[], float] = time.monotonic,
-) -> Reconciler:
-    return Reconciler(
-        queue,
-        kinds=[JobKind.HLS],
-        is_dead=lambda _owner: False,
-        discard=discard,
-        backoff_s=lambda _attempt: 0.0,
-        clock=clock,
+async def in_mid_encode(yard: Yard, source: JobInput) -> tuple[str, Begun]:
+    """ffmpeg runs, and has stored something."""
+    job_id = await yard.submit(source)
+    begun = await yard.next_begun(
+        lambda one: (one.job_id, one.step) == (job_id, Step.ENCODE), 30, f"encode of {job_id}"
     )
 
+    async def is_writing() -> bool:
+        return bool(await outputs(yard, job_id))
 
-async def test_what_a_failed_job_left_is_cleared_away_when_the_store_is_back(
-    queue: JobQueue,
+    assert await reached(is_writing, 30)
+    assert yard.children()
+    return job_id, begun
+
+
+async def outputs(yard: Yard, job_id: str) -> list[str]:
+    prefix = f"hls/{job_id.removesuffix('-hls')}/"
+    return [found.key async for found in yard.store.list_objects(prefix)]
+
+
+async def test_a_temporal_that_is_killed_and_comes_back_costs_no_attempt(
+    s3_server: SwiftServer, tmp_path: Path
 ) -> None:
-    asked = list[str]()
-
-    async def discard(job: Job, _fence: int) -> None:
-        asked.append(job.id)
-        if len(asked) == 1:
-            raise TransientError("1 objects of attempt a1 are left")
-
-    reconciler = reconciler_of(queue, discard)
-    for name in ("f", "g"):
-        await queue.submit(spec(name))
-        job = await queue.ledger.begin(
-            Lane.HLS_LOOK, owner="host|1", slot="", offered=f"{name}-hls"
-        )
-        assert job is not None
-        assert await queue.ledger.fail(job.id, job.fence, FailReason.ERROR, "no video in it")
-    await reconciler.step()
-    (left,) = await queue.ledger.littered()
-    assert sorted(asked) == ["f-hls", "g-hls"]  # the other did not wait for it
-    await reconciler.step()
-    assert asked[2:] == [left.id]
-    assert await queue.ledger.littered() == []
+    """Whether its encode still runs then, or is done: what it made may be lost, the job is not."""
+    async with one_worker(s3_server, tmp_path) as yard:
+        await in_mid_encode(yard, await encoded(tmp_path, SECONDS))
+        yard.temporal.process.kill()
+        await asyncio.sleep(AWAY_S)
+        await yard.temporal.start()
+        (job,) = await yard.all_end(AWAY_S + RETURNS_S)
+        assert (job.attempts, job.error) == (1, "")
+        await yard.check_all_is_tidy()
 
 
-async def test_a_look_that_had_to_wait_for_redis_takes_no_job_either(queue: JobQueue) -> None:
-    """Its answer may come from a Redis that nobody could reach while the leases ended."""
-    await queue.submit(spec("s"))
-    job = await queue.ledger.begin(Lane.HLS_LOOK, owner="far|1", slot="", offered="s-hls")
-    assert job is not None
-
-    async def is_over() -> bool:
-        return [attempt.is_over for attempt in await queue.ledger.running()] == [True]
-
-    await until(is_over, 15, "the end of its lease")
-    moments = iter([0.0, 5.0, 5.0, 5.0, 15.1, 15.2, 15.2])  # the first look takes five seconds
-    reconciler = reconciler_of(queue, _nothing, lambda: next(moments))
-    assert await reconciler.step() == []
-    assert await reconciler.step() == ["s-hls"]
+async def test_a_worker_leaves_though_temporal_is_away(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    async with one_worker(s3_server, tmp_path, WORKER_DRAIN_SECONDS="0") as yard:
+        job_id, first = await in_mid_encode(yard, await encoded(tmp_path, SECONDS))
+        yard.temporal.process.kill()
+        assert await yard.workers[0].stop() == 0
+        await yard.until_childless()
+        assert not [key for key in await outputs(yard, job_id) if first.attempt in key]
+        await yard.temporal.start()
+        await yard.workers[0].start()
+        await yard.check_all_is_tidy()
 
 
-async def _nothing(_job: Job, _fence: int) -> None:
-    """Nothing was written."""
+async def test_a_cancel_ends_ffmpeg_within_two_seconds(
+    s3_server: SwiftServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with one_worker(s3_server, tmp_path) as yard:
+        source, took_s = await encoded(tmp_path, SECONDS), list[float]()
+        for _ in range(3):
+            job_id, _ = await in_mid_encode(yard, source)
+            took_s.append(await cancelled(yard, job_id))
+            job = await ended(yard, job_id)
+            assert job.reason is FailReason.CANCELLED
+
+            async def is_clean(job_id: str = job_id) -> bool:
+                return await outputs(yard, job_id) == []
+
+            assert await reached(is_clean, 10)
+        assert max(took_s) < CANCEL_S
+    with capsys.disabled():
+        print(f"\ncancel to no ffmpeg: {', '.join(f'{one:.2f}' for one in took_s)} s")  # noqa: T201
+
+
+async def cancelled(yard: Yard, job_id: str) -> float:
+    """Seconds until no program of the worker is there any more."""
+    began = time.monotonic()
+    await yard.desk.cancel(job_id)
+    await yard.until_childless()
+    return time.monotonic() - began
+
+
+async def ended(yard: Yard, job_id: str) -> Job:
+    async def is_final() -> bool:
+        return (await yard.desk.get(job_id)).is_final
+
+    assert await reached(is_final, 30)
+    return await yard.desk.get(job_id)
+
+
+async def test_a_job_that_loses_every_worker_fails_and_leaves_nothing(
+    s3_server: SwiftServer, tmp_path: Path
+) -> None:
+    """It may be what kills them."""
+    async with one_worker(s3_server, tmp_path) as yard:
+        (worker,) = yard.workers
+        job_id = await yard.submit(await encoded(tmp_path, SECONDS), max_attempts=2)
+        lost = set[str]()
+        while len(lost) < 2:
+            begun = await next_encode(yard, job_id, lost)
+            lost.add(begun.attempt)
+            await worker.kill()
+            await worker.start()
+        job = await ended(yard, job_id)
+        assert (job.reason, job.attempts) == (FailReason.DEAD_LETTER, 2)
+
+        async def is_clean() -> bool:
+            return await outputs(yard, job_id) == []
+
+        assert await reached(is_clean, 20)
+        assert await worker.stop() == 0
+
+
+async def next_encode(yard: Yard, job_id: str, lost: set[str]) -> Begun:
+    return await yard.next_begun(
+        lambda one: one.step == Step.ENCODE and one.attempt not in lost, 60, f"encode of {job_id}"
+    )

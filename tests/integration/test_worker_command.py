@@ -4,23 +4,22 @@ import asyncio
 import os
 import shutil
 import sys
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from tests.support.hls_media import recording
-from tests.support.hls_set import HlsSet
+from tests.support.job_worker import Workshop, until, workshop
 from tests.support.ports import free_port
 from tests.support.servers import S3Place
+from tests.support.temporal_server import CODEC_KEY
 
-from cefmp4.jobs.queue import open_jobs
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
 from cefmp4.model.part import MIB
-from cefmp4.storage.s3.store import S3Store, open_s3_store
+
+__all__ = ["workshop"]
 
 pytestmark = pytest.mark.integration
 
@@ -28,14 +27,17 @@ JOBS = 20
 
 
 async def start(
-    folder: Path, s3: S3Place, redis_url: str, port: int, **changes: str
+    folder: Path, s3: S3Place, engine: Workshop, port: int, **changes: str
 ) -> tuple[asyncio.subprocess.Process, Path]:
     log = folder / f"{port}.log"
     environment = {
         **os.environ,
         **s3.environment,
         "S3_BUCKET_NAME": changes.get("S3_BUCKET_NAME") or await s3.new_bucket(),
-        "REDIS_URL": redis_url,
+        "REDIS_URL": "",  # nothing in it is of a worker's concern
+        "TEMPORAL_ADDRESS": engine.address,
+        "TEMPORAL_NAMESPACE": engine.namespace,
+        "TEMPORAL_CODEC_KEY": CODEC_KEY.decode(),
         "STATE_DIR": str(folder / "state"),
         "WORKER_PORT": str(port),
         "WATCH_DIR": "/",  # files are submitted from anywhere
@@ -51,9 +53,9 @@ async def start(
 
 @asynccontextmanager
 async def running(
-    folder: Path, s3: S3Place, redis_url: str, port: int, **changes: str
+    folder: Path, s3: S3Place, engine: Workshop, port: int, **changes: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
-    process, log = await start(folder, s3, redis_url, port, **changes)
+    process, log = await start(folder, s3, engine, port, **changes)
     try:
         yield process, log
     finally:
@@ -76,10 +78,10 @@ async def until_ready(port: int, process: asyncio.subprocess.Process) -> None:
 
 
 async def test_it_tells_of_itself_and_of_a_port_that_is_taken(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
+    tmp_path: Path, s3_server: S3Place, workshop: Workshop
 ) -> None:
     port = free_port()
-    async with running(tmp_path, s3_server, redis_url, port) as (process, log):
+    async with running(tmp_path, s3_server, workshop, port) as (process, log):
         await until_ready(port, process)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
             async with session.get("/metrics") as response:
@@ -89,7 +91,7 @@ async def test_it_tells_of_itself_and_of_a_port_that_is_taken(
             async with session.get("/api/jobs") as response:
                 assert response.status == 404
         assert "cefmp4_job_slots_in_use" in text
-        async with running(tmp_path / ".", s3_server, redis_url, port) as (second, _):
+        async with running(tmp_path / ".", s3_server, workshop, port) as (second, _):
             async with asyncio.timeout(60):
                 assert await second.wait() == 2
         said = await asyncio.to_thread(log.read_text)
@@ -106,17 +108,6 @@ async def test_it_tells_of_itself_and_of_a_port_that_is_taken(
 def spec(number: int, path: Path) -> JobSpec:
     source = input_of_file(str(path), path.stat())
     return JobSpec(subject=f"w{number:02}", kind=JobKind.HLS, input=source)
-
-
-def s3_store(s3: S3Place, bucket: str) -> AbstractAsyncContextManager[S3Store]:
-    return open_s3_store(s3.config(bucket))
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 async def scraped(port: int) -> dict[str, float]:
@@ -141,56 +132,49 @@ def without_driver(folder: Path) -> Path:
 
 
 async def test_its_port_tells_how_fast_it_encodes_and_why_not_on_the_gpu(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
+    tmp_path: Path, s3_server: S3Place, workshop: Workshop
 ) -> None:
     path = recording(tmp_path, "-c:v", "mpeg4", seconds=24)
     program = without_driver(tmp_path)
     port, changes = free_port(), {"HLS_GPU": "auto", "FFMPEG_PATH": str(program)}
-    async with (
-        open_jobs(redis_url, lease_seconds=10) as queue,
-        running(tmp_path, s3_server, redis_url, port, **changes) as (process, _),
-    ):
+    async with running(tmp_path, s3_server, workshop, port, **changes) as (process, _):
         await until_ready(port, process)
-        before = await scraped(port)
-        assert before['cefmp4_encoder_fallbacks_total{encoder="hevc_nvenc",reason="no_driver"}'] > 0
+        passed_over = 'cefmp4_encoder_fallbacks_total{encoder="hevc_nvenc",reason="no_driver"}'
+
+        async def has_looked_for_one() -> bool:
+            return (await scraped(port))[passed_over] > 0
+
+        await until(has_looked_for_one, 30, "the look for a GPU")
         one = spec(0, path)
-        await queue.submit(one)
-
-        async def is_complete() -> bool:
-            return (await queue.ledger.get(one.id)).is_complete
-
-        await until(is_complete, 60, "the job")
+        await workshop.desk.submit(one)
+        assert (await workshop.ended(one.id)).is_complete
         after = await scraped(port)
     assert after['cefmp4_encode_speed_ratio{slot="cpu"}'] > 0
     assert after['cefmp4_encode_frames_per_second{slot="cpu"}'] > 0
     assert after['cefmp4_job_slots_in_use{slot="cpu"}'] in (0, 1)
-    assert after['cefmp4_job_queue_age_seconds{kind="hls"}'] >= 0
     assert after['cefmp4_job_duration_seconds_count{kind="hls"}'] == 1
     assert after['cefmp4_job_results_total{kind="hls",outcome="complete"}'] == 1
 
 
 async def test_a_job_for_which_the_disk_has_no_room_says_so_and_waits(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
+    tmp_path: Path, s3_server: S3Place, workshop: Workshop
 ) -> None:
     port = free_port()
     disk = os.statvfs(tmp_path)
     reserve = str(disk.f_blocks * disk.f_frsize - 1)
-    async with (
-        open_jobs(redis_url, lease_seconds=10) as queue,
-        running(tmp_path, s3_server, redis_url, port, WORK_RESERVE_BYTES=reserve) as (
-            process,
-            _,
-        ),
+    async with running(tmp_path, s3_server, workshop, port, WORK_RESERVE_BYTES=reserve) as (
+        process,
+        _,
     ):
         one = spec(0, recording(tmp_path, seconds=1))
-        await queue.submit(one)
+        await workshop.desk.submit(one)
         await until_ready(port, process)
 
         async def has_said_so() -> bool:
-            return "WORK_RESERVE_BYTES" in (await queue.ledger.get(one.id)).error
+            return "WORK_RESERVE_BYTES" in (await workshop.desk.get(one.id)).error
 
         await until(has_said_so, 30, "the reason")
-        job = await queue.ledger.get(one.id)
+        job = await workshop.desk.get(one.id)
         assert (job.state, job.attempts) == (JobState.QUEUED, 0)
         assert f"{tmp_path}/state/work has " in job.error
 
@@ -201,83 +185,31 @@ async def test_a_job_for_which_the_disk_has_no_room_says_so_and_waits(
         await until(is_counted, 10, "the count")
 
 
-async def ended(folder: Path, s3: S3Place, redis_url: str, path: Path, **changes: str) -> Job:
+async def ended(folder: Path, s3: S3Place, engine: Workshop, path: Path, **changes: str) -> Job:
     """The job of one recording, by a worker with these settings."""
     one, port = spec(1, path), free_port()
-    async with (
-        open_jobs(redis_url, lease_seconds=10) as queue,
-        running(folder, s3, redis_url, port, **changes) as (process, _),
-    ):
+    async with running(folder, s3, engine, port, **changes) as (process, _):
         await until_ready(port, process)
-        await queue.submit(one)
-
-        async def is_final() -> bool:
-            return (await queue.ledger.get(one.id)).is_final
-
-        await until(is_final, 60, "the job")
-        return await queue.ledger.get(one.id)
+        await engine.desk.submit(one)
+        return await engine.ended(one.id)
 
 
 async def test_the_ladder_is_the_one_that_is_asked_for(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
+    tmp_path: Path, s3_server: S3Place, workshop: Workshop
 ) -> None:
     path = recording(tmp_path, seconds=1)
     changes = {"HLS_RUNGS": "160,120", "HLS_CODEC": "hevc", "HLS_THUMBNAILS": "false"}
-    job = await ended(tmp_path, s3_server, redis_url, path, **changes)
+    job = await ended(tmp_path, s3_server, workshop, path, **changes)
     assert job.result, job.error
     assert job.result["renditions"] == ["hevc-160p", "hevc-120p", "audio-0"]
 
 
 async def test_an_ffmpeg_that_takes_too_much_memory_fails_its_job_once(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
+    tmp_path: Path, s3_server: S3Place, workshop: Workshop
 ) -> None:
     path = recording(tmp_path, seconds=9)
     changes = {"FFMPEG_MEMORY_BYTES": str(20 * MIB), "HLS_REMUX": "false"}
-    job = await ended(tmp_path, s3_server, redis_url, path, **changes)
+    job = await ended(tmp_path, s3_server, workshop, path, **changes)
     assert (job.state, job.attempts) == (JobState.FAILED, 1)
     assert "more than 20 MiB of memory" in job.error
     assert "FFMPEG_MEMORY_BYTES" in job.error
-
-
-async def test_two_workers_share_real_jobs_and_one_may_leave(
-    tmp_path: Path, s3_server: S3Place, redis_url: str
-) -> None:
-    path = recording(tmp_path, seconds=1)
-    specs = [spec(number, path) for number in range(JOBS)]
-    bucket, ports = await s3_server.new_bucket(), (free_port(), free_port())
-    changes = {"S3_BUCKET_NAME": bucket, "HLS_THUMBNAILS": "false"}
-    async with (
-        open_jobs(redis_url, lease_seconds=10) as queue,
-        running(tmp_path, s3_server, redis_url, ports[0], **changes) as (first, _),
-        running(tmp_path, s3_server, redis_url, ports[1], **changes) as (second, _),
-    ):
-        for port, process in zip(ports, (first, second), strict=True):
-            await until_ready(port, process)
-        for one in specs:
-            assert await queue.submit(one)
-
-        async def complete() -> list[Job]:
-            jobs = [await queue.ledger.get(one.id) for one in specs]
-            assert not [job for job in jobs if job.has_failed]
-            return [job for job in jobs if job.is_complete]
-
-        async def is_half_done() -> bool:
-            return len(await complete()) >= JOBS // 2
-
-        async def is_done() -> bool:
-            return len(await complete()) == JOBS
-
-        await until(is_half_done, 60, "half of the jobs")
-        shares = Counter(job.owner for job in await complete())
-        assert len(shares) == 2, shares
-        assert min(shares.values()) >= JOBS // 5, shares
-        first.terminate()
-        async with asyncio.timeout(30):
-            assert await first.wait() == 0
-        await until(is_done, 60, "all jobs")
-        assert {job.attempts for job in await complete()} == {1}  # what was released is not counted
-        async with s3_store(s3_server, bucket) as store:
-            for job in await complete():
-                hls = await HlsSet.read(store, job.spec.subject)
-                assert hls.attempt == f"a{job.accepted}"
-                assert (hls.missing(), hls.unnamed()) == (set(), set())

@@ -22,11 +22,11 @@ from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls_job import HlsJobs
-from cefmp4.jobs.attempt import JobContext
+from cefmp4.jobs.steps import StepContext
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.loopback import Loopback
 from cefmp4.media.source import MediaSource
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, SlotKind
+from cefmp4.model.job import JobInput, JobKind, JobSpec, SlotKind
 from cefmp4.ports.results import JobResult
 from cefmp4.storage.s3.store import open_s3_store
 
@@ -36,7 +36,7 @@ SECRET = re.compile(rb"signature|credential|x-amz|token|proxy", re.IGNORECASE)
 
 
 class Nowhere:
-    async def accept(self, result: JobResult) -> bool:
+    async def keep(self, result: JobResult) -> None:
         raise AssertionError(result)
 
 
@@ -105,16 +105,17 @@ async def test_the_arguments_hold_nothing_secret(s3_server: S3Place, tmp_path: P
             store=store, bucket=bucket, encoder=using, results=Nowhere(), watch_dir=str(tmp_path)
         )
         spec = JobSpec(subject="s", kind=JobKind.HLS, input=JobInput(key="a.mp4"))
-        done = await jobs.run(
-            JobContext(
-                job=Job(spec=spec, state=JobState.QUEUED),
+        made = await jobs.make(
+            StepContext(
+                spec=spec,
+                attempt="a1",
                 slot=SlotKind.CPU,
                 folder=tmp_path,
                 report=lambda _: None,
                 ended=asyncio.Event(),
             )
         )
-    assert done.result["duration_seconds"] == pytest.approx(3, abs=0.1)
+    assert made.summary["duration_seconds"] == pytest.approx(3, abs=0.1)
     seen = (tmp_path / "seen").read_bytes()
     assert not SECRET.search(seen)
     assert b"https" not in seen

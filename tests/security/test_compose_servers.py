@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dotenv import dotenv_values
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ConnectionError
@@ -25,11 +26,13 @@ from cefmp4.compose import publish as publish_module
 from cefmp4.compose.bucket import main as make_bucket
 from cefmp4.compose.prepare import WELL_KNOWN, write_keys
 from cefmp4.compose.publish import publish
+from cefmp4.embedded.temporal_server import DYNAMIC_SETTINGS, command
 
 __all__ = ["resolve", "untouched_environment"]
 
-SERVERS = ("redis", "minio")
-HELPERS = ("prepare", "bucket", "published")
+SERVERS = ("redis", "minio", "temporal")
+FLEET = ("fleet-postgres", "fleet-schema", "fleet-temporal", "fleet-namespace")
+HELPERS = ("prepare", "bucket", "published", "temporal-keeps")
 GIVEN = """\
 S3_ACCESS_KEY_ID=chosen
 S3_SECRET_ACCESS_KEY="chosen's secret key"
@@ -45,17 +48,21 @@ def test_the_servers_are_published_by_their_profile_alone_and_to_this_machine(
         "app",
         "worker",
         "published",
+        "fleet-temporal",
     }
     assert services["published"]["profiles"] == ["publish"]
-    for port in services["published"]["ports"]:
+    for port in services["published"]["ports"] + services["fleet-temporal"]["ports"]:
         host = port["host_ip"] if isinstance(port, dict) else port.split(":")[0]
         assert host == "127.0.0.1"
-    assert "profiles" not in services["redis"] | services["minio"]
+    assert all("profiles" not in services[name] for name in SERVERS)
+    assert all(services[name]["profiles"] == ["fleet"] for name in FLEET)
+    (port,) = resolve("FLEET_HOST=10.0.0.5\n").services["fleet-temporal"]["ports"]
+    assert port["host_ip"] == "10.0.0.5"
 
 
 def test_the_servers_have_a_network_without_a_way_out(resolve: Resolve) -> None:
     services = resolve("").services
-    for name in (*SERVERS, "bucket"):
+    for name in (*SERVERS, "bucket", "temporal-keeps", *(set(FLEET) - {"fleet-temporal"})):
         assert list(services[name]["networks"]) == ["servers"]
     assert services["prepare"]["network_mode"] == "none"
     assert "  servers:\n    internal: true\n" in COMPOSE.read_text()
@@ -70,10 +77,11 @@ def test_no_service_may_do_more_than_it_must(resolve: Resolve) -> None:
         assert int(service["pids_limit"]) <= 4096, name
         assert "privileged" not in service, name
         assert _user(service) != "0" or name == "prepare", name
-    for name in (*SERVERS, *HELPERS):
+    for name in (*SERVERS, *FLEET, *HELPERS):
         assert service_memory(services[name]) <= 4 << 30, name
     assert services["redis"]["user"] == "999:999"
     assert services["minio"]["user"] == "1000:1000"
+    assert services["temporal"]["user"] == "1000:1000"
 
 
 def _user(service: dict[str, Any]) -> str:
@@ -104,7 +112,11 @@ def test_the_service_that_is_root_can_only_read_and_give(resolve: Resolve) -> No
 def test_each_service_writes_to_nothing_but_its_own_volume(resolve: Resolve) -> None:
     services = resolve("").services
     writable = {
-        name: {source for source, read_only in map(_source, service["volumes"]) if not read_only}
+        name: {
+            source
+            for source, read_only in map(_source, service.get("volumes", ()))
+            if not read_only
+        }
         for name, service in services.items()
     }
     assert writable == {
@@ -114,7 +126,13 @@ def test_each_service_writes_to_nothing_but_its_own_volume(resolve: Resolve) -> 
         "published": set(),
         "redis": {"redis-data"},
         "minio": {"minio-data"},
-        "prepare": {"keys", "redis-data", "minio-data"},
+        "temporal": {"temporal-data"},
+        "temporal-keeps": set(),
+        "fleet-postgres": {"postgres-data"},
+        "fleet-schema": set(),
+        "fleet-temporal": set(),
+        "fleet-namespace": set(),
+        "prepare": {"keys", "redis-data", "minio-data", "temporal-data"},
     }
 
 
@@ -147,6 +165,34 @@ def test_two_installations_have_keys_of_their_own_and_keep_them(tmp_path: Path) 
     write_keys(one, {})
     assert dotenv_values(one / "servers.env") == first
     assert (one / "made.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_volume_of_keys_of_an_older_version_gets_what_is_new(tmp_path: Path) -> None:
+    write_keys(tmp_path, {})
+    made = json.loads((tmp_path / "made.json").read_text())
+    older = {name: made[name] for name in ("s3_access_key", "s3_secret_key", "redis_password")}
+    (tmp_path / "made.json").write_text(json.dumps(older))
+    write_keys(tmp_path, {})
+    newer = json.loads((tmp_path / "made.json").read_text())
+    assert newer.keys() == made.keys()
+    assert newer | older == newer
+
+
+def test_temporal_is_started_as_up_starts_it(resolve: Resolve, tmp_path: Path) -> None:
+    """With its queues in strict order, on both ways to run it."""
+    told = command("temporal", "/data", 7233, None)
+    started = resolve("").services["temporal"]["command"]
+    elsewhere = {"--ip=127.0.0.1": "--ip=0.0.0.0"}
+    assert sorted(started) == sorted(
+        elsewhere.get(word, word) for word in told[1:] if "--port" not in word
+    )
+    write_keys(tmp_path, {})
+    settings = yaml.safe_load((tmp_path / "temporal.yaml").read_text())
+    flags = {f"--dynamic-config-value={name}={value}" for name, value in DYNAMIC_SETTINGS.items()}
+    assert flags <= set(started)
+    assert settings == {
+        name: [{"value": json.loads(value)}] for name, value in DYNAMIC_SETTINGS.items()
+    }
 
 
 @needs_two_users
@@ -312,7 +358,7 @@ def test_another_s3_server_gets_neither_keys_nor_a_bucket(
     """Ours would be sent to it; without any, the usual AWS chain counts."""
     given = {"S3_ENDPOINT_URL": "https://s3.eu-west-1.amazonaws.com"}
     write_keys(tmp_path, given)
-    assert set(dotenv_values(tmp_path / ".env")) == {"REDIS_URL"}
+    assert set(dotenv_values(tmp_path / ".env")) == {"REDIS_URL", "TEMPORAL_CODEC_KEY"}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("S3_ENDPOINT_URL", given["S3_ENDPOINT_URL"])
     assert make_bucket() == 0

@@ -106,7 +106,8 @@ async def test_what_is_left_of_a_closed_connection_ends() -> None:
 
 async def test_a_deaf_listener_of_events_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cefmp4.web.feed.SLOW_S", LIMIT_S)
-    monkeypatch.setattr("cefmp4.web.feed._encode", lambda _event: b": " + bytes(1 << 20) + b"\n\n")
+    much = b": " + bytes(1 << 20) + b"\n\n"
+    monkeypatch.setattr("cefmp4.web.feed._said", lambda _name, _event: much)
     monkeypatch.setattr("cefmp4.web.feed.QUIET_BEATS", 1)
     monkeypatch.setattr("cefmp4.web.feed.MAX_LISTENERS", 1)
     async with open_port(LOOPBACK) as port:

@@ -141,7 +141,8 @@ async def test_a_signal_while_a_server_does_not_answer(
         server = site.valkey if silent == "Redis" else tiny_part_s3_server
 
         async def stop_while_it_asks(command: str) -> None:
-            settings = site.service.settings | {"PROM_PORT": str(free_port())}
+            changes = {"PROM_PORT": str(free_port()), "TEMPORAL_ADDRESS": "127.0.0.1:1"}
+            settings = site.service.settings | changes
             service = Service(command, settings, tmp_path, command=("cefmp4", command))
             await service.launch()
             try:
@@ -150,8 +151,9 @@ async def test_a_signal_while_a_server_does_not_answer(
             finally:
                 await service.kill()
 
+        commands = ("ingest", "up") if silent == "Redis" else ("ingest", "worker", "up")
         async with paused(server):
-            await asyncio.gather(*map(stop_while_it_asks, ("ingest", "worker", "up")))
+            await asyncio.gather(*map(stop_while_it_asks, commands))
 
 
 async def test_a_signal_while_redis_goes_silent_after_the_first_answer(

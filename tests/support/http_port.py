@@ -11,12 +11,14 @@ from awscrt.checksums import crc64nvme
 from pydantic import SecretStr
 from tests.support.fake_store import FakeObjectStore
 
+from cefmp4.app.engine import NoJobs
 from cefmp4.config.page import PageSettings
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web import page
 from cefmp4.web.api import StreamApi
-from cefmp4.web.feed import ViewFeed
+from cefmp4.web.feed import Feed
+from cefmp4.web.job_feed import JobFeed, JobFigures
 from cefmp4.web.listener import listening
 from cefmp4.web.media import Media
 from cefmp4.web.probes import Health, Probes
@@ -93,11 +95,19 @@ async def open_port(
         metadata={},
         crc64=crc64nvme(playlist),
     )
-    feed = ViewFeed(lambda: [VIEW], interval_s=0.02)
+    desk = NoJobs()
+    feed = Feed(lambda: [VIEW], JobFeed(desk), interval_s=0.02)
     routes = [
         *page.routes(),
         *Probes(Health).routes(),
-        *StreamApi(lambda: [VIEW], Health, find=find, retry=change, forget=change).routes(),
+        *StreamApi(
+            lambda: [VIEW],
+            Health,
+            find=find,
+            retry=change,
+            forget=change,
+            jobs=JobFigures(desk),
+        ).routes(),
         *feed.routes(),
         *Media(store, find).routes(),
     ]

@@ -178,6 +178,7 @@ def settings_of(
         "S3_BUCKET_NAME": bucket,
         "REDIS_URL": valkey.url,
         "WATCH_DIR": str(watched),
+        "HANDOVER_JOBS": "none",
         "APP_ENV": "production",
         "PROM_PORT": str(free_port()),
         "CHUNK_SIZE_BYTES": str(5 * MIB),

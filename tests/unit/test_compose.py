@@ -42,6 +42,8 @@ def test_without_any_settings(resolve: Resolve, tmp_path: Path) -> None:
         assert settings.s3_secret_access_key
         assert settings.s3_secret_access_key.get_secret_value() == own["MINIO_ROOT_PASSWORD"]
         assert settings.s3_bucket_name == project.environment("bucket")["S3_BUCKET_NAME"]
+        assert settings.temporal_address == "temporal:7233"
+        assert settings.temporal_codec_key
         assert project.mount(service)["source"] == str(tmp_path / "local_watch_dir")
         assert project.mount(service)["read_only"]
     assert project.port("app") == ("127.0.0.1", "8000", "8000")
@@ -136,6 +138,17 @@ def test_the_folder_is_mounted_where_the_services_look(
         assert mount["source"] in {os.path.normpath(tmp_path / source), source}
         assert mount["target"] == str(settings_in(project, service).watch_dir) == "/watch"
         assert not mount["bind"].get("create_host_path")
+
+
+def test_another_temporal_and_its_key(resolve: Resolve) -> None:
+    project = resolve(
+        "TEMPORAL_ADDRESS=fleet-temporal:7233\nTEMPORAL_CODEC_KEY=the-key-of-all-hosts\n"
+    )
+    for service in OURS:
+        settings = settings_in(project, service)
+        assert settings.temporal_address == "fleet-temporal:7233"
+        assert settings.temporal_codec_key
+        assert settings.temporal_codec_key.get_secret_value() == "the-key-of-all-hosts"
 
 
 def test_a_folder_that_may_be_written(resolve: Resolve) -> None:

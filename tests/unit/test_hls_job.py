@@ -14,9 +14,10 @@ from cefmp4.errors import PermanentError, TransientError
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import HlsResult, Tier
 from cefmp4.hls_job import HlsJobs
-from cefmp4.jobs.attempt import JobContext
+from cefmp4.jobs.steps import StepContext
 from cefmp4.media.source import MediaSource, UnusableSourceError
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec, JobState, input_of_stream
+from cefmp4.model.job import JobInput, JobKind, JobSpec, input_of_stream
+from cefmp4.model.names import META_STREAM_ID
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports.results import JobResult
@@ -54,7 +55,7 @@ class Store(FakeObjectStore):
 
 
 class Nowhere:
-    async def accept(self, result: JobResult) -> bool:
+    async def keep(self, result: JobResult) -> None:
         raise AssertionError(result)
 
 
@@ -88,18 +89,21 @@ class Worker:
     store: Store
     watch_dir: str = ""
 
-    async def work(self, reader: Reader, **changes: Any) -> None:
-        spec = JobSpec(subject="s", kind=JobKind.HLS, input=replace(self.source, **changes))
-        jobs = HlsJobs(
+    def jobs_with(self, reader: Reader) -> HlsJobs:
+        return HlsJobs(
             store=self.store,
             bucket="b",
             encoder=cast("HlsEncoder", reader),
             results=Nowhere(),
             watch_dir=self.watch_dir or str(self.path.parent),
         )
-        await jobs.run(
-            JobContext(
-                job=Job(spec=spec, state=JobState.QUEUED),
+
+    async def work(self, reader: Reader, **changes: Any) -> None:
+        spec = JobSpec(subject="s", kind=JobKind.HLS, input=replace(self.source, **changes))
+        await self.jobs_with(reader).make(
+            StepContext(
+                spec=spec,
+                attempt="a1",
                 slot=None,
                 folder=self.path.parent,
                 report=lambda _: None,
@@ -194,7 +198,7 @@ async def test_the_file_itself_may_be_the_reason(worker: Worker) -> None:
 
 
 async def test_a_file_outside_the_watched_folder_is_not_read(worker: Worker) -> None:
-    """Whoever may write to Redis names any file, and what its owner, size and dates are."""
+    """Whoever may give work names any file, and what its owner, size and dates are."""
     (worker.path.parent / "watched").mkdir()
     worker.watch_dir = str(worker.path.parent / "watched")
     reader = Reader()
@@ -220,3 +224,19 @@ async def test_neither_links_nor_devices_are_opened(worker: Worker, what: str) -
     reader = Reader()
     await worker.work(reader, path=str(path))
     assert reader.seen == ["http://recording/object"]
+
+
+@pytest.mark.parametrize(("attempt", "stays"), [("a1", True), ("a2", False), ("a11", False)])
+async def test_what_players_find_is_never_discarded(
+    worker: Worker, attempt: str, stays: bool
+) -> None:
+    """An old order for a step, given again and cancelled, takes back what it wrote."""
+    store, spec = worker.store, JobSpec(subject="s", kind=JobKind.HLS, input=worker.source)
+    segment = f"hls/s/h264-240p.{attempt}/seg_00000.m4s"
+    master = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nh264-240p.a1/index.m3u8\n"
+    for key, data in ((segment, b"media"), ("hls/s/master.m3u8", master)):
+        await store.put_object(
+            key, data, content_type="", metadata={META_STREAM_ID: "s"}, crc64=crc_of(data)
+        )
+    await worker.jobs_with(Reader()).discard(spec, attempt)
+    assert (await store.head(segment) is not None) == stays

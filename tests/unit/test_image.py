@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-IMAGE = re.compile(r"^(?:FROM|\s+image:) (\S+)", re.MULTILINE)
+# One that is named a second time stands for what was named first.
+IMAGE = re.compile(r"^(?:FROM|\s+image:) (?:&\S+ )?(?!\*)(\S+)", re.MULTILINE)
 ACTION = re.compile(r"uses: (\S+)")
-# Of a release that never changes: three numbers, or the date of one.
-FULL = re.compile(r"[:@]v?(\d+\.\d+\.\d+\b|RELEASE\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ$)")
+# Of a release that never changes: three numbers (Postgres has two), or the date of one.
+FULL = re.compile(
+    r"[:@]v?(\d+\.\d+\.\d+\b|(?<=postgres:)\d+\.\d+\b|RELEASE\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ$)"
+)
 
 
 def test_images_and_actions_are_named_by_their_full_version() -> None:

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 import cefmp4
 from cefmp4.log import configure_logging
 
-_LOGGERS = ("", "docket", "asyncio", "py.warnings")
+_LOGGERS = ("", "temporalio", "temporalio.activity", "redis", "asyncio", "py.warnings")
 
 
 @pytest.fixture(autouse=True)
@@ -54,21 +54,29 @@ async def test_a_connection_that_broke_is_told_by_who_made_the_request(
     assert ("never retrieved" in capsys.readouterr().err) == is_told
 
 
-@pytest.mark.parametrize(("level", "is_told"), [("INFO", False), ("DEBUG", True)])
-def test_the_engine_tells_of_outages_only_who_looks_for_bugs(
-    capsys: pytest.CaptureFixture[str], level: str, is_told: bool
+@pytest.mark.parametrize(
+    ("level", "name", "is_told"),
+    [
+        ("INFO", "temporalio.activity", False),
+        ("DEBUG", "temporalio.activity", True),
+        ("INFO", "temporalio.worker._workflow_instance", True),
+    ],
+)
+def test_the_engine_tells_of_steps_only_who_looks_for_bugs(
+    capsys: pytest.CaptureFixture[str], level: str, name: str, is_told: bool
 ) -> None:
+    """What a step says of its end is one line already; a flow that cannot go on is a bug."""
     configure_logging(level=level, json_lines=True)
-    logging.getLogger("docket.worker").warning("Redis is unavailable, sleeping")
-    assert ("Redis is unavailable" in capsys.readouterr().err) == is_told
+    logging.getLogger(name).warning("trouble")
+    assert ("trouble" in capsys.readouterr().err) == is_told
 
 
 @pytest.mark.parametrize(
     ("name", "error", "is_told"),
     [
-        ("docket.worker", ConnectionResetError("gone"), False),
-        ("docket.worker", RedisConnectionError("gone"), False),
-        ("docket.worker", KeyError("a bug"), True),
+        ("redis.client", ConnectionResetError("gone"), False),
+        ("redis.client", RedisConnectionError("gone"), False),
+        ("redis.client", KeyError("a bug"), True),
         ("asyncio", RedisConnectionError("gone"), False),
     ],
 )

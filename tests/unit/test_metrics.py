@@ -12,8 +12,8 @@ import cefmp4
 from cefmp4 import metrics
 from cefmp4.ingest.fate import End
 from cefmp4.ingest.rules import StaleOutcome
-from cefmp4.jobs.attempt import Ending
-from cefmp4.model.job import OFFERED_KINDS
+from cefmp4.jobs.outcomes import Outcome
+from cefmp4.model.job import OFFERED_KINDS, FailReason
 from cefmp4.stream_series import STREAM_ID, StreamCounter
 from cefmp4.watch.rescans import RescanCause
 
@@ -79,7 +79,7 @@ def test_known_label_values_are_there_from_the_start() -> None:
     assert set(StaleOutcome) <= _values("cefmp4_stale_streams_total", "outcome")
     assert set(metrics.SERVERS) <= _values("cefmp4_retries_total", "server")
     assert set(OFFERED_KINDS) <= _values("cefmp4_job_results_total", "kind")
-    assert set(Ending) <= _values("cefmp4_job_results_total", "outcome")
+    assert {*Outcome, *FailReason} == _values("cefmp4_job_results_total", "outcome")
     assert {"cpu", "gpu"} <= _values("cefmp4_job_slots_in_use", "slot")
     assert _values("video_failed_operations_total", "operation_type") >= FAILED_ENDS
 

@@ -9,8 +9,9 @@ from cefmp4.config.ingest import WatchMode
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.active_files import ActiveFiles
 from cefmp4.ingest.admission import Admission
-from cefmp4.ingest.after.completion import Completion, Handover
+from cefmp4.ingest.after.completion import Completion
 from cefmp4.ingest.after.describer import Describer
+from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy, archive_below
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex
@@ -97,6 +98,7 @@ def build_ingest(
             clocks=ports.clocks,
             interval_s=settings.poll_seconds,
         ),
+        handover=startup.completion.handover,
         claims=startup.claims,
         orphans=OrphanSweeper(
             store=ports.store,
@@ -170,6 +172,8 @@ def _streams(
         ),
         handover=Handover(
             sink=ports.jobs,
+            claims=claims,
+            index=index,
             kinds=handover_kinds(settings),
             bucket=settings.s3_bucket_name,
             watch_dir=root,

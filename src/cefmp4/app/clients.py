@@ -1,13 +1,11 @@
 """The clients of the servers we need: opened with patience, their errors turned into one line."""
 
-import asyncio
 import hashlib
-import importlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -19,7 +17,7 @@ from cefmp4.errors import (
     SettingsError,
     TransientError,
 )
-from cefmp4.model.job import JobInput, JobSpec
+from cefmp4.model.job import JobInput
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.retry import for_a_while
@@ -28,10 +26,6 @@ from cefmp4.storage.s3.connect import S3Config, connect
 from cefmp4.storage.s3.errors import KeyMissingError
 from cefmp4.storage.s3.probe import PROBE_PREFIX
 from cefmp4.storage.s3.store import S3Store, open_s3_store
-from cefmp4.tasks import apart
-
-if TYPE_CHECKING:  # loaded with the first job
-    from cefmp4.jobs.queue import JobQueue
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -42,19 +36,19 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
     """Waits for Redis as long as STARTUP_TIMEOUT_SECONDS allows."""
     address = settings.needed_redis_address
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
-        await _until_reachable(checkpoints.is_fresh, "Redis", "REDIS_URL", settings)
+        await until_reachable(checkpoints.is_fresh, "Redis", "REDIS_URL", settings)
         yield checkpoints
 
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, checkpoints: CheckpointStore, *, will_write: bool = True
+    settings: Settings, checkpoints: CheckpointStore | None = None, *, will_write: bool = True
 ) -> AsyncIterator[S3Store]:
-    """What the server was seen to prove is remembered, so that only the first start asks. What we
-    may do there is tried at each."""
+    """`checkpoints` remember what the server was seen to prove, so that only the first start asks.
+    What we may do there is tried at each."""
     memo = proof_memo(settings.s3_endpoint_url, settings.s3_bucket_name)
     config = s3_config(settings, settings.s3_bucket_name)
-    remembered = _read_proof(await checkpoints.recall(memo))
+    remembered = _read_proof(await checkpoints.recall(memo)) if checkpoints else None
     async with AsyncExitStack() as stack:
 
         async def open_it() -> S3Store:
@@ -67,8 +61,8 @@ async def open_store(
                 raise SettingsError(str(error)) from error
             return opened
 
-        store = await _until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
-        if remembered is None:
+        store = await until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
+        if checkpoints and remembered is None:
             await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
         log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
         yield store
@@ -113,7 +107,7 @@ def _read_proof(text: str | None) -> StoreProof | None:
     return StoreProof(part=PartProof(known["part"]), **facts)
 
 
-async def _until_reachable(
+async def until_reachable(
     attempt: Callable[[], Awaitable[T]], server: str, setting: str, settings: Settings
 ) -> T:
     def tell(error: BaseException) -> None:
@@ -124,36 +118,5 @@ async def _until_reachable(
             attempt, seconds=settings.startup_timeout_seconds, on=(TransientError,), tell=tell
         )
     except TransientError as error:
-        raise ServerUnreachableError(str(error), hint=f"check {setting}") from error
-
-
-class JobsOnDemand:
-    """Opens the queue with the first job: loading its engine costs as much as all the rest of a
-    start, and a restart must not wait for it."""
-
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
-        self._settings = settings
-        self._stack = stack
-        self._opening = asyncio.Lock()
-        self._queue: JobQueue | None = None
-
-    async def submit(self, spec: JobSpec) -> bool:
-        return await (await self._opened()).submit(spec)
-
-    async def retry(self, job_id: str) -> None:
-        await (await self._opened()).retry(job_id)
-
-    async def _opened(self) -> "JobQueue":
-        async with self._opening:
-            if self._queue is None:
-                self._queue = await apart(self._open(), name="open the queue of jobs")
-            return self._queue
-
-    async def _open(self) -> "JobQueue":
-        module = await asyncio.to_thread(importlib.import_module, "cefmp4.jobs.queue")
-        queue: JobQueue = await self._stack.enter_async_context(
-            module.open_jobs(
-                self._settings.needed_redis_address, lease_seconds=self._settings.lease_seconds
-            )
-        )
-        return queue
+        hint = error.hint or f"check {setting}"
+        raise ServerUnreachableError(error.args[0], hint=hint) from error

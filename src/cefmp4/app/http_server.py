@@ -7,20 +7,20 @@ from functools import partial
 
 import structlog
 
-from cefmp4.app.clients import JobsOnDemand
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
 from cefmp4.ingest.sessions import IngestSessions
-from cefmp4.jobs.ledger import RedisLedger
 from cefmp4.jobs.overview import measure_queues
 from cefmp4.model.view import StreamView
 from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.store import ObjectStore
 from cefmp4.reachability import REDIS, S3
 from cefmp4.web import page
 from cefmp4.web.access import is_loopback
 from cefmp4.web.api import JobApi, StreamApi
-from cefmp4.web.feed import ViewFeed
+from cefmp4.web.feed import Feed
+from cefmp4.web.job_feed import JobFeed, JobFigures
 from cefmp4.web.listener import listening
 from cefmp4.web.media import Media
 from cefmp4.web.probes import Health, Probes
@@ -39,8 +39,7 @@ async def serving(
     *,
     checkpoints: CheckpointStore,
     store: ObjectStore,
-    ledger: RedisLedger,
-    jobs: JobsOnDemand,
+    desk: JobDesk,
 ) -> AsyncIterator[None]:
     views, health = sessions.views, partial(_health, sessions)
 
@@ -54,15 +53,16 @@ async def serving(
         find=find,
         retry=partial(retry_stream, checkpoints),
         forget=partial(forget_stream, checkpoints),
+        jobs=JobFigures(desk),
     )
     routes = [
         *page.routes(),
-        *Probes(health, partial(measure_queues, ledger)).routes(),
+        *Probes(health, partial(measure_queues, desk)).routes(),
         *streams.routes(),
-        *ViewFeed(views).routes(),
-        *JobApi(ledger, retry=jobs.retry).routes(),
-        *Webhook(settings, jobs.submit).routes(),
-        *Watch(store, ledger, views=views, find=find, settings=settings).routes(),
+        *Feed(views, JobFeed(desk)).routes(),
+        *JobApi(desk).routes(),
+        *Webhook(settings, desk.submit).routes(),
+        *Watch(store, desk, views=views, find=find, settings=settings).routes(),
         *Media(store, find).routes(),
     ]
     async with listening(settings, settings.prom_port, routes) as port:
@@ -78,9 +78,5 @@ def _health(sessions: IngestSessions) -> Health:
     is_stalled = beat is not None and time.monotonic() - beat > STALLED_S
     return Health(
         stalled=("the look at active files",) if is_stalled else (),
-        waiting_for=tuple(filter(None, [*servers_away(), sessions.waiting_for])),
+        waiting_for=tuple(filter(None, [*REDIS.troubles, *S3.troubles, sessions.waiting_for])),
     )
-
-
-def servers_away() -> list[str]:
-    return [*REDIS.troubles, *S3.troubles]

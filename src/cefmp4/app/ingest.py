@@ -9,14 +9,14 @@ from contextlib import AsyncExitStack
 
 from cefmp4 import metrics
 from cefmp4.app.builder import Ports, build_ingest
-from cefmp4.app.clients import JobsOnDemand, open_redis, open_store
+from cefmp4.app.clients import open_redis, open_store
+from cefmp4.app.engine import check_named, desk_of
 from cefmp4.app.http_server import serving
 from cefmp4.config.settings import Settings
 from cefmp4.ingest.after.local_file import check_after_upload
 from cefmp4.ingest.folder import FolderFinder, FoundFolder
 from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.sessions import IngestSessions
-from cefmp4.jobs.ledger import open_ledger
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.probe import MAX_ANSWER_BYTES, FfprobeMediaProbe
 from cefmp4.reachability import tell_of_outages
@@ -29,6 +29,8 @@ from cefmp4.tasks import cut_by
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
     check_after_upload(settings.after_upload, settings.watch_dir)
+    if settings.handover_jobs:
+        check_named(settings)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
@@ -48,10 +50,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
         ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="hashing")
     )
     write_guards = await stack.enter_async_context(WriteGuards())
-    jobs = JobsOnDemand(settings, stack)
-    ledger = await stack.enter_async_context(
-        open_ledger(settings.needed_redis_address, lease_seconds=settings.lease_seconds)
-    )
+    desk = desk_of(settings)
     finder = FolderFinder(
         root=str(settings.watch_dir.resolve()),
         named=settings.watch_dir_id,
@@ -62,7 +61,7 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
         owner=owner_id(settings.host),
         checkpoints=checkpoints,
         store=store,
-        jobs=jobs,
+        jobs=desk,
         probe=FfprobeMediaProbe(
             Ffprobe(
                 program=settings.ffprobe_path,
@@ -81,6 +80,6 @@ async def _open_sessions(settings: Settings, stack: AsyncExitStack) -> IngestSes
 
     sessions = IngestSessions(finder, build)
     await stack.enter_async_context(
-        serving(settings, sessions, checkpoints=checkpoints, store=store, ledger=ledger, jobs=jobs)
+        serving(settings, sessions, checkpoints=checkpoints, store=store, desk=desk)
     )
     return sessions

@@ -1,42 +1,39 @@
-"""The composition root of the worker: clients, procedures and slots, around one JobRunner."""
+"""The composition root of the worker: clients, procedures and slots, and the engine's workers."""
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from cefmp4 import metrics, proc
-from cefmp4.app.clients import open_redis, open_store
+from cefmp4.app.clients import open_store
+from cefmp4.app.engine import check_named, desk_of, reach_engine
 from cefmp4.app.gpu_slots import usable_slots
-from cefmp4.app.http_server import servers_away
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
 from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls_job import HlsJobs
-from cefmp4.jobs.attempt import JobProcedure
-from cefmp4.jobs.queue import open_jobs
 from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
+from cefmp4.jobs.steps import Host, JobProcedure
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
-from cefmp4.model.job import Job, JobKind, SlotKind
-from cefmp4.reachability import tell_of_outages
-from cefmp4.storage.redis.owner import is_dead, owner_id
-from cefmp4.tasks import cut_by
+from cefmp4.model.job import JobKind, JobSpec, SlotKind
+from cefmp4.reachability import S3, TEMPORAL, tell_of_outages
+from cefmp4.tasks import cancel_all, cut_by
+from cefmp4.temporal.asking import keep_asking
+from cefmp4.temporal.worker import working
+from cefmp4.web.api import worker_routes
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
-from cefmp4.worker import JobRunner
 
 log = structlog.get_logger()
 
-RELEASING_S = 15.0  # with a Redis that is away, see JobRunner
-STALLED_S = 300.0  # clearing away what a large job left takes minutes on a slow store
+RELEASING_S = 15.0  # with a store that is away
 
 
 async def work(
@@ -46,41 +43,38 @@ async def work(
     slots: Mapping[SlotKind, int],
     stop: asyncio.Event,
     port: int | None = None,
-    on_complete: Callable[[Job], None] = lambda _job: None,
+    on_complete: Callable[[JobSpec], None] = lambda _spec: None,
 ) -> None:
     """Takes jobs until `stop`. Metrics and health are on `port`; None: this process has them
     elsewhere. `on_complete` is told of every job that is complete here."""
+    check_named(settings)
     metrics.disk_folders.update(state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
         async with cut_by(stop):
-            runner = await _open_runner(settings, stack, kinds, slots, on_complete)
             if port is not None:
-                taken = await stack.enter_async_context(
-                    listening(
-                        settings,
-                        port,
-                        Probes(partial(_health, runner)).routes(),
-                        setting="WORKER_PORT",
-                    )
-                )
-                log.info("metrics and health", host=settings.http_host, port=taken)
-        if not stop.is_set():
-            await runner.run(stop)
+                await stack.enter_async_context(_answering(settings, port))
+            host = await _open_host(settings, stack, kinds, slots, on_complete)
+            client = await reach_engine(settings)
+            await stack.enter_async_context(
+                working(client, host, drain_s=settings.worker_drain_seconds)
+            )
+            asked = asyncio.create_task(
+                keep_asking(client), name="ask Temporal whether it is there"
+            )
+            stack.push_async_callback(cancel_all, [asked])
+            log.info("ready for jobs", kinds=",".join(host.procedures), slots=str(host.slots))
+        await stop.wait()
 
 
-async def _open_runner(
+async def _open_host(
     settings: Settings,
     stack: AsyncExitStack,
     kinds: Sequence[JobKind],
     slots: Mapping[SlotKind, int],
-    on_complete: Callable[[Job], None],
-) -> JobRunner:
-    checkpoints = await stack.enter_async_context(open_redis(settings))
-    store = await stack.enter_async_context(open_store(settings, checkpoints))
+    on_complete: Callable[[JobSpec], None],
+) -> Host:
+    store = await stack.enter_async_context(open_store(settings))
     tell_of_outages()
-    queue = await stack.enter_async_context(
-        open_jobs(settings.needed_redis_address, lease_seconds=settings.lease_seconds)
-    )
     workplace = stack.enter_context(
         open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
     )
@@ -90,18 +84,14 @@ async def _open_runner(
         store=store,
         bucket=settings.s3_bucket_name,
         encoder=_encoder(settings, chooser),
-        results=ObjectResults(store, queue.ledger),
+        results=ObjectResults(store),
         watch_dir=str(settings.watch_dir.resolve()),
     )
     procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
-    return JobRunner(
-        queue=queue,
+    return Host(
         procedures={kind: procedures[kind] for kind in kinds if kind in procedures},
         slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
         workplace=workplace,
-        owner=owner_id(settings.host),
-        is_dead=is_dead,
-        drain_s=settings.worker_drain_seconds,
         on_complete=on_complete,
     )
 
@@ -139,12 +129,14 @@ def _encoder(settings: Settings, chooser: EncoderChooser) -> HlsEncoder:
     )
 
 
-def _health(runner: JobRunner) -> Health:
-    standing = time.monotonic() - runner.last_step_at
-    waiting = servers_away()
-    if not runner.is_taking_jobs:
-        waiting.append("no jobs are taken now")
-    return Health(
-        stalled=("the look at the queue",) if standing > STALLED_S else (),
-        waiting_for=tuple(waiting),
-    )
+@asynccontextmanager
+async def _answering(settings: Settings, port: int) -> AsyncIterator[None]:
+    """Metrics and health of a worker that has a port of its own."""
+
+    def health() -> Health:
+        return Health(waiting_for=(*S3.troubles, *TEMPORAL.troubles))
+
+    routes = [*Probes(health).routes(), *worker_routes(desk_of(settings), health)]
+    async with listening(settings, port, routes, setting="WORKER_PORT") as taken:
+        log.info("metrics and health", host=settings.http_host, port=taken)
+        yield

@@ -30,7 +30,7 @@ COMMANDS = {
     "streams": "list, show, retry or forget streams",
     "verify": "compare objects with local files, part by part",
     "worker": "take jobs",
-    "jobs": "list, show, retry, cancel or submit jobs",
+    "jobs": "list, show, retry, cancel, submit or backfill jobs",
     "doctor": "check settings, servers, rights and programs",
     "licences": "what this installation consists of, and under which licences",
 }
@@ -40,8 +40,9 @@ STARTERS = {"up", "ingest"}  # the others look at what runs, or join it
 
 def _running_servers(command: str, settings: Settings) -> "Connection | None":
     """A `cefmp4 up` that runs here tells where its servers are, to who needs them."""
-    is_complete = settings.redis_address is not None and settings.s3_endpoint_url is not None
-    if command in STARTERS or is_complete:
+    has_temporal = settings.temporal_address is not None or not settings.handover_jobs
+    has_all = None not in (settings.redis_address, settings.s3_endpoint_url) and has_temporal
+    if command in STARTERS or has_all:
         return None
     from cefmp4.embedded.state import load_connection
 

@@ -9,15 +9,18 @@ from rich.console import Console
 from rich.text import Text
 
 from cefmp4.app.clients import s3_config
+from cefmp4.app.engine import open_engine
+from cefmp4.config.engine import temporal_address_missing
 from cefmp4.config.settings import Settings
 from cefmp4.doctor.exposure import examine_exposure
 from cefmp4.doctor.folder import examine_folder
 from cefmp4.doctor.programs import examine_media
 from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3
+from cefmp4.errors import SettingsError
 from cefmp4.log import printable, redact
 from cefmp4.model import names
-from cefmp4.model.diagnosis import Diagnosis, Level, ok, warn
+from cefmp4.model.diagnosis import Diagnosis, Level, fail, fail_of, ok, warn
 from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
@@ -56,8 +59,25 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         asyncio.to_thread(examine_folder, settings),
         asyncio.to_thread(examine_exposure, settings),
         examine_media(settings),
+        examine_engine(settings),
     )
     return [*examine_configuration(settings), *(entry for group in groups for entry in group)]
+
+
+async def examine_engine(settings: Settings) -> list[Diagnosis]:
+    if settings.temporal_address is None:
+        if not settings.handover_jobs:
+            return [ok("Temporal", "not needed: HANDOVER_JOBS=none")]
+        error = temporal_address_missing()
+        return [fail("Temporal", error.args[0], error.hint)]
+    # Here only: it takes longer to load than everything else.
+    from cefmp4.doctor.temporal import examine_temporal
+
+    try:
+        client = await open_engine(settings)
+    except SettingsError as error:
+        return [fail_of("Temporal", error, "")]
+    return await examine_temporal(client, settings)
 
 
 def examine_configuration(settings: Settings) -> list[Diagnosis]:

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cefmp4.app.engine import desk_of
 from cefmp4.commands.display import (
     behind_text,
     job_state_text,
@@ -24,13 +25,14 @@ from cefmp4.commands.display import (
     state_text,
 )
 from cefmp4.config.settings import Settings
-from cefmp4.jobs.ledger import RedisLedger, open_ledger
+from cefmp4.errors import CefError
 from cefmp4.jobs.overview import fields_of
 from cefmp4.log import redact
 from cefmp4.model.job import MOST_TELLING_FIRST, Job, JobState
 from cefmp4.model.stream import StreamState
 from cefmp4.model.view import StreamView, most_telling, totals_of, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
+from cefmp4.ports.jobs import JobDesk
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 
 S = TypeVar("S", JobState, StreamState)
@@ -86,7 +88,7 @@ class Snapshot:
     views: list[StreamView]
     jobs: list[Job]
     job_counts: dict[JobState, int]
-    notes: dict[str, str]  # of instances that cannot work
+    notes: dict[str, str]  # of instances that cannot work, and of jobs where nobody tells of them
 
     def fields(self, limit: int) -> dict[str, Any]:
         return {
@@ -108,40 +110,42 @@ class Snapshot:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     address, lease_s = settings.needed_redis_address, settings.lease_seconds
-    async with (
-        open_checkpoints(address, lease_seconds=lease_s) as checkpoints,
-        open_ledger(address, lease_seconds=lease_s) as ledger,
-    ):
-        board = Board(checkpoints)
+    async with open_checkpoints(address, lease_seconds=lease_s) as checkpoints:
+        board, desk = Board(checkpoints), desk_of(settings)
         if args.json:
-            await _print_json(board, ledger, args.limit, again=args.watch)
+            await _print_json(board, desk, args.limit, again=args.watch)
         elif args.watch:
-            await _watch(board, ledger, args.limit)
+            await _watch(board, desk, args.limit)
         else:
-            show(*(await _look(board, ledger, args.limit)).parts(args.limit))
+            show(*(await _look(board, desk, args.limit)).parts(args.limit))
     return 0
 
 
-async def _look(board: Board, ledger: RedisLedger, limit: int) -> Snapshot:
-    jobs = await ledger.latest(MOST_TELLING_FIRST, limit)
-    counts, notes = await ledger.counts(), await board.checkpoints.load_notes()
+async def _look(board: Board, desk: JobDesk, limit: int) -> Snapshot:
+    notes = await board.checkpoints.load_notes()
+    jobs: list[Job] = []
+    counts: dict[JobState, int] = {}
+    try:
+        jobs, counts = await desk.latest(MOST_TELLING_FIRST, limit), await desk.counts()
+    except CefError as error:
+        notes["jobs"] = f"nothing can be told of them: {error}"
     return Snapshot(await board.views(), jobs, counts, notes)
 
 
-async def _print_json(board: Board, ledger: RedisLedger, limit: int, *, again: bool) -> None:
+async def _print_json(board: Board, desk: JobDesk, limit: int, *, again: bool) -> None:
     while True:
-        print(json.dumps((await _look(board, ledger, limit)).fields(limit)), flush=True)
+        print(json.dumps((await _look(board, desk, limit)).fields(limit)), flush=True)
         if not again:
             return
         await asyncio.sleep(INTERVAL_S)
 
 
-async def _watch(board: Board, ledger: RedisLedger, limit: int) -> None:
+async def _watch(board: Board, desk: JobDesk, limit: int) -> None:
     with Live(auto_refresh=False) as live:
         while True:
             # What does not fit is cut off at the bottom, where the jobs are.
             fits = max(3, min(limit, (live.console.height - FRAME_LINES) // 2))
-            picture = await _look(board, ledger, fits)
+            picture = await _look(board, desk, fits)
             live.update(Group(*picture.parts(fits)), refresh=True)
             await asyncio.sleep(INTERVAL_S)
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from cefmp4.app.clients import open_redis, open_store
+from cefmp4.app.engine import desk_of
 from cefmp4.commands.display import (
     plain,
     show_facts,
@@ -18,10 +19,9 @@ from cefmp4.commands.display import (
 )
 from cefmp4.commands.status import Board
 from cefmp4.config.settings import Settings
-from cefmp4.errors import UploadGoneError
+from cefmp4.errors import CefError, UploadGoneError
 from cefmp4.ingest.operator import find_stream, forget_stream, retry_stream
 from cefmp4.ingest.recover.orphans import OrphanSweeper
-from cefmp4.jobs.ledger import open_ledger
 from cefmp4.log import printable
 from cefmp4.model import names
 from cefmp4.model.job import JobKind, job_id_of
@@ -172,9 +172,12 @@ async def _show(checkpoints: CheckpointStore, args: argparse.Namespace, settings
 
 
 async def _watch_url(settings: Settings, stream: Stream) -> str | None:
-    address = settings.needed_redis_address
-    async with open_ledger(address, lease_seconds=settings.lease_seconds) as ledger:
-        return watch_url_of(settings, await ledger.find(job_id_of(stream.id, JobKind.HLS)))
+    """None, too, where nobody can be asked: all else is worth showing."""
+    try:
+        job = await desk_of(settings).find(job_id_of(stream.id, JobKind.HLS))
+    except CefError:
+        return None
+    return watch_url_of(settings, job)
 
 
 def _line_of(part: Part) -> str:

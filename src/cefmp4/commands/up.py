@@ -18,7 +18,7 @@ from cefmp4.embedded.child import CREDENTIALS
 from cefmp4.embedded.supervisor import embedded_servers
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable
-from cefmp4.model.job import Job, JobKind
+from cefmp4.model.job import JobKind, JobSpec
 from cefmp4.tasks import cut_by
 
 log = structlog.get_logger()
@@ -31,18 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     want_redis, want_s3 = settings.redis_address is None, settings.s3_endpoint_url is None
+    want_temporal = bool(settings.handover_jobs) and settings.temporal_address is None
     _make_watch_dir(settings.watch_dir)
     stop = stop_of_signals(stop_s(settings))
     async with AsyncExitStack() as stack:
         running: dict[str, Service] = {}
-        keys = None
-        if want_redis or want_s3:
+        keys = temporal_page = None
+        if want_redis or want_s3 or want_temporal:
             async with cut_by(stop):
                 servers = await stack.enter_async_context(
                     embedded_servers(
                         settings.state_dir,
                         want_redis=want_redis,
                         want_s3=want_s3,
+                        want_temporal=want_temporal,
+                        temporal_page=settings.temporal_ui,
                         bucket=settings.s3_bucket_name,
                         region=settings.s3_region_name,
                         startup_timeout_s=settings.startup_timeout_seconds,
@@ -53,7 +56,8 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
             settings = servers.connection.completing(settings)
             keys = settings.state_dir.absolute() / CREDENTIALS
             running["servers"] = servers.watch()
-        _announce(settings, keys=keys)
+            temporal_page = servers.connection.temporal_page
+        _announce(settings, keys=keys, temporal_page=temporal_page)
         await _run_together(_services(settings, stop) | running, stop)
     return 0
 
@@ -94,17 +98,17 @@ async def _run_together(services: dict[str, Service], stop: asyncio.Event) -> No
             raise error
 
 
-def _tell_where(settings: Settings, job: Job) -> None:
+def _tell_where(settings: Settings, spec: JobSpec) -> None:
     """Of each recording that can be watched from now on."""
-    if url := settings.watch_url(job.spec.subject):
-        name = PurePath(job.spec.input.path or job.spec.input.key).name
+    if url := settings.watch_url(spec.subject):
+        name = PurePath(spec.input.path or spec.input.key).name
         if settings.app_env is AppEnv.PRODUCTION:
             log.info("a recording can be watched", url=url, file_path=name)
         else:
             print(f"  watch      {url}  {printable(name)}", flush=True)
 
 
-def _announce(settings: Settings, *, keys: Path | None) -> None:
+def _announce(settings: Settings, *, keys: Path | None, temporal_page: str | None) -> None:
     """For people who start it in a terminal: where things go, and where to look. `keys` is the file
     that holds those of the embedded servers."""
     if settings.app_env is AppEnv.PRODUCTION:
@@ -113,6 +117,7 @@ def _announce(settings: Settings, *, keys: Path | None) -> None:
             watching=str(settings.watch_dir.resolve()),
             storing=f"s3://{settings.s3_bucket_name} at {settings.s3_endpoint_url}",
             page=settings.page_url,
+            temporal_page=temporal_page,
         )
         return
     print(f"  watching   {settings.watch_dir.resolve()}")
@@ -121,6 +126,8 @@ def _announce(settings: Settings, *, keys: Path | None) -> None:
         print(f"  keys       {keys}")
     if settings.prom_port:
         print(f"  page       {settings.page_url}")
+    if temporal_page:
+        print(f"  temporal   {temporal_page}")
     print(
         "  Drop a recording into the folder. Ctrl-C stops everything; start again to go on.",
         flush=True,  # also where it is no terminal: a log must not wait for the end

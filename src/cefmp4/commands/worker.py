@@ -1,4 +1,5 @@
-"""`cefmp4 worker`: takes jobs. Start as many as there are hosts; they share one Redis."""
+"""`cefmp4 worker`: takes jobs. Start as many as there are hosts; they share one Temporal and one
+S3 server; none of them needs Redis."""
 
 import argparse
 

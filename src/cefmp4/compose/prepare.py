@@ -10,8 +10,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cefmp4.compose import KEYS, WEAK
+from cefmp4.embedded.temporal_server import DYNAMIC_SETTINGS
 
-OWNERS = {Path("/redis"): 999, Path("/minio"): 1000}  # the users of those services
+# The users of those services.
+OWNERS = {Path("/redis"): 999, Path("/minio"): 1000, Path("/temporal"): 1000}
 WELL_KNOWN = "cefmp4-on-this-machine"  # stood in docker-compose.yml for all to read
 _LEAST_CHARACTERS = 12
 
@@ -27,6 +29,7 @@ def write_keys(folder: Path, given: Mapping[str, str]) -> None:
     password = unquote(urlsplit(url).password or "") if is_chosen else made["redis_password"]
     # Each of our commands reads this, and what .env says wins over it.
     ours = {"REDIS_URL": f"redis://:{password}@redis:{given.get('REDIS_PORT') or 6379}/0"}
+    ours["TEMPORAL_CODEC_KEY"] = made["temporal_codec_key"]
     if _names_ours(given.get("S3_ENDPOINT_URL") or "", "minio"):
         ours |= {"S3_ACCESS_KEY_ID": access_key, "S3_SECRET_ACCESS_KEY": secret_key}
     ours = {name: text for name, text in ours.items() if not given.get(name)}
@@ -36,19 +39,23 @@ def write_keys(folder: Path, given: Mapping[str, str]) -> None:
     _write(folder / ".env", _lines(ours))
     _write(folder / "servers.env", _lines(servers))
     _write(folder / "redis.conf", _redis_conf(password))
+    _write(folder / "postgres-password", made["postgres_password"])
+    _write(folder / "temporal.yaml", _temporal_yaml())
     _write(folder / WEAK.name, "".join(_weak(secret_key, password)))
 
 
 def _made_before(path: Path) -> dict[str, str]:
-    if not path.exists():
-        keys = {
-            "s3_access_key": secrets.token_hex(10),
-            "s3_secret_key": secrets.token_hex(20),
-            "redis_password": secrets.token_hex(20),
-        }
-        _write(path, json.dumps(keys), mode=0o600)
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    made = {
+        "s3_access_key": secrets.token_hex(10),
+        "s3_secret_key": secrets.token_hex(20),
+        "redis_password": secrets.token_hex(20),
+        "temporal_codec_key": secrets.token_hex(20),
+        "postgres_password": secrets.token_hex(20),
+    } | kept  # of a version that knew fewer servers
+    if made != kept:
+        _write(path, json.dumps(made), mode=0o600)
+    return made
 
 
 def _names_ours(url: str, service: str) -> bool:
@@ -61,6 +68,11 @@ def _names_ours(url: str, service: str) -> bool:
 def _redis_conf(password: str) -> str:
     escaped = "".join(f"\\x{byte:02x}" for byte in password.encode())
     return f'requirepass "{escaped}"\n'
+
+
+def _temporal_yaml() -> str:
+    """In the format of its dynamic configuration."""
+    return "".join(f"{name}:\n- value: {value}\n" for name, value in DYNAMIC_SETTINGS.items())
 
 
 def _weak(secret_key: str, redis_password: str) -> Iterator[str]:

@@ -51,6 +51,6 @@ class Section(BaseModel):
             return value
         if isinstance(kind, type) and issubclass(kind, StrEnum):
             return values.any_case(kind, value)
-        if kind is Path:
+        if kind in (Path, Path | None):
             return values.folder(value)
         return values.read_list(value) if get_origin(kind) is tuple else value

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import PrivateAttr
 
+from cefmp4.config.engine import EngineSettings
 from cefmp4.config.general import GeneralSettings
 from cefmp4.config.ingest import IngestSettings
 from cefmp4.config.page import PageSettings
@@ -15,7 +16,13 @@ from cefmp4.config.worker import WorkerSettings
 
 
 class Settings(
-    GeneralSettings, IngestSettings, StoreSettings, WorkerSettings, ProgramSettings, PageSettings
+    GeneralSettings,
+    IngestSettings,
+    StoreSettings,
+    EngineSettings,
+    WorkerSettings,
+    ProgramSettings,
+    PageSettings,
 ):
     """In the order in which people read of them."""
 

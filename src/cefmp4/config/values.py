@@ -25,6 +25,7 @@ _ESCAPE = "write @ / ? # in a password as %40 %2F %3F %23"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _QUOTES = "\"'"
+LEAST_KEY_CHARACTERS = 16
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 
@@ -204,6 +205,18 @@ def host_names(given: tuple[str, ...]) -> tuple[str, ...]:
     if not all(map(is_host, names)):
         raise ValueError("it must be host names, such as recorder.lan, without http:// or a port")
     return names
+
+
+def host_and_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not is_host(host.strip("[]")) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("it must be a host and a port, such as temporal.lan:7233")
+    return text
+
+
+def check_codec_key(key: str) -> None:
+    if len(key) < LEAST_KEY_CHARACTERS:
+        raise ValueError(f"it must have {LEAST_KEY_CHARACTERS} characters or more")
 
 
 def is_host(text: str) -> bool:

@@ -54,8 +54,8 @@ async def _first_answer(link: RedisLink) -> None:
 
 
 async def _refused_commands(link: RedisLink) -> list[Diagnosis]:
-    """One command of each kind that checkpoints and jobs need, on a key of its own."""
-    key, stream = f"{_PROBE}:{secrets.token_hex(4)}", f"{_PROBE}:{secrets.token_hex(4)}"
+    """One command of each kind that checkpoints need, on a key of its own."""
+    key = f"{_PROBE}:{secrets.token_hex(4)}"
     found = []
     for words in (
         ("SET", key, "1", "PX", _PROBE_MS),
@@ -63,11 +63,9 @@ async def _refused_commands(link: RedisLink) -> list[Diagnosis]:
         ("EVAL", "return redis.call('PEXPIRE', KEYS[1], ARGV[1])", 1, key, _PROBE_MS),
         ("HSET", key, "field", "1"),
         ("HSCAN", key, 0),
-        ("XADD", stream, "MAXLEN", 1, "*", "field", "1"),
-        ("XRANGE", stream, "-", "+"),
         ("ZADD", key, 1, "member"),
         ("PUBLISH", _PROBE, ""),
-        ("DEL", key, stream),
+        ("DEL", key),
     ):
         try:
             await link.call(*words)

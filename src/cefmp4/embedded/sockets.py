@@ -5,6 +5,8 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cefmp4.errors import SettingsError
@@ -33,6 +35,31 @@ def listen_on_loopback(port: int = 0) -> socket.socket:
     return listener
 
 
+def hold_on_loopback(port: int) -> socket.socket:
+    """For a server that takes a number and no socket: whoever asks for any free port is not given
+    this one. Whoever names it can listen there: see `listens_at`."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((_LOOPBACK, port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def listens_at(port: int, pid: int) -> bool:
+    """Whether that process of ours is the one whom a client of this port of loopback reaches."""
+    if sys.platform != "linux":
+        return True
+    sockets = {inode for inode, _ in _listening_on(port)}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(descriptor) in sockets:
+                return True
+    return False
+
+
 def port_of(listener: socket.socket) -> int:
     port: int = listener.getsockname()[1]
     return port
@@ -41,13 +68,16 @@ def port_of(listener: socket.socket) -> int:
 def users_listening_on(port: int) -> set[int]:
     """Whoever a client of this port of loopback would reach. Who listens there on all addresses is
     not it: the kernel prefers the one who named this."""
+    return {user for _, user in _listening_on(port)}
+
+
+def _listening_on(port: int) -> Iterator[tuple[str, int]]:
+    """What the kernel calls the socket, and whose it is."""
     address = int.from_bytes(socket.inet_aton(_LOOPBACK), sys.byteorder)
-    found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, _, _, _, user, *_ = line.split()
+        _, local, _, state, _, _, _, user, _, inode, *_ = line.split()
         if state == _LISTENS and local == f"{address:08X}:{port:04X}":
-            found.add(int(user))
-    return found
+            yield f"socket:[{inode}]", int(user)
 
 
 def user_at(client: tuple[str, int], server: tuple[str, int]) -> int | None:

@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,9 +34,19 @@ from cefmp4.trust import check_trusted
 LOCK = "lock"
 CONNECTION = "connection.json"
 PORTS = "ports.json"
-_OURS = {LOCK, CREDENTIALS, CONNECTION, PORTS, "redis", "s3"}
+_OURS = {LOCK, CREDENTIALS, CONNECTION, PORTS, "redis", "s3", "temporal"}
 
 _LOCK_PATIENCE_SECONDS = 5.0
+# Whatever the settings say of how to reach another one.
+_OF_OUR_TEMPORAL: dict[str, Any] = {
+    "temporal_namespace": "default",
+    "temporal_api_key": None,
+    "temporal_tls": False,
+    "temporal_tls_server_ca_cert_path": None,
+    "temporal_tls_client_cert_path": None,
+    "temporal_tls_client_key_path": None,
+    "temporal_tls_server_name": "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +54,7 @@ class Credentials:
     redis_password: str = field(repr=False)
     s3_access_key_id: str
     s3_secret_access_key: str = field(repr=False)
+    temporal_codec_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +69,15 @@ class Connection:
     s3_endpoint_url: str | None = None
     s3_access_key_id: str | None = None
     s3_secret_access_key: str | None = field(default=None, repr=False)
+    temporal_address: str | None = None
+    temporal_codec_key: str | None = field(default=None, repr=False)
+    temporal_page: str | None = None
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Of its servers on loopback, by their name."""
+        urls = {"S3 server": self.s3_endpoint_url, "Temporal": self.temporal_address}
+        return {name: int(url.rpartition(":")[2]) for name, url in urls.items() if url}
 
     def completing(self, settings: Settings) -> Settings:
         """These settings, with our servers where they name none."""
@@ -68,6 +88,10 @@ class Connection:
             changes["s3_endpoint_url"] = self.s3_endpoint_url
             changes["s3_access_key_id"] = self.s3_access_key_id
             changes["s3_secret_access_key"] = SecretStr(self.s3_secret_access_key or "")
+        if settings.temporal_address is None and self.temporal_address:
+            changes["temporal_address"] = self.temporal_address
+            changes["temporal_codec_key"] = SecretStr(self.temporal_codec_key or "")
+            changes |= _OF_OUR_TEMPORAL
         return settings.model_copy(update=changes)
 
 
@@ -102,24 +126,28 @@ def redis_url(state_dir: Path, password: str) -> str:
 
 async def until_gone(connection: Connection) -> None:
     """Returns when a port of its servers is anybody's: never, where they have none."""
-    if connection.s3_endpoint_url is None:
+    if not connection.ports:
         await asyncio.Event().wait()
     await until_ended(connection.pid)
 
 
 def _check_listener(connection: Connection) -> None:
-    """Before anything is sent there: where `up` ended a moment ago, its port is anybody's."""
-    if connection.s3_endpoint_url is None or sys.platform != "linux":
+    """Before anything is sent there: where `up` ended a moment ago, its ports are anybody's."""
+    if sys.platform != "linux":
         return
-    port = urlsplit(connection.s3_endpoint_url).port or 0
-    users = users_listening_on(port)
-    if not users:
-        raise ServerUnreachableError("the embedded S3 server of `cefmp4 up` is not there any more")
-    if users != {os.geteuid()}:
-        raise SettingsError(
-            f"another user of this machine listens on port {port}, where `cefmp4 up` had its S3",
-            hint="start `cefmp4 up` again: it takes another port",
-        )
+    for server, port in connection.ports.items():
+        users = users_listening_on(port)
+        # Temporal's is free between two of its lives: whoever needs it says that it is away.
+        if not users and server != "Temporal":
+            raise ServerUnreachableError(
+                f"the embedded {server} of `cefmp4 up` is not there any more"
+            )
+        if users - {os.geteuid()}:
+            raise SettingsError(
+                f"another user of this machine listens on port {port}, where `cefmp4 up` had its "
+                f"{server}",
+                hint="start `cefmp4 up` again: it takes another port",
+            )
 
 
 def _is_alive(pid: int) -> bool:
@@ -200,10 +228,14 @@ def check_has_room(folder: Path) -> None:
 def credentials_in(folder: Path) -> Credentials:
     """Made at the first start and kept: clients may have been told them."""
     path = folder / CREDENTIALS
+    made = new_credentials()
     try:
-        return Credentials(**json.loads(path.read_text()))
+        kept = json.loads(path.read_text())
+        made = replace(made, **kept)
+        if asdict(made) != kept:  # of a version that knew fewer servers
+            write_private(path, asdict(made))
+        return made
     except FileNotFoundError:
-        made = new_credentials()
         write_private(path, asdict(made))
         return made
     except (OSError, ValueError, TypeError) as error:
@@ -212,26 +244,36 @@ def credentials_in(folder: Path) -> Credentials:
         ) from None
 
 
-def listen_for_s3(folder: Path) -> socket.socket:
+def codec_key_in(folder: Path) -> str:
+    """What signs the jobs of who runs on this folder, also where no server of ours does."""
+    _make(folder)
+    return credentials_in(folder).temporal_codec_key
+
+
+def listen_for(
+    folder: Path, server: str, listen: Callable[[int], socket.socket] = listen_on_loopback
+) -> socket.socket:
     """On the port of the last start, so that addresses people wrote down stay right, if it is free;
     else on any free one."""
-    former = _port_of_last_start(folder)
+    ports = _ports_of_last_start(folder)
+    port = ports.get(server)
+    former = port if isinstance(port, int) and 0 < port < 65536 else 0
     try:
-        listener = listen_on_loopback(former)
+        listener = listen(former)
     except OSError:
-        listener = listen_on_loopback()
+        listener = listen(0)
     if port_of(listener) != former:
-        write_private(folder / PORTS, {"s3": port_of(listener)})
+        write_private(folder / PORTS, {**ports, server: port_of(listener)})
     return listener
 
 
-def _port_of_last_start(folder: Path) -> int:
-    """A convenience: where it cannot be told, any other will do."""
+def _ports_of_last_start(folder: Path) -> dict[str, Any]:
+    """A convenience: any others will do."""
     try:
-        port = json.loads((folder / PORTS).read_text())["s3"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return 0
-    return port if isinstance(port, int) and 0 < port < 65536 else 0
+        ports = json.loads((folder / PORTS).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return ports if isinstance(ports, dict) else {}
 
 
 @contextmanager
@@ -249,6 +291,7 @@ def new_credentials() -> Credentials:
         redis_password=secrets.token_urlsafe(24),
         s3_access_key_id=f"{ACCOUNT}:{secrets.token_hex(6)}",
         s3_secret_access_key=secrets.token_urlsafe(30),
+        temporal_codec_key=secrets.token_urlsafe(30),
     )
 
 

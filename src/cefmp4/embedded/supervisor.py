@@ -11,15 +11,15 @@ from pathlib import Path
 
 import structlog
 
-from cefmp4.embedded import swift_server, valkey_server
+from cefmp4.embedded import swift_server, temporal_server, valkey_server
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.embedded.process import ServerProcess
-from cefmp4.embedded.sockets import port_of
+from cefmp4.embedded.sockets import hold_on_loopback, port_of
 from cefmp4.embedded.state import (
     Connection,
     check_has_room,
     credentials_in,
-    listen_for_s3,
+    listen_for,
     own,
     published,
     redis_url,
@@ -77,6 +77,8 @@ async def embedded_servers(
     *,
     want_redis: bool,
     want_s3: bool,
+    want_temporal: bool = False,
+    temporal_page: bool = False,
     bucket: str,
     region: str = "us-east-1",
     startup_timeout_s: float = 30.0,
@@ -87,6 +89,8 @@ async def embedded_servers(
         valkey_server.check_installed()
     if want_s3:
         swift_server.check_installed()
+    if want_temporal:
+        temporal_server.check_installed()
     async with AsyncExitStack() as stack:
         lock = await stack.enter_async_context(own(folder))
         check_has_room(folder)
@@ -96,7 +100,7 @@ async def embedded_servers(
         if want_s3:
             swift_server.check_folder_fits(folder)
             # Its port stays taken until the exit, whatever becomes of the server.
-            listener = stack.enter_context(listen_for_s3(folder))
+            listener = stack.enter_context(listen_for(folder, "s3"))
             connection = replace(
                 connection,
                 s3_endpoint_url=f"http://127.0.0.1:{port_of(listener)}",
@@ -111,8 +115,24 @@ async def embedded_servers(
             servers.append(
                 valkey_server.valkey_process(folder, keys.redis_password, keep_open=[lock])
             )
+        if want_temporal:
+            port = _held_port(stack, folder, "temporal")
+            page_port = _held_port(stack, folder, "temporal_page") if temporal_page else None
+            connection = replace(
+                connection,
+                temporal_address=f"127.0.0.1:{port}",
+                temporal_codec_key=keys.temporal_codec_key,
+                temporal_page=f"http://127.0.0.1:{page_port}" if page_port else None,
+            )
+            servers.append(
+                temporal_server.temporal_process(
+                    folder, port, page_port=page_port, keep_open=[lock]
+                )
+            )
         stack.push_async_callback(_stop, servers)
         await _start(servers, startup_timeout_s)
+        if want_temporal:
+            await temporal_server.keep_ended_jobs(folder, port)
         if connection.s3_endpoint_url:
             await make_bucket(
                 connection.s3_endpoint_url,
@@ -123,6 +143,10 @@ async def embedded_servers(
             )
         stack.enter_context(published(folder, connection))
         yield EmbeddedServers(servers, connection, startup_timeout_s)
+
+
+def _held_port(stack: AsyncExitStack, folder: Path, server: str) -> int:
+    return port_of(stack.enter_context(listen_for(folder, server, hold_on_loopback)))
 
 
 async def _start(servers: list[ServerProcess], timeout_s: float) -> None:

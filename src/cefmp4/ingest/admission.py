@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -48,6 +48,7 @@ class Admission:
     bucket_search: BucketSearch
     identity: Identity
     place: tuple[int, int]
+    _renaming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def admit(
         self, relpath: str, is_at_work: Callable[[str], bool] = lambda _: False
@@ -117,6 +118,16 @@ class Admission:
         if not await self.identity.is_file_of(source, stamp, stream, load_parts):
             self.index.remove(former_path)  # its file is gone, and another has its inode
             return False
+        async with self._renaming:  # two names that it had lately may be looked at side by side
+            if not await asyncio.to_thread(_is_in_place, self.root, source.relpath, stamp, stamp):
+                return True  # renamed again: whoever comes by its next name writes that down
+            if self.index.get(former_path) is former:
+                return await self._renamed(stream, source, stamp, former_path)
+        return await self._was_renamed(source, stamp)
+
+    async def _renamed(
+        self, stream: Stream, source: SourceFile, stamp: FileStamp, former_path: str
+    ) -> bool:
         written = await self.claims.write(stream.found_at(source.relpath, stamp))
         if written is None:
             return False

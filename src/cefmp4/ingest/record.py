@@ -122,6 +122,17 @@ class StreamRecord:
         )
         await self.move_to(StreamState.STORED)
 
+    async def described(self, *, owes_jobs: bool) -> None:
+        self._stream = replace(self._stream, owes_jobs=owes_jobs)
+        if self._stream.state is StreamState.DESCRIBED:
+            await self.save()
+        else:
+            await self.move_to(StreamState.DESCRIBED)
+
+    async def handed_over(self) -> None:
+        self._stream = replace(self._stream, owes_jobs=False)
+        await self.move_to(StreamState.HANDED_OVER)
+
     async def was_made(self, etag: str, stamp: FileStamp) -> None:
         """Of the parts, before a crash. `stamp`: of the file when it was seen last; where it has
         another size by now, it is not the one that was proven."""

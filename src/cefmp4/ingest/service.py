@@ -10,6 +10,7 @@ import structlog
 
 from cefmp4.errors import CefError, TransientError, first_error
 from cefmp4.ingest.active_files import ActiveFiles
+from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.folder import FolderFinder, FoundFolder
@@ -47,6 +48,7 @@ class IngestService:
     watcher: Watcher
     scanner: FolderScanner
     active_files: ActiveFiles
+    handover: Handover
     claims: Claims
     orphans: OrphanSweeper
     finder: FolderFinder
@@ -89,6 +91,7 @@ class IngestService:
 
         running = start(
             self.active_files.run,
+            self.handover.run,
             self._keep_leases,
             self._follow_requests,
             self._publish,

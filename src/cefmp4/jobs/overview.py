@@ -1,15 +1,20 @@
 """What is told of jobs: each of them, and how the queues stand, of all workers together."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from math import ceil
+from statistics import median
 from typing import Any
 
 from cefmp4 import metrics
-from cefmp4.jobs.ledger import RedisLedger
+from cefmp4.errors import CefError
 from cefmp4.log import redact
-from cefmp4.model.job import LANES, Job, JobKind, JobState, QueueStats, SlotKind
+from cefmp4.model.job import OFFERED_KINDS, FailReason, Job, JobKind, JobState, QueueStats, SlotKind
+from cefmp4.ports.jobs import JobDesk
 
-MAX_RUNNING = 1000  # more are counted, but not by kind and slot
+MAX_RUNNING = 200  # more are counted, but not by kind and slot
+LAST = 200  # ended jobs of which times and rates are made
 
 
 def fields_of(job: Job) -> dict[str, Any]:
@@ -19,31 +24,30 @@ def fields_of(job: Job) -> dict[str, Any]:
 
 
 async def measure_queues(
-    ledger: RedisLedger, kinds: Iterable[JobKind] = tuple(JobKind)
+    desk: JobDesk, kinds: Iterable[JobKind] = OFFERED_KINDS
 ) -> dict[JobKind, QueueStats]:
     """Sets the metrics of the queues, too: whoever looked last knows best."""
     found: dict[JobKind, QueueStats] = {}
     for kind in kinds:
-        lanes = [await ledger.stats(lane) for lane in LANES[kind]]
-        found[kind] = stats = QueueStats(
-            queued=sum(lane.queued for lane in lanes),
-            waiting=sum(lane.waiting for lane in lanes),
-            oldest_seconds=max(lane.oldest_seconds for lane in lanes),
-        )
+        try:
+            found[kind] = stats = await desk.queue(kind)
+        except (CefError, asyncio.CancelledError):
+            metrics.queues_unknown()
+            raise
         metrics.queues_measured(
             kind,
             depth=stats.queued + stats.waiting,
             age_s=stats.oldest_seconds,
-            workers=await ledger.workers(kind),
+            workers=stats.workers,
         )
     return found
 
 
-async def overview(ledger: RedisLedger) -> dict[str, Any]:
+async def overview(desk: JobDesk) -> dict[str, Any]:
     """For JSON."""
-    queues = await measure_queues(ledger)
-    running = await ledger.latest([JobState.IN_PROGRESS], MAX_RUNNING)
-    counts = await ledger.counts()
+    queues = await measure_queues(desk)
+    running = await desk.latest([JobState.IN_PROGRESS], MAX_RUNNING)
+    counts = await desk.counts()
     by_kind = Counter(job.kind for job in running)
     return {
         "depth": sum(stats.queued + stats.waiting for stats in queues.values()),
@@ -62,6 +66,44 @@ async def overview(ledger: RedisLedger) -> dict[str, Any]:
             for kind, stats in queues.items()
         },
     }
+
+
+async def figures(desk: JobDesk) -> dict[str, Any]:
+    """For JSON. Times are from the order until the result could be used, waits included."""
+    queues = await measure_queues(desk)
+    complete = await desk.latest([JobState.COMPLETE], LAST)
+    failed = await desk.latest([JobState.FAILED], LAST)
+    kinds = {}
+    for kind, queue in queues.items():
+        counts = await desk.counts(kind)
+        kinds[kind] = {
+            "depth": queue.queued + queue.waiting,
+            "oldest_seconds": queue.oldest_seconds,
+            "workers": queue.workers,
+            "running": counts[JobState.IN_PROGRESS],
+            "complete": counts[JobState.COMPLETE],
+            "failed": counts[JobState.FAILED],
+            **_times_of([job for job in complete if job.kind is kind]),
+            **_rate_of([job for job in (*complete, *failed) if job.kind is kind]),
+        }
+    return {"kinds": kinds}
+
+
+def _times_of(complete: list[Job]) -> dict[str, Any]:
+    times = sorted(job.ended_at - job.submitted_at for job in complete)
+    return {
+        "median_seconds": median(times) if times else None,
+        "p95_seconds": times[max(0, ceil(0.95 * len(times)) - 1)] if times else None,
+        "times_of": len(times),
+    }
+
+
+def _rate_of(ended: list[Job]) -> dict[str, Any]:
+    """Those that somebody cancelled say nothing."""
+    counted = [job for job in ended if job.reason is not FailReason.CANCELLED]
+    latest = sorted(counted, key=lambda job: job.ended_at, reverse=True)[:LAST]
+    good = sum(job.is_complete for job in latest)
+    return {"success_rate": good / len(latest) if latest else None, "rate_of": len(latest)}
 
 
 def _slots_in_use(running: list[Job]) -> dict[str, int]:

@@ -36,7 +36,9 @@ class Workplace:
         self._reserve_bytes = reserve_bytes
 
     def check_room(self, job_bytes: int) -> None:
-        """Raises NoRoomError where an attempt that writes so much would touch the reserve."""
+        """Raises NoRoomError where an attempt that writes so much would touch the reserve. What
+        workers of this host that died meanwhile left goes first."""
+        sweep(self.folder.parent)
         disk = os.statvfs(self.folder)
         free, needed = disk.f_bavail * disk.f_frsize, job_bytes + self._reserve_bytes
         if free < needed:
@@ -44,10 +46,6 @@ class Workplace:
                 f"{self.folder.parent} has {free // MIB} MiB free, and {needed // MIB} MiB must be",
                 hint="make room, give STATE_DIR a larger disk, or lower WORK_RESERVE_BYTES",
             )
-
-    def sweep_others(self) -> None:
-        """What workers of this host that died meanwhile left."""
-        sweep(self.folder.parent)
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[Path]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from cefmp4.errors import InvariantError
 from cefmp4.model.stream import FileStamp, Stream
 
 MAX_PRIORITY = 100  # jobs of a higher priority start first; 0 is what hand-over uses
@@ -31,25 +30,13 @@ class SlotKind(StrEnum):
     CPU = "cpu"
 
 
-class Lane(StrEnum):
-    """The queue in which a job waits: what it will need decides, not what it is."""
+class Step(StrEnum):
+    """What a job is made of, in its order; the last one only where it fails."""
 
-    HLS_LOOK = "hls-look"  # looked at, and copied where no encoding is needed
-    HLS_ENCODE = "hls-encode"
-    ANALYSIS = "analysis"
-
-
-# In the order in which a job may pass through them.
-LANES: dict[JobKind, tuple[Lane, ...]] = {
-    JobKind.HLS: (Lane.HLS_LOOK, Lane.HLS_ENCODE),
-    JobKind.ANALYSIS: (Lane.ANALYSIS,),
-}
-# The slots a job of that lane can use, the preferred one first; none where it waits for no slot.
-SLOTS: dict[Lane, tuple[SlotKind, ...]] = {
-    Lane.HLS_LOOK: (),
-    Lane.HLS_ENCODE: (SlotKind.GPU, SlotKind.CPU),
-    Lane.ANALYSIS: (SlotKind.GPU, SlotKind.CPU),
-}
+    LOOK = "look"  # is it made already, can it be copied? Then it is copied
+    ENCODE = "encode"  # with a slot
+    PUBLISH = "publish"
+    DISCARD = "discard"
 
 
 class JobState(StrEnum):
@@ -65,22 +52,14 @@ class FailReason(StrEnum):
     DEAD_LETTER = "dead_letter"  # every attempt is used up
 
 
-J = JobState
-TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    J.QUEUED: frozenset({J.IN_PROGRESS, J.FAILED}),
-    J.IN_PROGRESS: frozenset({J.QUEUED, J.COMPLETE, J.FAILED}),
-    J.COMPLETE: frozenset(),
-    J.FAILED: frozenset({J.QUEUED}),  # only by an operator
-}
-FINAL_STATES = frozenset({J.COMPLETE, J.FAILED})
+FINAL_STATES = frozenset({JobState.COMPLETE, JobState.FAILED})
 # For people: what goes on, then what waits, then what needs them.
-MOST_TELLING_FIRST = (J.IN_PROGRESS, J.QUEUED, J.FAILED, J.COMPLETE)
-
-
-def check_move(job_id: str, state: JobState, target: JobState) -> None:
-    """Raises InvariantError for a transition that the table does not have."""
-    if target not in TRANSITIONS[state]:
-        raise InvariantError(f"job {job_id} cannot go from {state} to {target}")
+MOST_TELLING_FIRST = (
+    JobState.IN_PROGRESS,
+    JobState.QUEUED,
+    JobState.FAILED,
+    JobState.COMPLETE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +129,7 @@ class JobSpec:
     params: dict[str, str] = field(default_factory=dict)
     priority: int = 0
     max_attempts: int = 3
+    folder: str = ""  # where it comes from; folders get their turns
 
     @property
     def id(self) -> str:
@@ -174,25 +154,23 @@ class JobProgress:
     fps: float = 0.0
     eta_seconds: float | None = None
     step: str = ""  # what it does right now, for people
+    slot: SlotKind | None = None  # that it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The record of a job as it was read. Only the ledger changes it."""
+    """A job as the engine told of it."""
 
     spec: JobSpec
     state: JobState
     reason: FailReason | None = None
     error: str = ""
     attempts: int = 0  # begun and not given back
-    round: int = 0  # how often it was put into the queue
-    fence: int = 0  # of the latest attempt
-    fences: tuple[int, ...] = ()  # of every attempt that may have left something behind
-    lane: Lane = Lane.HLS_LOOK
+    attempt_names: tuple[str, ...] = ()  # of every attempt that may have left something behind
+    step: Step = Step.LOOK
     owner: str = ""
-    slot: str = ""
     is_cancel_requested: bool = False
-    accepted: int = 0  # fence of the attempt whose result stands; what is left is to publish it
+    accepted: str = ""  # the attempt whose result stands; what is left is to publish it
     result: dict[str, Any] | None = None
     progress: JobProgress | None = None
     submitted_at: float = 0.0
@@ -202,7 +180,7 @@ class Job:
     updated_at: float = 0.0
 
     def __repr__(self) -> str:
-        return f"<Job {self.id} {self.state} attempts={self.attempts} fence={self.fence}>"
+        return f"<Job {self.id} {self.state} step={self.step} attempts={self.attempts}>"
 
     @property
     def id(self) -> str:
@@ -213,19 +191,12 @@ class Job:
         return self.spec.kind
 
     @property
-    def next_lane(self) -> Lane | None:
-        """Where it goes when it turns out to need a slot."""
-        lanes = LANES[self.kind]
-        after = lanes.index(self.lane) + 1
-        return lanes[after] if after < len(lanes) else None
+    def slot(self) -> str:
+        return str(self.progress.slot or "") if self.progress else ""
 
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
-
-    @property
-    def is_accepted(self) -> bool:
-        return self.accepted > 0
 
     @property
     def is_complete(self) -> bool:
@@ -257,9 +228,8 @@ class Job:
             "priority": self.spec.priority,
             "attempts": self.attempts,
             "max_attempts": self.spec.max_attempts,
-            "fence": self.fence,
             "owner": self.owner.split("|", 1)[0],
-            "lane": self.lane,
+            "step": self.step,
             "slot": self.slot,
             "cancel_requested": self.is_cancel_requested,
             "progress": (
@@ -278,8 +248,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """Of one lane. `oldest_seconds`: how long the longest waiting job could have been running."""
+    """Of one kind. `oldest_seconds`: how long the longest waiting job could have been running."""
 
     queued: int = 0
     waiting: int = 0  # backing off
     oldest_seconds: float = 0.0
+    workers: int = 0  # that take such jobs now

@@ -102,6 +102,7 @@ class Stream:
     sha256: str = ""
     etag: str = ""
     playable: bool | None = None
+    owes_jobs: bool = False  # described, and the engine of jobs has not taken them yet
     started_at: float = 0.0
     closed_at: float = 0.0  # when the writer was last seen to close it
     completed_at: float = 0.0

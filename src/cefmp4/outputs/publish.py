@@ -29,6 +29,14 @@ async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
     await remove_other_attempts(store, stream_id=stream_id, attempt=attempt)
 
 
+async def is_published(store: ObjectStore, *, stream_id: str, attempt: str) -> bool:
+    """Whether what players find was made by that attempt."""
+    key = hls_prefix(stream_id) + MASTER
+    if await store.head(key) is None:
+        return False
+    return f"{attempt_folder('', attempt)}/" in (await store.read(key)).decode("utf-8", "replace")
+
+
 async def read_staged(store: ObjectStore, name: str, *, stream_id: str, attempt: str) -> bytes:
     key = f"{hls_prefix(stream_id)}{attempt_folder(STAGED, attempt)}/{name}"
     if await store.head(key) is None:

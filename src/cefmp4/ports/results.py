@@ -13,15 +13,12 @@ class JobResult:
     job_id: str
     kind: JobKind
     subject: str
-    fence: int
     document: dict[str, Any]
 
 
 class ResultStore(Protocol):
-    """Keeps one result of each job: the one that the ledger accepted."""
+    """Keeps one result of each job: the one whose attempt the engine accepted."""
 
-    async def accept(self, result: JobResult) -> bool:
-        """The same job and fence again change nothing. False: another attempt's result counts, or
-        none does yet, and nothing of this one is kept. Raises TransientError while the store is
-        out of reach."""
+    async def keep(self, result: JobResult) -> None:
+        """The same again changes nothing. Raises TransientError while the store is out of reach."""
         ...

@@ -7,6 +7,7 @@ from cefmp4.errors import (
     BucketMissingError,
     CefError,
     RefusedError,
+    SettingsError,
     TransientError,
     UnknownJobError,
     UnknownStreamError,
@@ -25,7 +26,8 @@ SECURITY_HEADERS = {
 }
 _KEPT = ("Allow", "WWW-Authenticate", "Retry-After")
 _UNKNOWN = (UnknownStreamError, UnknownJobError)
-_NOT_NOW = (TransientError, AccessDeniedError, BucketMissingError)  # time or an operator heals it
+# Time or an operator heals it.
+_NOT_NOW = (TransientError, AccessDeniedError, BucketMissingError, SettingsError)
 
 
 def harden(response: web.StreamResponse) -> None:

@@ -9,16 +9,17 @@ from aiohttp import web
 
 from cefmp4 import __version__
 from cefmp4.errors import UnknownStreamError
-from cefmp4.jobs.ledger import RedisLedger
 from cefmp4.jobs.overview import fields_of, overview
 from cefmp4.model.job import MOST_TELLING_FIRST, JobState
-from cefmp4.model.stream import StreamState
+from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView, most_telling, totals_of
+from cefmp4.ports.jobs import JobDesk
+from cefmp4.web.job_feed import JobFigures
 from cefmp4.web.media import Find
 from cefmp4.web.probes import Health
 
 STREAMS, MOST_STREAMS = 500, 10_000  # that are told of: where nobody says how many, and at most
-JOBS, MOST_JOBS = 100, 1000  # each is read from Redis by itself
+JOBS, MOST_JOBS = 100, 1000  # each that runs is asked for by itself
 
 Act = Callable[[str], Awaitable[object]]
 S = TypeVar("S", bound=StrEnum)
@@ -33,6 +34,7 @@ class StreamApi:
     find: Find
     retry: Act
     forget: Act
+    jobs: JobFigures
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -53,7 +55,9 @@ class StreamApi:
                 "reasons": health.reasons,
                 "bytes_on_disk": sum(view.size for view in views),
                 "bytes_uploaded": sum(view.uploaded for view in views),
+                "bytes_stored": sum(view.size for view in views if view.state in PROVEN_STATES),
                 **totals_of(views),
+                "jobs": await self.jobs.latest(),
             }
         )
 
@@ -72,32 +76,48 @@ class StreamApi:
 
 @dataclass(frozen=True, slots=True)
 class JobApi:
-    """Reads the ledger. `retry` goes through the queue, which tells a worker at once."""
-
-    ledger: RedisLedger
-    retry: Act
+    desk: JobDesk
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
             web.get("/api/jobs", self._list),
             web.get("/api/jobs/{id}", self._show),
-            web.post("/api/jobs/{id}/retry", _done_by(self.retry)),
-            web.post("/api/jobs/{id}/cancel", _done_by(self.ledger.cancel)),
-            web.get("/jobs/peek", self._peek),
+            web.post("/api/jobs/{id}/retry", _done_by(self.desk.retry)),
+            web.post("/api/jobs/{id}/cancel", _done_by(self.desk.cancel)),
+            web.get("/jobs/peek", self.peek),
         ]
 
     async def _list(self, request: web.Request) -> web.Response:
         state, limit = _state(request, JobState), _limit(request, JOBS, MOST_JOBS)
-        jobs = await self.ledger.latest([state] if state else MOST_TELLING_FIRST, limit)
-        counts = await self.ledger.counts()
+        jobs = await self.desk.latest([state] if state else MOST_TELLING_FIRST, limit)
+        counts = await self.desk.counts()
         total = counts[state] if state else sum(counts.values())
         return web.json_response({"jobs": [fields_of(job) for job in jobs], "total": total})
 
     async def _show(self, request: web.Request) -> web.Response:
-        return web.json_response(fields_of(await self.ledger.get(request.match_info["id"])))
+        return web.json_response(fields_of(await self.desk.get(request.match_info["id"])))
 
-    async def _peek(self, _request: web.Request) -> web.Response:
-        return web.json_response(await overview(self.ledger))
+    async def peek(self, _request: web.Request) -> web.Response:
+        return web.json_response(await overview(self.desk))
+
+
+def worker_routes(desk: JobDesk, health: Callable[[], Health]) -> list[web.AbstractRouteDef]:
+    """What a worker tells on its own port, of all workers together. It knows no streams."""
+    jobs, figures = JobApi(desk), JobFigures(desk)
+
+    async def stats(_request: web.Request) -> web.Response:
+        found = health()
+        return web.json_response(
+            {
+                "version": __version__,
+                "live": found.is_live,
+                "ready": found.is_ready,
+                "reasons": found.reasons,
+                "jobs": await figures.latest(),
+            }
+        )
+
+    return [web.get("/jobs/peek", jobs.peek), web.get("/stats", stats)]
 
 
 def _done_by(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -11,14 +11,14 @@ from typing import Any
 from aiohttp import web
 
 from cefmp4.config.page import PageSettings
-from cefmp4.errors import CefError, TransientError, UnknownStreamError
-from cefmp4.jobs.ledger import RedisLedger
+from cefmp4.errors import CefError, UnknownStreamError
 from cefmp4.log import redact
-from cefmp4.model.job import FailReason, Job, JobKind, JobState, job_id_of
+from cefmp4.model.job import FailReason, Job, JobKind, job_id_of
 from cefmp4.model.names import is_subject, metadata_key
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView, most_telling
 from cefmp4.outputs.names import MASTER, hls_prefix
+from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.store import ObjectStore
 from cefmp4.web.access import host_of, is_free_for
 from cefmp4.web.credentials import ticket_for
@@ -43,7 +43,7 @@ class Showing:
 @dataclass(frozen=True, slots=True)
 class Watch:
     store: ObjectStore
-    ledger: RedisLedger
+    desk: JobDesk
     views: Callable[[], list[StreamView]]
     find: Find
     settings: PageSettings
@@ -60,8 +60,8 @@ class Watch:
         jobs = {
             job_id_of(view.id, JobKind.HLS): view.id for view in most_telling(handed, MAX_SHOWN)
         }
-        states = await self.ledger.states(list(jobs))
-        ready = [jobs[job_id] for job_id, state in states.items() if state is JobState.COMPLETE]
+        complete = await self.desk.complete_of(list(jobs))
+        ready = [stream_id for job_id, stream_id in jobs.items() if job_id in complete]
         return web.json_response({"ready": ready})
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -90,17 +90,17 @@ class Watch:
     async def _known(
         self, stream_id: str, *, may_miss: bool
     ) -> tuple[StreamView | None, Job | None]:
-        """What is published can be watched while Redis is away."""
+        """What is published can be watched while Redis or Temporal is away."""
         try:
-            job = await self.ledger.find(job_id_of(stream_id, JobKind.HLS))
+            job = await self.desk.find(job_id_of(stream_id, JobKind.HLS))
             return await self.find(stream_id), job
-        except TransientError:
+        except CefError:
             if may_miss:
                 return None, None
             raise
 
     async def _why_not(self, view: StreamView | None, job: Job | None) -> Showing:
-        workers = await self.ledger.workers(JobKind.HLS) if job else 0
+        workers = (await self.desk.queue(JobKind.HLS)).workers if job else 0
         is_unplayable = view is not None and view.playable is False and job is None
         reason = await self._unplayable(view) if view and is_unplayable else ""
         return showing_of(view, job, workers=workers, why_unplayable=reason, now=time.time())

@@ -4,6 +4,7 @@ so that what somebody overheard is of no use minutes later; until then its id ma
 import hashlib
 import hmac
 import json
+import posixpath
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -70,6 +71,7 @@ class Webhook:
             kind=_kind(asked),
             input=source,
             max_attempts=self.settings.worker_max_attempts,
+            folder=posixpath.dirname(source.key),
         )
 
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from tests.support.ports import free_port
 
+from cefmp4.config.settings import Settings
 from cefmp4.embedded import state
 from cefmp4.embedded.sockets import port_of
 from cefmp4.embedded.state import (
     Connection,
     credentials_in,
-    listen_for_s3,
+    listen_for,
     load_connection,
     new_credentials,
     own,
@@ -41,6 +44,23 @@ async def test_others_read_the_connection_only_while_the_folder_is_owned(tmp_pat
         assert load_connection(folder) is None
     with published(folder, CONNECTION):  # as an owner that was killed left it
         assert load_connection(folder) is None
+
+
+async def test_between_two_lives_of_temporal_its_address_stays_known(tmp_path: Path) -> None:
+    beside = replace(CONNECTION, temporal_address=f"127.0.0.1:{free_port()}")
+    async with own(tmp_path):
+        with published(tmp_path, beside):
+            assert load_connection(tmp_path) == beside
+
+
+def test_our_temporal_is_not_reached_as_another_would_be() -> None:
+    ours = replace(CONNECTION, temporal_address="127.0.0.1:7233", temporal_codec_key="k" * 16)
+    settings = Settings(temporal_api_key=SecretStr("of another"), temporal_namespace="films")
+    completed = ours.completing(settings)
+    assert not completed.speaks_tls
+    assert completed.temporal_namespace == "default"
+    theirs = settings.model_copy(update={"temporal_address": "temporal.example:7233"})
+    assert ours.completing(theirs) == theirs
 
 
 async def test_a_dead_process_id_is_no_owner(tmp_path: Path) -> None:
@@ -78,18 +98,18 @@ def test_unreadable_credentials_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_port_is_kept_until_somebody_has_it(tmp_path: Path) -> None:
-    with listen_for_s3(tmp_path) as listener:
+    with listen_for(tmp_path, "s3") as listener:
         port = port_of(listener)
-    with listen_for_s3(tmp_path) as listener:
+    with listen_for(tmp_path, "s3") as listener:
         assert port_of(listener) == port
-        with listen_for_s3(tmp_path) as other:  # as of another program
+        with listen_for(tmp_path, "s3") as other:  # as of another program
             assert port_of(other) != port
 
 
 @pytest.mark.parametrize("text", ["[1", "[1]", "1", "{}", '{"s3": "80"}', '{"s3": 70000}'])
 def test_a_torn_ports_file_only_costs_the_former_port(tmp_path: Path, text: str) -> None:
     (tmp_path / "ports.json").write_text(text)
-    with listen_for_s3(tmp_path) as listener:
+    with listen_for(tmp_path, "s3") as listener:
         assert port_of(listener) > 0
 
 

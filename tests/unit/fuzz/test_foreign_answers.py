@@ -9,23 +9,28 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiohttp import web
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import WorkflowSerializationContext
+from temporalio.exceptions import ApplicationError
 from tests.fake_ffprobe import FakeFfprobe
 
 from cefmp4.config.settings import Settings
-from cefmp4.errors import CefError, InvariantError
+from cefmp4.errors import CefError
 from cefmp4.hls.examined import examine
-from cefmp4.jobs.records import decode_job, encode_spec
+from cefmp4.jobs.flow import Answer
 from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.source import MediaSource
 from cefmp4.media.stderr import Stderr
 from cefmp4.model import names
-from cefmp4.model.job import Job, JobInput, JobKind, JobSpec
+from cefmp4.model.job import JobSpec
 from cefmp4.recording.digests import multipart_etag, read_crc64, read_hex_crc64
 from cefmp4.storage.s3.listing import list_objects, list_parts, list_uploads
+from cefmp4.temporal.signing import NO_ANSWER, data_converter
 from cefmp4.web.webhook import Webhook, sign
 
 EXAMPLES = settings(max_examples=150, deadline=None)
@@ -72,41 +77,18 @@ def test_a_template_that_is_taken_makes_keys(template: str, host: str, raw: byte
     assert key.isprintable()
 
 
-SPEC = JobSpec(
-    subject="s", kind=JobKind.HLS, input=JobInput(bucket="bucket", key="k"), max_attempts=3
-)
-TRUE_JOB = {
-    b"spec": encode_spec(SPEC).encode(),
-    b"kind": b"hls",
-    b"priority": b"0",
-    b"max_attempts": b"3",
-    b"state": b"queued",
-    b"lane": b"cpu",
-}
-job_fields = st.sampled_from(
-    [*TRUE_JOB, b"reason", b"fences", b"attempts", b"result", b"progress", b"due_at", b"later"]
-)
-job_values = (
-    st.binary(max_size=60)
-    | json_values.map(lambda value: json.dumps(value).encode())
-    | st.integers().map(lambda value: str(value).encode())
-)
-
-
 @EXAMPLES
-@given(st.dictionaries(job_fields, job_values, max_size=4), st.sets(job_fields, max_size=2))
-@example({}, set())
-@example({b"spec": DEEP}, set())
-@example({b"result": DEEP}, set())
-@example({b"due_at": b"9" * 5000}, set())
-@example({b"attempts": b"9" * 5000}, set())
-def test_any_job_record(changed: dict[bytes, bytes], missing: set[bytes]) -> None:
-    raw = {name: value for name, value in (TRUE_JOB | changed).items() if name not in missing}
-    try:
-        job = decode_job(raw)
-    except InvariantError:
-        return
-    assert isinstance(job, Job)
+@given(st.dictionaries(st.text(max_size=20), st.binary(max_size=60)), st.binary(max_size=200))
+@example({"encoding": b"json/plain"}, b'{"step": "publish", "attempt": "a1", "summary": {}}')
+@example({"encoding": b"json/plain", "cefmp4-hmac-sha256": b"0" * 64}, b"{}")
+@example({"encoding": b"cefmp4/refused"}, b"\xff")
+def test_any_payload_of_others_in_the_engine(metadata: dict[str, bytes], data: bytes) -> None:
+    job = WorkflowSerializationContext(namespace="default", workflow_id="s-hls")
+    converter = data_converter(b"a key that they do not have").with_context(job)
+    payload = Payload(metadata=metadata, data=data)
+    assert asyncio.run(converter.decode([payload], [Answer])) == [NO_ANSWER]
+    with pytest.raises(ApplicationError, match="not signed by us"):
+        asyncio.run(converter.decode([payload], [JobSpec]))
 
 
 class Order:
@@ -162,7 +144,7 @@ async def _order(body: bytes, timestamp: str, signature: str) -> list[JobSpec]:
 def test_any_signed_order(body: bytes) -> None:
     for spec in asyncio.run(_order(body, "1000", sign("s" * 16, "1000", body))):
         assert spec.input.key
-        encode_spec(spec).encode()
+        assert asyncio.run(data_converter(b"a key of ours").encode([spec]))
 
 
 @EXAMPLES

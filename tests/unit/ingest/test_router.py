@@ -1,8 +1,10 @@
 """What the router makes of names that change, end and are taken again, on real files."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -16,6 +18,7 @@ from cefmp4.ingest.admission import Admission
 from cefmp4.ingest.fate import End
 from cefmp4.model.event import EventKind
 from cefmp4.model.stream import Stream, StreamState
+from cefmp4.recording.identity import Identity
 
 pytestmark = pytest.mark.leaps
 
@@ -286,6 +289,38 @@ async def test_a_file_whose_new_name_is_told_when_it_was_given_up_is_stored(
         routed.let_go()
         await routed.settled()
     await routed.assert_holds("new.mp4", data)
+
+
+async def test_a_finished_file_that_is_renamed_twice_at_once_has_its_last_name(
+    routed: RoutedRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever saw the name in between is the last to write it down."""
+    folder, data = routed.rig.folder, bytes_of(2 * PART)
+    routed.write(data)
+    first = await routed.stored()
+    is_file_of, is_asked, may_go_on = Identity.is_file_of, asyncio.Event(), asyncio.Event()
+
+    async def slowly_at_first(identity: Identity, *words: Any) -> bool:
+        is_first = not is_asked.is_set()
+        is_asked.set()
+        answer = await is_file_of(identity, *words)
+        if is_first:
+            await may_go_on.wait()
+        return answer
+
+    monkeypatch.setattr(Identity, "is_file_of", slowly_at_first)
+    (folder / "r.mp4").rename(folder / "between.mp4")
+    routed.tell(EventKind.MOVE, "between.mp4", "r.mp4")
+    await is_asked.wait()
+    (folder / "between.mp4").rename(folder / "last.mp4")
+    routed.tell(EventKind.CREATE, "last.mp4")  # its move was among events that were lost
+    await routed.until(lambda: routed.rig.index.get("last.mp4"))
+    may_go_on.set()
+    await routed.settled()
+    stream = await routed.assert_holds("last.mp4", data)
+    assert stream.id == first.id
+    assert await routed.rig.checkpoints.load_stream_at("", "between.mp4") is None
+    assert routed.rig.index.get("between.mp4") is None
 
 
 # What cannot be worked on.

@@ -1,23 +1,18 @@
-from cefmp4.jobs.slots import UNSLOTTED, Slots
-from cefmp4.model.job import Lane, SlotKind
+from cefmp4.jobs.slots import Slots
+from cefmp4.model.job import SlotKind
 
 
-def test_the_gpu_is_preferred_and_all_slots_are_shared() -> None:
+def test_the_gpu_is_preferred() -> None:
     slots = Slots({SlotKind.GPU: 1, SlotKind.CPU: 1})
-    assert slots.room(Lane.HLS_ENCODE) == slots.room(Lane.ANALYSIS) == 2
-    assert slots.take(Lane.HLS_ENCODE) is SlotKind.GPU
-    assert slots.take(Lane.ANALYSIS) is SlotKind.CPU
-    assert slots.room(Lane.HLS_ENCODE) == slots.room(Lane.ANALYSIS) == 0
-    slots.give(SlotKind.GPU)
-    assert slots.room(Lane.ANALYSIS) == 1
-    assert slots.take(Lane.HLS_ENCODE) is SlotKind.GPU
+    assert slots.total == 2
+    with slots.taken() as first:
+        with slots.taken() as second:
+            assert (first, second) == (SlotKind.GPU, SlotKind.CPU)
+        with slots.taken() as second:
+            assert second is SlotKind.CPU
+    with slots.taken() as slot:
+        assert slot is SlotKind.GPU
 
 
-def test_what_needs_no_slot_waits_for_none() -> None:
-    slots = Slots({SlotKind.GPU: 0, SlotKind.CPU: 0})
-    assert slots.room(Lane.HLS_ENCODE) == 0
-    assert slots.room(Lane.HLS_LOOK) == UNSLOTTED
-    assert slots.take(Lane.HLS_LOOK) is None
-    assert slots.room(Lane.HLS_LOOK) == UNSLOTTED - 1
-    slots.give(None)
-    assert slots.room(Lane.HLS_LOOK) == UNSLOTTED
+def test_a_host_without_slots_has_none() -> None:
+    assert Slots({}).total == 0

@@ -56,6 +56,14 @@ def test_only_the_folders_of_dead_workers_are_swept(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [workplace.folder]
 
 
+def test_who_lives_on_clears_away_what_the_dead_left(tmp_path: Path) -> None:
+    with open_workplace(tmp_path) as workplace:
+        dead = tmp_path / "worker-dead"
+        (dead / "a1").mkdir(parents=True)
+        workplace.check_room(0)
+        assert list(tmp_path.iterdir()) == [workplace.folder]
+
+
 def test_a_folder_whose_worker_died_before_it_was_locked_goes_later(tmp_path: Path) -> None:
     old, new = tmp_path / ".new-old", tmp_path / ".new-new"
     old.mkdir()

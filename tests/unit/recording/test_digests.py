@@ -39,6 +39,8 @@ HASHES_OTHER_THINGS = {
     "model/job.py": "the key that tells one job from another",
     "model/names.py": "names that are too long, and the mark of a folder",
     "storage/redis/scripts.py": "the SHA-1 by which Redis knows a script",
+    "temporal/desk.py": "the key by which a folder gets its turns",
+    "temporal/signing.py": "a signature",
     "watch/folder_marks.py": "what a file system tells of a folder",
     "web/credentials.py": "a password, before it is compared, and a signature",
     "web/page.py": "the version of a page",

@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,13 +14,21 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from cefmp4.app.engine import NoJobs
 from cefmp4.config.page import PageSettings
-from cefmp4.errors import RefusedError, SettingsError, UnknownStreamError
+from cefmp4.errors import (
+    RefusedError,
+    ServerUnreachableError,
+    SettingsError,
+    UnknownStreamError,
+)
+from cefmp4.model.job import FailReason, Job, JobInput, JobKind, JobSpec, JobState
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web import page
-from cefmp4.web.api import StreamApi
-from cefmp4.web.feed import ViewFeed
+from cefmp4.web.api import StreamApi, worker_routes
+from cefmp4.web.feed import Feed
+from cefmp4.web.job_feed import JobFeed, JobFigures
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
 
@@ -32,6 +41,30 @@ def view(number: int, state: StreamState = StreamState.UPLOADING, **fields: Any)
     return replace(view_of_record(record), updated_at=float(number), **fields)
 
 
+def job(name: str, state: JobState = JobState.QUEUED, **fields: Any) -> Job:
+    spec = JobSpec(subject=name, kind=JobKind.HLS, input=JobInput(key=name))
+    return Job(spec=spec, state=state, **fields)
+
+
+class Desk(NoJobs):
+    """What the engine would say, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.is_away = False
+        self.asked = 0
+
+    async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
+        self.asked += 1
+        if self.is_away:
+            raise ServerUnreachableError("Temporal does not answer")
+        return [one for state in states for one in self.jobs if one.state is state][:limit]
+
+    async def counts(self, _kind: JobKind | None = None) -> dict[JobState, int]:
+        found = Counter(one.state for one in self.jobs)
+        return {state: found[state] for state in JobState}
+
+
 class Service:
     """What the server is given, and what it did with it."""
 
@@ -39,6 +72,7 @@ class Service:
         self.views: list[StreamView] = []
         self.health = Health()
         self.done: list[tuple[str, str]] = []
+        self.desk = Desk()
 
     async def find(self, stream_id: str) -> StreamView | None:
         known = [*self.views, view(99, StreamState.FAILED)]
@@ -57,13 +91,14 @@ class Service:
     def listening(
         self, host: str = "127.0.0.1", token: str | None = None, port: int = 0
     ) -> AbstractAsyncContextManager[int]:
-        feed = ViewFeed(lambda: list(self.views), interval_s=0.02)
+        feed = Feed(lambda: list(self.views), JobFeed(self.desk, every_s=0.05), interval_s=0.02)
         streams = StreamApi(
             lambda: list(self.views),
             lambda: self.health,
             find=self.find,
             retry=self.retry,
             forget=self.forget,
+            jobs=JobFigures(self.desk),
         )
         probes = Probes(lambda: self.health)
         routes = [*page.routes(), *probes.routes(), *streams.routes(), *feed.routes()]
@@ -129,6 +164,56 @@ async def test_stats(service: Service) -> None:
         stats = await response.json()
     assert stats["streams"] == {"uploading": 1, "described": 1}
     assert (stats["active_streams"], stats["bytes_behind"], stats["seconds_behind"]) == (1, 5, 2.0)
+
+
+async def test_stats_tell_of_jobs(service: Service) -> None:
+    ended = [(10.0, 20.0), (10.0, 12.0), (10.0, 13.0), (10.0, 110.0)]
+    service.desk.jobs = [
+        job(f"c{number}", JobState.COMPLETE, submitted_at=began, ended_at=end)
+        for number, (began, end) in enumerate(ended)
+    ]
+    service.desk.jobs += [
+        job("f", JobState.FAILED, reason=FailReason.ERROR),
+        job("x", JobState.FAILED, reason=FailReason.CANCELLED),
+        job("q"),
+    ]
+    async with service.serving() as (session, _):
+        for _ in range(5):
+            async with session.get("/stats") as response:
+                hls = (await response.json())["jobs"]["kinds"]["hls"]
+    assert (hls["complete"], hls["failed"], hls["running"]) == (4, 2, 0)
+    assert (hls["median_seconds"], hls["p95_seconds"], hls["times_of"]) == (6.5, 100.0, 4)
+    assert (hls["success_rate"], hls["rate_of"]) == (0.8, 5)
+    assert service.desk.asked == 2, "once of what is complete, once of what failed"
+
+
+async def test_a_worker_tells_of_jobs_to_whom_the_page_would() -> None:
+    desk = Desk()
+    desk.jobs = [job("a", JobState.COMPLETE, submitted_at=1.0, ended_at=3.0)]
+    routes = worker_routes(desk, Health)
+    settings = PageSettings(http_host="0.0.0.0", api_token=SecretStr(TOKEN))
+    may = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        listening(settings, 0, routes) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+    ):
+        for path in ("/stats", "/jobs/peek"):
+            assert await status_of(session, "GET", path) == 401
+        async with session.get("/stats", headers=may) as response:
+            stats = await response.json()
+        async with session.get("/jobs/peek", headers=may) as response:
+            peek = await response.json()
+    assert (stats["ready"], stats["jobs"]["kinds"]["hls"]["median_seconds"]) == (True, 2.0)
+    assert peek["states"]["complete"] == 1
+
+
+async def test_stats_of_streams_need_no_engine(service: Service) -> None:
+    service.desk.is_away = True
+    service.views = [view(1, StreamState.STORED, size=7)]
+    async with service.serving() as (session, _), session.get("/stats") as response:
+        stats = await response.json()
+    assert stats["bytes_stored"] == 7
+    assert stats["jobs"] == {"error": "Temporal does not answer"}
 
 
 async def test_streams_are_listed_by_state_and_limit(service: Service) -> None:
@@ -230,11 +315,12 @@ async def test_bound_wide_without_a_token_nothing_can_be_done(service: Service) 
     assert service.done == []
 
 
-async def next_event(response: aiohttp.ClientResponse) -> dict[str, Any]:
+async def next_event(response: aiohttp.ClientResponse, name: str = "streams") -> dict[str, Any]:
     async with asyncio.timeout(10):
         async for line in response.content:
-            if line.startswith(b"data: "):
-                found: dict[str, Any] = json.loads(line[6:])
+            if line == f"event: {name}\n".encode():
+                data = await response.content.readline()
+                found: dict[str, Any] = json.loads(data.removeprefix(b"data: "))
                 return found
     raise AssertionError("the stream of events ended")
 
@@ -250,6 +336,39 @@ async def test_events_tell_what_changed(service: Service) -> None:
         assert [v["relpath"] for v in event["changed"]] == [HOSTILE]
         service.views = [view(2)]
         assert await next_event(response) == {"changed": [], "gone": ["s1"]}
+
+
+async def test_events_tell_of_jobs(service: Service) -> None:
+    service.desk.jobs = [job("a"), job("b", JobState.IN_PROGRESS)]
+    async with service.serving() as (session, _), session.get("/events") as response:
+        first = await next_event(response, "jobs")
+        assert [one["id"] for one in first["changed"]] == ["b-hls", "a-hls"]
+        assert (first["order"], first["total"]) == (["b-hls", "a-hls"], 2)
+        service.desk.jobs = [job("a", JobState.COMPLETE), job("b", JobState.IN_PROGRESS)]
+        event = await next_event(response, "jobs")
+        assert [one["state"] for one in event["changed"]] == ["complete"]
+        service.desk.is_away = True
+        event = await next_event(response, "jobs")
+        assert (event["changed"], event["error"]) == ([], "Temporal does not answer")
+        assert event["order"] == ["b-hls", "a-hls"], "what was seen last stays"
+
+
+async def test_the_engine_is_asked_once_for_all_and_only_while_somebody_listens(
+    service: Service,
+) -> None:
+    service.desk.jobs = [job("a")]
+    feed = JobFeed(service.desk, every_s=60)
+    assert feed.latest() is None
+    await asyncio.gather(*(_seen(feed) for _ in range(3)))
+    assert service.desk.asked == 1
+    await feed.rest()
+    assert service.desk.asked == 1
+    assert feed.latest() is None
+
+
+async def _seen(feed: JobFeed) -> None:
+    while feed.latest() is None:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0.01)
 
 
 async def test_listeners_are_bounded_and_leave_room(

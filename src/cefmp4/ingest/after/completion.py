@@ -3,13 +3,13 @@
 import asyncio
 import threading
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
 from cefmp4.errors import LeaseLostError, SourceError
 from cefmp4.ingest.admitted import FormerGeneration
 from cefmp4.ingest.after.describer import Describer
+from cefmp4.ingest.after.handover import Handover
 from cefmp4.ingest.after.local_file import LocalFilePolicy
 from cefmp4.ingest.claims import Claims
 from cefmp4.ingest.fate import End
@@ -17,40 +17,12 @@ from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.processor import StreamProcessor
 from cefmp4.ingest.record import StreamRecord
 from cefmp4.model import names
-from cefmp4.model.job import JobKind, JobSpec, input_of_stream
 from cefmp4.model.stream import FileStamp, Stream, StreamState
-from cefmp4.ports.jobs import JobSink
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.file import SourceFile
 from cefmp4.retry import patiently
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True, kw_only=True)
-class Handover:
-    """From the metadata to the jobs: exactly one of each kind a generation, however often it is
-    submitted. `kinds` empty: nothing is handed over."""
-
-    sink: JobSink
-    kinds: tuple[JobKind, ...]
-    bucket: str
-    watch_dir: str
-    max_attempts: int
-
-    async def submit(self, stream: Stream) -> bool:
-        """Whether there is anything for workers to do. What cannot be played makes no job."""
-        if not (self.kinds and stream.playable):
-            return False
-        for kind in self.kinds:
-            spec = JobSpec(
-                subject=stream.id,
-                kind=kind,
-                input=input_of_stream(stream, bucket=self.bucket, folder=self.watch_dir),
-                max_attempts=self.max_attempts,
-            )
-            await patiently(partial(self.sink.submit, spec), what="hand-over")
-        return True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,25 +59,22 @@ class Completion:
         self, record: StreamRecord, source: SourceFile | None, proven: FileStamp | None = None
     ) -> None:
         """From the proven object to the end. A crash on the way repeats it from the start, which
-        changes nothing: the document is the same, the job is known, the local file is gone.
+        changes nothing: the document is the same, the local file is gone, the job is known.
         `proven`: see LocalFilePolicy."""
         has_left = source is None
         if record.stream.state is StreamState.STORED:
             await self.describer.describe(record, source)
-            has_jobs = await self.handover.submit(record.stream)
             if source is not None:
                 has_left = await self._treat_local_file(record.stream, source, proven)
-            await record.move_to(StreamState.DESCRIBED)
-            if has_jobs:
-                await record.move_to(StreamState.HANDED_OVER)
+            await record.described(owes_jobs=self.handover.wants(record.stream))
             stream = record.stream
             log.info(
                 "stored and proven", file_path=stream.relpath, bytes=stream.size, key=stream.key
             )
-        elif record.stream.state is StreamState.DESCRIBED and await self.handover.submit(
-            record.stream
-        ):
-            await record.move_to(StreamState.HANDED_OVER)  # found again in S3; its job may be lost
+        elif record.stream.state is StreamState.DESCRIBED:  # found again in S3; its job may be lost
+            await record.described(owes_jobs=self.handover.wants(record.stream))
+        if record.stream.owes_jobs:
+            await self.handover.now_or_later(record)
         while record.written_path != record.stream.relpath:
             await record.save()  # it was renamed after the record was written
         if has_left:

@@ -56,6 +56,8 @@ class Startup:
         for stream in sorted(streams, key=lambda stream: stream.updated_at):
             if stream.is_final:
                 self.index.add(stream)
+                if stream.owes_jobs:
+                    self.completion.handover.owe(stream)
             else:
                 await self.completion.bring_back(self.root, stream)
                 self.unplaced.append(stream)
@@ -232,6 +234,8 @@ class Startup:
         async def restore_one(relpath: str) -> None:
             try:
                 written = await self._restore_finished(relpath)
+                if written is not None:
+                    self.completion.handover.owe(written)  # the document does not tell of jobs
                 self._first_restored = self._first_restored or written
             except CefError as error:
                 log.warning("could not restore a record", file_path=relpath, reason=str(error))

@@ -23,7 +23,6 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from cefmp4 import metrics
 from cefmp4.errors import (
     AccessDeniedError,
     CefError,
@@ -128,7 +127,6 @@ class RedisLink:
         translated = translated_error(error)
         if isinstance(translated, ServerUnreachableError):
             REDIS.failed(translated)
-            metrics.queues_unknown()
         return translated
 
     async def close(self) -> None:

@@ -38,16 +38,12 @@ async def mend(link: RedisLink) -> None:
 
 
 async def _begins_anew(link: RedisLink, key: str) -> bool:
+    """Whether it held something else than it should, and is gone now."""
     kind = next((kind for start, kind in KINDS.items() if key.startswith(start)), "")
-    return bool(kind) and await begin_anew(link, key, kind, "a key in Redis is begun anew")
-
-
-async def begin_anew(link: RedisLink, key: str, kind: str, event: str) -> bool:
-    """Whether it held something else than a `kind`, and is gone now."""
-    is_dropped = bool(await link.run(DROP, words=[to_bytes(key), kind]))
+    is_dropped = bool(kind) and bool(await link.run(DROP, words=[to_bytes(key), kind]))
     if is_dropped:
         metrics.unreadable_records.labels("index").inc()
-        log.warning(event, key=key, reason="it was something else")
+        log.warning("a key in Redis is begun anew", key=key, reason="it was something else")
     return is_dropped
 
 

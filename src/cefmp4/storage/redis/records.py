@@ -19,7 +19,7 @@ _TEXTS = frozenset(["relpath", "folder", "reason", "key", "upload_id", "sha256",
 _ASKED_OF_S3 = frozenset(["id", "key", "upload_id", "etag"])
 _COUNTS = frozenset(["generation", "part_base", "sent_high", "size", "crc64"])
 _MOMENTS = frozenset(["started_at", "closed_at", "completed_at", "updated_at"])
-_FLAGS = frozenset({"is_adopted", "playable"})
+_FLAGS = frozenset({"is_adopted", "playable", "owes_jobs"})
 _ORIGIN = "origin"  # birth and device of the file, beside a stamp that older versions can read
 _VIEW_FIELDS = frozenset(field.name for field in fields(StreamView))
 

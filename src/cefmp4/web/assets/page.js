@@ -2,7 +2,7 @@
 const FINAL = new Set(["described", "handed_over", "failed", "dropped"]);
 const LABELS = ["", "State", "Uploaded", "Size", "Behind", "Speed"];
 const JOB_LABELS = ["", "State", "Done", "Speed", "Left", "Tries"];
-const JOBS_MS = 2000;
+const WATCH_MS = 10000;
 const views = new Map();
 const rows = new Map();
 let playable = new Set();
@@ -140,6 +140,7 @@ function connect() {
     isFirst = false;
     apply(event);
   });
+  source.addEventListener("jobs", message => applyJobs(JSON.parse(message.data)));
   source.addEventListener("error", () => {
     link.className = "";
     link.textContent = "no connection";
@@ -181,20 +182,24 @@ function fillJob(parts, job) {
   parts.retry.hidden = job.state !== "failed";
   parts.cancel.hidden = job.cancel_requested || !["queued", "in_progress"].includes(job.state);
 }
-function applyJobs(answer) {
-  const present = new Set(answer.jobs.map(job => job.id));
+function applyJobs(event) {
+  const present = new Set(event.order);
   for (const [id, parts] of jobRows) {
     if (!present.has(id)) { parts.row.remove(); jobRows.delete(id); }
   }
-  answer.jobs.forEach((job, place) => {
+  for (const job of event.changed) {
     if (!jobRows.has(job.id)) jobRows.set(job.id, newJobRow(job));
-    const parts = jobRows.get(job.id);
-    fillJob(parts, job);
-    if (jobBody.children[place] !== parts.row) jobBody.insertBefore(parts.row, jobBody.children[place] || null);
+    fillJob(jobRows.get(job.id), job);
+  }
+  event.order.forEach((id, place) => {
+    const row = jobRows.get(id)?.row;
+    if (row && jobBody.children[place] !== row) jobBody.insertBefore(row, jobBody.children[place] || null);
   });
-  document.getElementById("jobs").hidden = !answer.jobs.length;
-  const more = answer.total - answer.jobs.length;
-  document.getElementById("more").textContent = more > 0 ? "and " + more + " more" : "";
+  document.getElementById("jobs").hidden = !event.order.length && !event.error;
+  const more = event.total - event.order.length;
+  const notes = [more > 0 ? "and " + more + " more" : "", event.error];
+  document.getElementById("more").textContent = shown(notes.filter(Boolean).join(" · "));
+  if (event.changed.some(job => job.state === "complete")) loadPlayable();
 }
 function applyPlayable(answer) {
   playable = new Set(answer.ready);
@@ -213,16 +218,13 @@ function offerLogout(answer) {
     location.reload();
   });
 }
-async function followJobs() {
+async function loadPlayable() {
   try {
-    if (!document.hidden) {
-      await load("/api/jobs?limit=50", applyJobs);
-      await load("/api/watch", applyPlayable);
-    }
+    if (!document.hidden) await load("/api/watch", applyPlayable);
   } catch { /* the line at the top tells of a lost connection */ }
-  setTimeout(followJobs, JOBS_MS);
 }
 summarize();
 connect();
-followJobs();
+loadPlayable();
+setInterval(loadPlayable, WATCH_MS);
 load("/api/session", offerLogout).catch(() => {});

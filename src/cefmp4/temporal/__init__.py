@@ -1,0 +1,1 @@
+"""The engine of jobs: the only place that knows Temporal."""
