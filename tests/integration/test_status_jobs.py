@@ -14,7 +14,7 @@ from tests.support.temporal_server import JobPlace
 
 from cefmp4.commands import display, status
 from cefmp4.config.settings import Settings
-from cefmp4.model.job import MOST_TELLING_FIRST, JobInput, JobKind, JobSpec, JobState
+from cefmp4.model.job import MOST_TELLING_FIRST, JobInput, JobKind, JobSpec, JobState, Step
 from cefmp4.temporal.desk import Desk
 from cefmp4.temporal.worker import working
 
@@ -43,7 +43,8 @@ async def filled(settings: Settings, job_place: JobPlace, tmp_path: Path) -> Asy
 
             async def are_listed() -> bool:
                 jobs = await desk.latest(MOST_TELLING_FIRST, 9)
-                return [job.id for job in jobs] == ["s0-hls", "s2-hls", "s1-hls"]
+                in_order = [job.id for job in jobs] == ["s0-hls", "s2-hls", "s1-hls"]
+                return in_order and jobs[1].is_queued and jobs[1].step is Step.ENCODE
 
             await until(are_listed)
             yield
@@ -136,7 +137,8 @@ async def test_it_goes_on_when_asked_to(
         line for line in text.splitlines() if line[:1] == "{"
     ]  # a worker of the test logs, too
     assert len(lines) >= 2
-    assert all(len(json.loads(line)["jobs"]) == 3 for line in lines)
+    assert {len(json.loads(line)["jobs"]) for line in lines} <= {3, 0}  # 0: Temporal was too busy
+    assert len(json.loads(lines[-1])["jobs"]) == 3
     assert "s3://b/a.mp4" in await said(settings, capsys, "--watch", seconds=3)
 
 
