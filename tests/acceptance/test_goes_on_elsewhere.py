@@ -5,7 +5,7 @@ often."""
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -74,39 +74,48 @@ def tell(capsys: pytest.CaptureFixture[str], what: str, took_s: Sequence[float])
         )
 
 
+async def times_until_elsewhere(
+    s3_server: SwiftServer,
+    folder: Path,
+    end: Callable[[Service], Awaitable[object]],
+    *,
+    within_s: float,
+    attempts: int,
+) -> list[float]:
+    """Of encodes whose worker is ended in the middle. `attempts`: what each job counts then."""
+    took_s = []
+    async with two_workers(s3_server, folder) as (yard, recording):
+        for _ in range(LOSSES):
+            first, worker = await in_mid_encode(yard, job_id := await yard.submit(recording))
+            ended_at = time.time()
+            await end(worker)
+            second = await begun_elsewhere(yard, first, within_s)
+            took_s.append(second.at - ended_at)
+            await worker.start()
+            (job,) = [job for job in await yard.all_end() if job.id == job_id]
+            assert job.attempts == attempts
+        await yard.check_all_is_tidy()
+    return took_s
+
+
 async def test_an_encode_whose_worker_is_killed_begins_elsewhere(
     s3_server: SwiftServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    took_s = []
-    async with two_workers(s3_server, tmp_path) as (yard, recording):
-        for _ in range(LOSSES):
-            first, worker = await in_mid_encode(yard, job_id := await yard.submit(recording))
-            killed_at = time.time()
-            await worker.kill()
-            second = await begun_elsewhere(yard, first, NOTICED_S)
-            took_s.append(second.at - killed_at)
-            await worker.start()
-            (job,) = [job for job in await yard.all_end() if job.id == job_id]
-            assert job.attempts == 2
-        await yard.check_all_is_tidy()
+    took_s = await times_until_elsewhere(
+        s3_server, tmp_path, Service.kill, within_s=NOTICED_S, attempts=2
+    )
     tell(capsys, "killed", took_s)
 
 
 async def test_an_encode_whose_worker_is_stopped_is_handed_back_and_costs_no_attempt(
     s3_server: SwiftServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    took_s = []
-    async with two_workers(s3_server, tmp_path) as (yard, recording):
-        for _ in range(LOSSES):
-            first, worker = await in_mid_encode(yard, job_id := await yard.submit(recording))
-            stopped_at = time.time()
-            assert await worker.stop() == 0
-            second = await begun_elsewhere(yard, first, HANDED_BACK_S)
-            took_s.append(second.at - stopped_at)
-            await worker.start()
-            (job,) = [job for job in await yard.all_end() if job.id == job_id]
-            assert job.attempts == 1
-        await yard.check_all_is_tidy()
+    async def stop(worker: Service) -> None:
+        assert await worker.stop() == 0
+
+    took_s = await times_until_elsewhere(
+        s3_server, tmp_path, stop, within_s=HANDED_BACK_S, attempts=1
+    )
     tell(capsys, "stopped", took_s)
 
 

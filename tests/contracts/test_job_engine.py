@@ -31,7 +31,7 @@ from cefmp4.model.job import (
     Step,
 )
 from cefmp4.ports.jobs import JobDesk
-from cefmp4.temporal import worker as worker_module
+from cefmp4.temporal import asking as asking_module
 from cefmp4.temporal.connect import EngineConfig, connect
 from cefmp4.temporal.desk import Desk
 from cefmp4.temporal.worker import working
@@ -408,7 +408,7 @@ async def test_a_worker_that_was_only_cut_off_costs_no_attempt(
 async def test_a_worker_whose_namespace_is_gone_ends(
     config: EngineConfig, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "NAMESPACE_S", 0.1)
+    monkeypatch.setattr(asking_module, "ASKED_EVERY_S", 0.1)
 
     async def work_without_it() -> None:
         async with worker(config, host, "one"), asyncio.timeout(WAIT_S):

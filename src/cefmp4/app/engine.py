@@ -164,8 +164,7 @@ def _check_key_is_named(settings: Settings) -> None:
     """One made here is of no use where other hosts work, too: whoever does not know it would end
     our jobs as ones that a stranger ordered."""
     address = settings.needed_temporal_address
-    is_here = is_loopback(address.rpartition(":")[0].strip("[]"))
-    if settings.temporal_codec_key is None and not is_here:
+    if settings.temporal_codec_key is None and not is_loopback(settings.temporal_host):
         raise SettingsError(
             f"TEMPORAL_CODEC_KEY is not set, and TEMPORAL_ADDRESS={address} is another host",
             hint="set it, the same on every host, to 16 characters or more",

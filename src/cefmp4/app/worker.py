@@ -24,8 +24,7 @@ from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import JobKind, JobSpec, SlotKind
 from cefmp4.reachability import S3, TEMPORAL, tell_of_outages
-from cefmp4.tasks import cancel_all, cut_by
-from cefmp4.temporal.asking import keep_asking
+from cefmp4.tasks import cut_by
 from cefmp4.temporal.worker import working
 from cefmp4.web.api import worker_routes
 from cefmp4.web.listener import listening
@@ -58,10 +57,6 @@ async def work(
             await stack.enter_async_context(
                 working(client, host, drain_s=settings.worker_drain_seconds)
             )
-            asked = asyncio.create_task(
-                keep_asking(client), name="ask Temporal whether it is there"
-            )
-            stack.push_async_callback(cancel_all, [asked])
             log.info("ready for jobs", kinds=",".join(host.procedures), slots=str(host.slots))
         await stop.wait()
 

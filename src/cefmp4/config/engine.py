@@ -60,6 +60,10 @@ class EngineSettings(Section):
         )
 
     @property
+    def temporal_host(self) -> str:
+        return (self.temporal_address or "").rpartition(":")[0]
+
+    @property
     def needed_temporal_address(self) -> str:
         if self.temporal_address is None:
             raise temporal_address_missing()

@@ -38,7 +38,7 @@ def judge_access(settings: EngineSettings) -> Diagnosis:
     """Whoever gets there may look at jobs and stop them."""
     if settings.temporal_api_key or settings.temporal_tls_client_cert_path:
         return ok("Temporal access", "we show who we are, over TLS")
-    if is_loopback((settings.temporal_address or "").rpartition(":")[0]):
+    if is_loopback(settings.temporal_host):
         return ok(
             "Temporal access",
             "every user of this machine may look at jobs and stop them, and give none",

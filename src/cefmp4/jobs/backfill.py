@@ -1,7 +1,6 @@
 """Finds stored recordings that lack what jobs make of them, and has it made: after an engine lost
 its data, or where none was there before."""
 
-import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,10 +8,10 @@ from enum import StrEnum
 from cefmp4.errors import RefusedError, UnknownJobError
 from cefmp4.metadata.document import read_document
 from cefmp4.model import names
-from cefmp4.model.job import FailReason, JobKind, JobSpec, JobState, input_of_stream
+from cefmp4.model.job import FailReason, JobKind, JobSpec, JobState, spec_of_stream
 from cefmp4.model.part import PartPlan
 from cefmp4.model.stream import Stream
-from cefmp4.outputs.names import MASTER, RESULT, hls_prefix
+from cefmp4.outputs.publish import has_result
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.store import ObjectStore
@@ -75,19 +74,19 @@ class Backfill:
         await each(streams, look, at_once=AT_ONCE, name="look at the result")
 
     def spec_of(self, stream: Stream) -> JobSpec:
-        return JobSpec(
-            subject=stream.id,
+        return spec_of_stream(
+            stream,
             kind=self.kind,
-            input=input_of_stream(stream, bucket=self.bucket, folder=self.watch_dir),
-            priority=PRIORITY,
+            bucket=self.bucket,
+            watch_dir=self.watch_dir,
             max_attempts=self.max_attempts,
-            folder=posixpath.dirname(stream.relpath),
+            priority=PRIORITY,
         )
 
     async def _look(self, stream: Stream) -> Found:
         if stream.playable is False:
             return Found.NOT_PLAYABLE
-        if await self._has_result(stream.id):
+        if await has_result(self.store, stream_id=stream.id):
             return Found.MADE
         spec = self.spec_of(stream)
         if not self.is_dry and await self.desk.submit(spec):
@@ -100,13 +99,6 @@ class Backfill:
         if not self.is_dry:
             await self.desk.begin_again(spec)  # it is complete, and its result is gone
         return Found.SUBMITTED
-
-    async def _has_result(self, subject: str) -> bool:
-        prefix = hls_prefix(subject)
-        for name in (MASTER, RESULT):
-            if await self.store.head(prefix + name) is None:
-                return False
-        return True
 
 
 @dataclass(slots=True)

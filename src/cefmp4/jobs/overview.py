@@ -36,7 +36,7 @@ async def measure_queues(
             raise
         metrics.queues_measured(
             kind,
-            depth=stats.queued + stats.waiting,
+            depth=stats.depth,
             age_s=stats.oldest_seconds,
             workers=stats.workers,
         )
@@ -50,14 +50,14 @@ async def overview(desk: JobDesk) -> dict[str, Any]:
     counts = await desk.counts()
     by_kind = Counter(job.kind for job in running)
     return {
-        "depth": sum(stats.queued + stats.waiting for stats in queues.values()),
+        "depth": sum(stats.depth for stats in queues.values()),
         "oldest_seconds": max(stats.oldest_seconds for stats in queues.values()),
         "running": counts[JobState.IN_PROGRESS],
         "slots_in_use": _slots_in_use(running),
         "states": counts,
         "kinds": {
             kind: {
-                "depth": stats.queued + stats.waiting,
+                "depth": stats.depth,
                 "ready": stats.queued,
                 "waiting": stats.waiting,
                 "oldest_seconds": stats.oldest_seconds,
@@ -77,7 +77,7 @@ async def figures(desk: JobDesk) -> dict[str, Any]:
     for kind, queue in queues.items():
         counts = await desk.counts(kind)
         kinds[kind] = {
-            "depth": queue.queued + queue.waiting,
+            "depth": queue.depth,
             "oldest_seconds": queue.oldest_seconds,
             "workers": queue.workers,
             "running": counts[JobState.IN_PROGRESS],

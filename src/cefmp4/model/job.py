@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import posixpath
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -137,6 +138,26 @@ class JobSpec:
         return job_id_of(self.subject, self.kind)
 
 
+def spec_of_stream(
+    stream: Stream,
+    *,
+    kind: JobKind,
+    bucket: str,
+    watch_dir: str,
+    max_attempts: int,
+    priority: int = 0,
+) -> JobSpec:
+    """A stream whose object is proven. Its folder gets its turns."""
+    return JobSpec(
+        subject=stream.id,
+        kind=kind,
+        input=input_of_stream(stream, bucket=bucket, folder=watch_dir),
+        priority=priority,
+        max_attempts=max_attempts,
+        folder=posixpath.dirname(stream.relpath),
+    )
+
+
 def job_id_of(subject: str, kind: JobKind) -> str:
     return f"{subject}-{kind}"
 
@@ -254,3 +275,7 @@ class QueueStats:
     waiting: int = 0  # backing off
     oldest_seconds: float = 0.0
     workers: int = 0  # that take such jobs now
+
+    @property
+    def depth(self) -> int:
+        return self.queued + self.waiting

@@ -29,6 +29,15 @@ async def publish(store: ObjectStore, *, stream_id: str, attempt: str) -> None:
     await remove_other_attempts(store, stream_id=stream_id, attempt=attempt)
 
 
+async def has_result(store: ObjectStore, *, stream_id: str) -> bool:
+    """Whether anything was published of it. Whether that is whole, see find_published."""
+    prefix = hls_prefix(stream_id)
+    return (
+        await store.head(prefix + RESULT) is not None
+        and await store.head(prefix + MASTER) is not None
+    )
+
+
 async def is_published(store: ObjectStore, *, stream_id: str, attempt: str) -> bool:
     """Whether what players find was made by that attempt."""
     key = hls_prefix(stream_id) + MASTER
@@ -50,9 +59,9 @@ async def find_published(
     """The result document, only if all of it is there, and made of the very object that is asked
     about. None: there is none, or it is not `source` that it tells of, or
     something that it names is not there as it says."""
-    prefix = hls_prefix(stream_id)
-    if await store.head(prefix + RESULT) is None or await store.head(prefix + MASTER) is None:
+    if not await has_result(store, stream_id=stream_id):
         return None
+    prefix = hls_prefix(stream_id)
     try:
         document = json.loads(await store.read(prefix + RESULT))
         if document[SOURCE] != source:

@@ -3,13 +3,19 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cefmp4.errors import AccessDeniedError, CefError, ServerUnreachableError, UnknownJobError
+from cefmp4.errors import (
+    AccessDeniedError,
+    CefError,
+    PermanentError,
+    ServerUnreachableError,
+    UnknownJobError,
+)
 from cefmp4.reachability import TEMPORAL
 from cefmp4.temporal import refusals
 
@@ -94,8 +100,13 @@ async def version_of(client: Client) -> str:
 
 
 async def keep_asking(client: Client) -> None:
-    """For as long as it runs, an outage is told of: whoever waits for work is told of none."""
+    """For as long as it runs, an outage is told of: whoever waits for work is told of none, and
+    would wait for ever where the namespace is gone. Raises PermanentError then."""
     while True:
-        with suppress(CefError):
+        try:
             await kept_days(client)
+        except refusals.NoNamespaceError as error:
+            raise PermanentError(f"{error.args[0]} any more", hint=error.hint) from None
+        except CefError:
+            pass  # it is told of
         await asyncio.sleep(ASKED_EVERY_S)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -135,13 +135,9 @@ class Desk:
         return jobs
 
     async def complete_of(self, job_ids: Sequence[str]) -> set[str]:
-        asked = [job_id for job_id in job_ids if is_job_id(job_id)]
         found: set[str] = set()
-        for start in range(0, len(asked), _IDS_PER_QUESTION):
-            chunk = asked[start : start + _IDS_PER_QUESTION]
-            names = ", ".join(f"'{job_id}'" for job_id in chunk)
-            query = f"{_query({JobState.COMPLETE})} AND WorkflowId IN ({names})"
-            listed = await self._listed(query, len(chunk))
+        for query, count in _by_ids(_query({JobState.COMPLETE}), job_ids):
+            listed = await self._listed(query, count)
             found |= {job.id for job in await _known(listed) if job.is_complete}
         return found
 
@@ -200,14 +196,8 @@ class Desk:
     async def _last_runs(self, listed: Sequence[WorkflowExecution]) -> list[WorkflowExecution]:
         """Without those whose job was begun again since: a job is what its last run is."""
         last: dict[str, WorkflowExecution] = {}
-        for start in range(0, len(listed), _IDS_PER_QUESTION):
-            ids = [item.id for item in listed[start : start + _IDS_PER_QUESTION]]
-            names = ", ".join(f"'{job_id}'" for job_id in ids if is_job_id(job_id))
-            if not names:
-                continue
-            for run in await self._listed(
-                f"{_of(WORKFLOWS)} AND WorkflowId IN ({names})", MOST_RUNS
-            ):
+        for query, _ in _by_ids(_of(WORKFLOWS), [item.id for item in listed]):
+            for run in await self._listed(query, MOST_RUNS):
                 if run.id not in last or run.start_time > last[run.id].start_time:
                     last[run.id] = run
         return [item for item in listed if item.run_id == last.get(item.id, item).run_id]
@@ -305,6 +295,14 @@ def _query(states: Iterable[JobState]) -> str:
     names = [name for state in states for name in _STATUSES.get(state, ("Running",))]
     statuses = ", ".join(repr(name) for name in dict.fromkeys(names))
     return f"{_of(WORKFLOWS)} AND ExecutionStatus IN ({statuses})"
+
+
+def _by_ids(query: str, job_ids: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """The same of these jobs alone, in questions that are not too long, and of how many each is."""
+    asked = [job_id for job_id in job_ids if is_job_id(job_id)]
+    for start in range(0, len(asked), _IDS_PER_QUESTION):
+        chunk = asked[start : start + _IDS_PER_QUESTION]
+        yield f"{query} AND WorkflowId IN ({', '.join(map(repr, chunk))})", len(chunk)
 
 
 async def _known(listed: Iterable[WorkflowExecution]) -> list[Job]:

@@ -27,6 +27,10 @@ _CUT_SHORT = '"transport error"'  # such as by one that speaks TLS, where we do 
 _WRONG_KEY = ("code: Unauthenticated", "code: PermissionDenied")
 
 
+class NoNamespaceError(AccessDeniedError):
+    """Temporal does not have the namespace of the settings."""
+
+
 def is_of_connecting(error: RuntimeError) -> bool:
     return str(error).startswith(_CANNOT_CONNECT)
 
@@ -55,8 +59,9 @@ def unauthorized(address: str) -> AccessDeniedError:
     )
 
 
-def no_namespace(namespace: str) -> AccessDeniedError:
-    return refusal(f"Temporal has no namespace {namespace!a}", "TEMPORAL_NAMESPACE")
+def no_namespace(namespace: str) -> NoNamespaceError:
+    message = f"Temporal has no namespace {namespace!a}"
+    return NoNamespaceError(message, hint="check TEMPORAL_NAMESPACE", is_stranger=True)
 
 
 def refusal(message: str, settings: str) -> AccessDeniedError:

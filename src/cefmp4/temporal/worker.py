@@ -8,18 +8,17 @@ from typing import Any
 
 import structlog
 from temporalio import activity
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import AsyncActivityCancelledError, Client
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from cefmp4.errors import AccessDeniedError, PermanentError, ServerUnreachableError, UnknownJobError
+from cefmp4.errors import AccessDeniedError, ServerUnreachableError, UnknownJobError
 from cefmp4.jobs.flow import Answer, Order, StepError, Trouble
 from cefmp4.jobs.outcomes import Outcome, count_end
 from cefmp4.jobs.steps import Host
 from cefmp4.model.job import JobKind, JobProgress, Step
-from cefmp4.temporal.asking import asking
+from cefmp4.temporal.asking import asking, keep_asking
 from cefmp4.temporal.names import LIVES, activity_of, flow_queue, queue_of
 from cefmp4.temporal.workflows import HlsJob
 
@@ -28,7 +27,6 @@ log = structlog.get_logger()
 HEARTBEAT_S = 1.0  # also how soon a cancel reaches the step, and how fresh its progress is
 LOOKS = 2  # steps that need no slot, at the same moment
 TELL_S = 5.0
-NAMESPACE_S = 30.0
 
 
 class StepRunner:
@@ -134,27 +132,12 @@ async def working(client: Client, host: Host, *, drain_s: float) -> AsyncIterato
     async with asyncio.TaskGroup() as group:
         for worker in workers:
             group.create_task(worker.run(), name=f"worker of {worker.task_queue}")
-        watching = group.create_task(_watch_namespace(client), name="namespace")
+        watching = group.create_task(keep_asking(client), name="is Temporal there?")
         try:
             yield
         finally:
             watching.cancel()
             await asyncio.gather(*(worker.shutdown() for worker in workers))
-
-
-async def _watch_namespace(client: Client) -> None:
-    """Without it, a worker would ask for work for ever, and say nothing."""
-    request = DescribeNamespaceRequest(namespace=client.namespace)
-    while True:
-        await asyncio.sleep(NAMESPACE_S)
-        try:
-            await client.workflow_service.describe_namespace(request)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise PermanentError(
-                    f"Temporal has no namespace {client.namespace!a} any more",
-                    hint="check TEMPORAL_NAMESPACE",
-                ) from None
 
 
 def _workers_of(client: Client, host: Host, drain_s: float) -> Iterator[Worker]:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -49,10 +49,7 @@ class StreamApi:
         views, health = self.views(), self.health()
         return web.json_response(
             {
-                "version": __version__,
-                "live": health.is_live,
-                "ready": health.is_ready,
-                "reasons": health.reasons,
+                **_standing(health),
                 "bytes_on_disk": sum(view.size for view in views),
                 "bytes_uploaded": sum(view.uploaded for view in views),
                 "bytes_stored": sum(view.size for view in views if view.state in PROVEN_STATES),
@@ -106,18 +103,18 @@ def worker_routes(desk: JobDesk, health: Callable[[], Health]) -> list[web.Abstr
     jobs, figures = JobApi(desk), JobFigures(desk)
 
     async def stats(_request: web.Request) -> web.Response:
-        found = health()
-        return web.json_response(
-            {
-                "version": __version__,
-                "live": found.is_live,
-                "ready": found.is_ready,
-                "reasons": found.reasons,
-                "jobs": await figures.latest(),
-            }
-        )
+        return web.json_response(_standing(health()) | {"jobs": await figures.latest()})
 
     return [web.get("/jobs/peek", jobs.peek), web.get("/stats", stats)]
+
+
+def _standing(health: Health) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "live": health.is_live,
+        "ready": health.is_ready,
+        "reasons": health.reasons,
+    }
 
 
 def _done_by(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:

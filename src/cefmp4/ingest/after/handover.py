@@ -2,7 +2,6 @@
 submitted. What the engine could not take is owed to it; uploads do not wait for that."""
 
 import asyncio
-import posixpath
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +11,7 @@ from cefmp4.errors import CefError, LeaseLostError
 from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
-from cefmp4.model.job import JobKind, JobSpec, input_of_stream
+from cefmp4.model.job import JobKind, spec_of_stream
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports.jobs import JobSink
 from cefmp4.reachability import level_of
@@ -83,12 +82,12 @@ class Handover:
 
     async def _submit(self, stream: Stream) -> None:
         for kind in self.kinds:
-            spec = JobSpec(
-                subject=stream.id,
+            spec = spec_of_stream(
+                stream,
                 kind=kind,
-                input=input_of_stream(stream, bucket=self.bucket, folder=self.watch_dir),
+                bucket=self.bucket,
+                watch_dir=self.watch_dir,
                 max_attempts=self.max_attempts,
-                folder=posixpath.dirname(stream.relpath),
             )
             await self.sink.submit(spec)
 
