@@ -52,6 +52,14 @@ async def each(
                 group.create_task(take(), name=f"{name} {number}")
 
 
+async def together(*works: Coroutine[Any, Any, T]) -> list[T]:
+    """What each of them gives. None of them outlives the first error, as it would with gather."""
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            begun = [group.create_task(work) for work in works]
+    return [task.result() for task in begun]
+
+
 async def comes(event: asyncio.Event, *, within_s: float) -> bool:
     """Whether the event is set before so much time has passed."""
     try:

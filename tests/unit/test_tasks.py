@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from cefmp4 import tasks
-from cefmp4.tasks import apart, cancel_all, comes, cut_by, drain_s, finish
+from cefmp4.tasks import apart, cancel_all, comes, cut_by, drain_s, finish, together
 
 
 async def test_one_that_swallows_a_cancel_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +41,31 @@ async def test_what_is_begun_apart_has_no_ids_of_others() -> None:
     with structlog.contextvars.bound_contextvars(stream_id="a"):
         assert await asyncio.create_task(bound()) == {"stream_id": "a"}
         assert await apart(bound(), name="apart") == {}
+
+
+async def test_none_of_several_outlives_the_first_error() -> None:
+    left: list[str] = []
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left.append("long")
+
+    async def wrong() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await together(long(), wrong())
+    assert left == ["long"]
+
+
+async def test_several_in_their_order() -> None:
+    async def give(number: int) -> int:
+        await asyncio.sleep(0.01 / (number + 1))
+        return number
+
+    assert await together(*(give(number) for number in range(3))) == [0, 1, 2]
 
 
 async def test_whether_an_event_comes_in_time() -> None:

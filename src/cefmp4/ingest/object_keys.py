@@ -1,6 +1,5 @@
 """Which key a stream stores under: that of the template where it is free, else one of its own."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from cefmp4.model import names
 from cefmp4.model.stream import Stream
 from cefmp4.ports.store import ObjectStore
 from cefmp4.retry import patiently
+from cefmp4.tasks import together
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class ObjectKeys:
         if names.is_unique_template(self.template):
             return False
         keys = stream.key, names.metadata_key(stream.key)
-        found = await asyncio.gather(
+        found = await together(
             *(patiently(partial(self.store.head, key), what="key lookup") for key in keys)
         )
         return any(stored is not None for stored in found)

@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 
 from cefmp4.errors import RefusedError, UnknownJobError
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, QueueStats, Step
+from cefmp4.tasks import together
 from cefmp4.temporal.asking import CHANGE_S, LOOK_S, asking, is_job_id
 from cefmp4.temporal.names import SPEC, WORKFLOWS, flow_queue, step_queues
 from cefmp4.temporal.seen import job_of
@@ -161,7 +162,7 @@ class Desk:
 
     async def queue(self, kind: JobKind) -> QueueStats:
         """A job whose flow waits for a worker is in no step's queue yet."""
-        flows, *steps = await asyncio.gather(
+        flows, *steps = await together(
             self._described(flow_queue(kind), _FLOWS),
             *(self._described(name, _STEPS) for name in step_queues(kind)),
         )
@@ -242,7 +243,7 @@ class Desk:
         likely = _likely_first(alive)[:MOST_ASKED]
         for start in range(0, len(likely), _PARALLEL):
             chunk = likely[start : start + _PARALLEL]
-            found = await asyncio.gather(*(self.find(job.id) for job in chunk))
+            found = await together(*(self.find(job.id) for job in chunk))
             now_running = [job for job in found if job and job.is_running]
             running += now_running
             if not now_running:

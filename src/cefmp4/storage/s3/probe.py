@@ -17,11 +17,13 @@ from cefmp4.errors import (
     ProofFailedError,
     TransientError,
     UploadGoneError,
+    first_error,
 )
 from cefmp4.model.names import META_STREAM_ID, PROBE_ROOT, is_probe_key
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.recording.digests import crc_of, md5_of, multipart_etag, spell_crc64, spell_md5
 from cefmp4.storage.s3.calls import S3Calls, body_of, etag_in
+from cefmp4.tasks import together
 
 log = structlog.get_logger()
 
@@ -42,7 +44,10 @@ _WRONG_MD5 = md5_of(b"other bytes")
 
 async def probe_store(calls: S3Calls) -> StoreProof:
     """Raises PermanentError where the store can prove nothing at all, or cannot replace a part."""
-    proof, _ = await asyncio.gather(_Probe(calls).run(), _remove_leftovers(calls))
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_remove_leftovers(calls), name="leftovers of probes")
+            proof = await _Probe(calls).run()
     log.debug("s3 server probed", **{name: getattr(proof, name) for name in proof.__slots__})
     return proof
 
@@ -105,7 +110,7 @@ class _Probe:
         if self.open_ids:
             await self._complete(etag)
         keeps_metadata = await self._read_back()
-        put_if_absent, complete_if_absent = await asyncio.gather(
+        put_if_absent, complete_if_absent = await together(
             self._minds_taken_key("PutObject", Body=_BODY), self._minds_at_complete()
         )
         return StoreProof(

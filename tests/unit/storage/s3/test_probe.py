@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -102,6 +103,17 @@ async def test_what_is_no_answer_to_the_question_comes_out(
         with pytest.raises(expected):
             async with probed(stub):
                 pass
+
+
+async def test_nothing_goes_on_where_it_was_refused() -> None:
+    """It would open a connection of a client that is closed by then, which nobody closes."""
+    async with StubS3().running() as stub:
+        stub.answer("CreateMultipartUpload", Reply(403, "AccessDenied"))
+        stub.answer("ListMultipartUploads", *[Reply(503, "SlowDown")] * 3)
+        with pytest.raises(AccessDeniedError):
+            async with probed(stub):
+                pass
+        assert not [task for task in asyncio.all_tasks() if "leftovers" in repr(task)]
 
 
 async def test_a_sick_server_is_no_proof_of_anything() -> None:
