@@ -35,7 +35,7 @@ def asked_for(pyproject: dict[str, Any]) -> dict[str, list[str]]:
     return {
         "embedded-dev": runtime + extras["embedded"] + extras["dev"],
         "embedded": runtime + extras["embedded"],
-        "runtime": runtime,
+        "runtime": runtime + extras["postgres"] + extras["surrealdb"],  # of the image
         "build": pyproject["build-system"]["requires"],
         **groups,
     }
