@@ -14,7 +14,7 @@ from cefmp4.errors import PermanentError, SourceError, TransientError
 from cefmp4.hls.encoders import count_fallback
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls.result import NeedsEncoderError, Tier, document
-from cefmp4.jobs.steps import JobProcedure, Made, NeedsSlotError, StepContext
+from cefmp4.jobs.steps import Accepted, JobProcedure, Made, NeedsSlotError, StepContext
 from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.loopback import Loopback, RemoteObject
 from cefmp4.media.source import MediaSource
@@ -27,6 +27,7 @@ from cefmp4.ports.results import JobResult, ResultStore
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.digests import holds_crc
 from cefmp4.recording.file import SourceFile
+from cefmp4.results.objects import ACCEPTED_AT, ATTEMPT
 from cefmp4.storage.s3.errors import KeyMissingError
 
 log = structlog.get_logger()
@@ -50,7 +51,7 @@ class HlsJobs:
     store: ReadableStore
     bucket: str
     encoder: HlsEncoder
-    results: ResultStore
+    results: tuple[ResultStore, ...]  # the last one is ours, where `_found` looks
     watch_dir: str  # local files are read below it alone, whatever a record names
 
     @property
@@ -92,23 +93,39 @@ class HlsJobs:
             self.store, stream_id=spec.subject, source=_source_of(spec.input)
         )
         try:
-            return _summary(found) if found else None
+            summary = _summary(found) if found else None
         except (KeyError, TypeError):
             return None  # of another version
-
-    async def publish(self, spec: JobSpec, attempt: str) -> None:
-        """The rows first: who finds the playlists finds them, too."""
-        subject = spec.subject
-        rows = await publish.read_staged(self.store, RESULT, stream_id=subject, attempt=attempt)
-        await self.results.keep(
-            JobResult(
-                job_id=spec.id,
-                kind=spec.kind,
-                subject=subject,
-                document=json.loads(rows) | {SOURCE: _source_of(spec.input)},
-            )
+        if found is None or summary is None:
+            return None
+        accepted = Accepted(
+            attempt=str(found.get(ATTEMPT, "")), at=float(found.get(ACCEPTED_AT, 0.0))
         )
+        return summary | await self._keep(spec, accepted, found)  # another store may lack it yet
+
+    async def publish(self, spec: JobSpec, accepted: Accepted) -> dict[str, Any]:
+        """The rows first: who finds the playlists finds them, too."""
+        subject, attempt = spec.subject, accepted.attempt
+        rows = await publish.read_staged(self.store, RESULT, stream_id=subject, attempt=attempt)
+        document = json.loads(rows) | {SOURCE: _source_of(spec.input)}
+        kept = await self._keep(spec, accepted, document)
         await publish.publish(self.store, stream_id=subject, attempt=attempt)
+        return kept
+
+    async def _keep(
+        self, spec: JobSpec, accepted: Accepted, document: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Where it is now, for the summary."""
+        result = JobResult(
+            job_id=spec.id,
+            kind=spec.kind,
+            subject=spec.subject,
+            source=spec.input,
+            attempt=accepted.attempt,
+            accepted_at=accepted.at,
+            document=document,
+        )
+        return {"stored_in": [await store.keep(result) for store in self.results]}
 
     async def discard(self, spec: JobSpec, attempt: str) -> None:
         """Not of what players find: whoever reaches the engine may ask for an old step again, and

@@ -192,6 +192,16 @@ job_results = _counter(
     kind=OFFERED_KINDS,
     outcome=JOB_OUTCOMES,
 )
+SOURCE_OUTCOMES = ("begun", "known", "refused", "complete", "failed")
+source_jobs = _counter(
+    "cefmp4_source_jobs_total",
+    "Jobs of a source, by what became of them here",
+    source=_ANY,
+    outcome=SOURCE_OUTCOMES,
+)
+source_waiting = _gauge(
+    "cefmp4_source_waiting", "Jobs that a source has and nobody claimed", source=_ANY
+)
 job_slots = _gauge("cefmp4_job_slots", "Slots for jobs", slot=SlotKind)
 job_slots_in_use = _gauge("cefmp4_job_slots_in_use", "Slots that jobs hold", slot=SlotKind)
 UNREADABLE = ("index", "stream")

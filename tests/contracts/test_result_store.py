@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 from tests.support.servers import S3Place
 
-from cefmp4.jobs.results import ObjectResults
-from cefmp4.model.job import JobKind, job_id_of
+from cefmp4.model.job import JobInput, JobKind, job_id_of
 from cefmp4.ports.results import JobResult, ResultStore
+from cefmp4.results.objects import ACCEPTED_AT, ATTEMPT, ObjectResults
 from cefmp4.storage.s3.store import open_s3_store
 
 pytestmark = pytest.mark.integration
@@ -48,9 +48,9 @@ async def object_backend(s3_server: S3Place) -> AsyncIterator[Backend]:
             if await store.head(key) is None:
                 return None
             found: dict[str, Any] = json.loads(await store.read(key))
-            return found
+            return {name: found[name] for name in found if name not in (ATTEMPT, ACCEPTED_AT)}
 
-        yield Backend(ObjectResults(store), find)
+        yield Backend(ObjectResults(store, bucket="b"), find)
 
 
 @pytest.fixture(params=["object_backend"])
@@ -59,12 +59,16 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return found
 
 
-def result_of(subject: str = SUBJECT, **changes: Any) -> JobResult:
+def result_of(subject: str = SUBJECT, *, accepted_at: float = 1.0, **changes: Any) -> JobResult:
+    """`changes`: to the document."""
     document = {"made_by": "a1", "name": "Pr\xfcfung", "segments": [ROW], **changes}
     return JobResult(
         job_id=job_id_of(subject, JobKind.HLS),
         kind=JobKind.HLS,
         subject=subject,
+        source=JobInput(bucket="recordings", key=f"streams/{subject}/a.mp4", size=1, etag="e"),
+        attempt=f"a{accepted_at:g}",
+        accepted_at=accepted_at,
         document=document,
     )
 
@@ -83,9 +87,23 @@ async def test_the_same_result_again_changes_nothing(backend: Backend) -> None:
 
 async def test_a_job_that_began_anew_has_its_new_result_alone(backend: Backend) -> None:
     await backend.results.keep(result_of())
-    await backend.results.keep(result_of(made_by="a2", segments=[]))
+    await backend.results.keep(result_of(made_by="a2", segments=[], accepted_at=2.0))
     found = await backend.find(SUBJECT)
     assert found == result_of(made_by="a2", segments=[]).document
+
+
+async def test_a_late_attempt_changes_nothing(backend: Backend) -> None:
+    """Of a run that was given up, when the result of the next is there."""
+    await backend.results.keep(result_of(made_by="a2", segments=[], accepted_at=2.0))
+    await backend.results.keep(result_of(accepted_at=1.0))
+    assert await backend.find(SUBJECT) == result_of(made_by="a2", segments=[]).document
+
+
+async def test_it_says_where_the_result_is(backend: Backend) -> None:
+    first = await backend.results.keep(result_of())
+    assert first == await backend.results.keep(result_of())
+    assert first != await backend.results.keep(result_of("other"))
+    assert "://" in first
 
 
 async def test_results_of_other_jobs_are_left_alone(backend: Backend) -> None:

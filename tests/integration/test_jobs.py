@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from tests.support.job_worker import Workshop, until, workshop
 
-from cefmp4.jobs.steps import JobProcedure, Made, NeedsSlotError, StepContext
+from cefmp4.jobs.steps import Accepted, JobProcedure, Made, NeedsSlotError, StepContext
 from cefmp4.model.job import JobInput, JobKind, JobProgress, JobSpec, SlotKind
 
 __all__ = ["workshop"]
@@ -83,8 +84,9 @@ async def test_what_is_made_is_published_before_others_are_looked_at(workshop: W
         await asyncio.sleep(0.3)  # as a copy of a recording does
         return Made()
 
-    async def publish(_spec: JobSpec, _attempt: str) -> None:
+    async def publish(_spec: JobSpec, _accepted: Accepted) -> dict[str, Any]:
         done.append("published")
+        return {}
 
     for number in range(12):
         await workshop.desk.submit(spec(f"copy{number}"))

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -26,9 +27,8 @@ from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls_job import HlsJobs
 from cefmp4.jobs.flow import Order
-from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
-from cefmp4.jobs.steps import Host, JobProcedure, Made, StepContext
+from cefmp4.jobs.steps import Accepted, Host, JobProcedure, Made, StepContext
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import (
     FailReason,
@@ -42,6 +42,7 @@ from cefmp4.model.job import (
 )
 from cefmp4.model.object import FileRange
 from cefmp4.recording.file import SourceFile
+from cefmp4.results.objects import ObjectResults
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 __all__ = ["workshop"]
@@ -67,7 +68,7 @@ async def store(s3_server: SwiftServer, bucket: str) -> AsyncIterator[S3Store]:
 def jobs(store: S3Store, bucket: str) -> HlsJobs:
     chooser = EncoderChooser(program="ffmpeg")
     encoder = HlsEncoder(chooser=chooser, options=HlsOptions(has_thumbnails=False))
-    results = ObjectResults(store)
+    results = (ObjectResults(store, bucket=bucket),)
     return HlsJobs(store=store, bucket=bucket, encoder=encoder, results=results, watch_dir="/")
 
 
@@ -188,13 +189,15 @@ async def test_a_store_that_goes_away_while_it_is_published_costs_no_second_enco
         made.append(context.attempt)
         return one
 
-    async def publish(spec: JobSpec, attempt: str) -> None:
-        published.append(attempt)
+    async def publish(spec: JobSpec, accepted: Accepted) -> dict[str, Any]:
+        published.append(accepted.attempt)
+        kept = {}
         if moment == "after" or len(published) > 2:
-            await jobs.publish(spec, attempt)
+            kept = await jobs.publish(spec, accepted)
         if len(published) <= 2:
             assert moment == "after" or "master.m3u8" not in await keys(store)
             raise ServerUnreachableError("S3 does not answer")
+        return kept
 
     procedure = replace(jobs.procedure, make=make, publish=publish)
     job = await worked(workshop, procedure, spec(local(recording)))

@@ -27,17 +27,11 @@ from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.media.loopback import Loopback
 from cefmp4.media.source import MediaSource
 from cefmp4.model.job import JobInput, JobKind, JobSpec, SlotKind
-from cefmp4.ports.results import JobResult
 from cefmp4.storage.s3.store import open_s3_store
 
 pytestmark = [pytest.mark.integration, NEEDS_FFMPEG]
 
 SECRET = re.compile(rb"signature|credential|x-amz|token|proxy", re.IGNORECASE)
-
-
-class Nowhere:
-    async def keep(self, result: JobResult) -> None:
-        raise AssertionError(result)
 
 
 class Bytes:
@@ -102,7 +96,7 @@ async def test_the_arguments_hold_nothing_secret(s3_server: S3Place, tmp_path: P
             "a.mp4", data, content_type="video/mp4", metadata={}, crc64=crc64nvme(data)
         )
         jobs = HlsJobs(
-            store=store, bucket=bucket, encoder=using, results=Nowhere(), watch_dir=str(tmp_path)
+            store=store, bucket=bucket, encoder=using, results=(), watch_dir=str(tmp_path)
         )
         spec = JobSpec(subject="s", kind=JobKind.HLS, input=JobInput(key="a.mp4"))
         made = await jobs.make(

@@ -103,7 +103,7 @@ class _Carried:
         state = JobState.IN_PROGRESS if self.is_running else JobState.QUEUED
         if standing.reason:
             state = JobState.FAILED
-        elif standing.result is not None:
+        elif standing.result is not None and self.ended_at:
             state = JobState.COMPLETE
         return Job(
             spec=self.spec,

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cefmp4.errors import PermanentError, ServerUnreachableError, TransientError
 from cefmp4.jobs.slots import Slots
-from cefmp4.jobs.steps import Host, JobProcedure, Made, NeedsSlotError, StepContext
+from cefmp4.jobs.steps import Accepted, Host, JobProcedure, Made, NeedsSlotError, StepContext
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.model.job import Job, JobKind, JobProgress, JobSpec, JobState, SlotKind
 from cefmp4.ports.jobs import JobDesk
@@ -48,8 +49,9 @@ class Pretence:
         }
         return Made(summary=summary, is_published="old" in params)
 
-    async def publish(self, spec: JobSpec, attempt: str) -> None:
-        self.published.append((spec.id, attempt))
+    async def publish(self, spec: JobSpec, accepted: Accepted) -> dict[str, Any]:
+        self.published.append((spec.id, accepted.attempt))
+        return {}
 
     async def discard(self, spec: JobSpec, attempt: str) -> None:
         self.discarded.append((spec.id, attempt))

@@ -20,7 +20,6 @@ from cefmp4.model.job import JobInput, JobKind, JobSpec, input_of_stream
 from cefmp4.model.names import META_STREAM_ID
 from cefmp4.model.object import StoredObject
 from cefmp4.model.stream import Stream, StreamState
-from cefmp4.ports.results import JobResult
 from cefmp4.recording.digests import crc_of
 from cefmp4.recording.stamps import birth_ns, stamp_of
 from cefmp4.storage.s3.errors import KeyMissingError
@@ -52,11 +51,6 @@ class Store(FakeObjectStore):
         if stored is None:
             raise KeyMissingError
         return Found(self, stored)
-
-
-class Nowhere:
-    async def keep(self, result: JobResult) -> None:
-        raise AssertionError(result)
 
 
 @dataclass
@@ -94,7 +88,7 @@ class Worker:
             store=self.store,
             bucket="b",
             encoder=cast("HlsEncoder", reader),
-            results=Nowhere(),
+            results=(),
             watch_dir=self.watch_dir or str(self.path.parent),
         )
 

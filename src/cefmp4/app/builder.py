@@ -29,7 +29,6 @@ from cefmp4.ingest.service import IngestService
 from cefmp4.ingest.uploader import Uploader
 from cefmp4.ingest.writer_profile import WriterProfiles
 from cefmp4.model import names
-from cefmp4.model.job import JobKind
 from cefmp4.model.part import PartPlan
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.jobs import JobSink
@@ -46,10 +45,6 @@ from cefmp4.web.listener import max_connections
 
 MAX_ACTIVE_STREAMS = 500  # each holds its file open
 SPARE_FILES = 200
-
-
-def handover_kinds(settings: Settings) -> tuple[JobKind, ...]:
-    return tuple(JobKind(kind) for kind in settings.handover_jobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +169,7 @@ def _streams(
             sink=ports.jobs,
             claims=claims,
             index=index,
-            kinds=handover_kinds(settings),
+            kinds=settings.handed_over,
             bucket=settings.s3_bucket_name,
             watch_dir=root,
             max_attempts=settings.worker_max_attempts,

@@ -109,7 +109,7 @@ class NoJobs:
 
 
 def desk_of(settings: Settings) -> JobDesk:
-    are_there_any = settings.handover_jobs or settings.temporal_address is not None
+    are_there_any = settings.has_jobs or settings.temporal_address is not None
     return DeskOnDemand(settings) if are_there_any else NoJobs()
 
 

@@ -10,19 +10,22 @@ from cefmp4 import metrics, proc
 from cefmp4.app.clients import open_store
 from cefmp4.app.engine import check_named, desk_of, reach_engine
 from cefmp4.app.gpu_slots import usable_slots
+from cefmp4.app.results import open_results
+from cefmp4.app.sources import feeders, open_sources, reporters
 from cefmp4.config.settings import Settings
 from cefmp4.config.worker import GpuUse
 from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls_job import HlsJobs
-from cefmp4.jobs.results import ObjectResults
 from cefmp4.jobs.slots import Slots
+from cefmp4.jobs.sources.feeder import feeding
 from cefmp4.jobs.steps import Host, JobProcedure
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import JobKind, JobSpec, SlotKind
+from cefmp4.ports.sources import JobSource
 from cefmp4.reachability import S3, TEMPORAL, tell_of_outages
 from cefmp4.tasks import cut_by
 from cefmp4.temporal.worker import working
@@ -42,21 +45,27 @@ async def work(
     slots: Mapping[SlotKind, int],
     stop: asyncio.Event,
     port: int | None = None,
+    asks_sources: bool = False,
     on_complete: Callable[[JobSpec], None] = lambda _spec: None,
 ) -> None:
     """Takes jobs until `stop`. Metrics and health are on `port`; None: this process has them
-    elsewhere. `on_complete` is told of every job that is complete here."""
+    elsewhere. `asks_sources`: and has those begun that the sources offer. `on_complete` is told of
+    every job that is complete here."""
     check_named(settings)
     metrics.disk_folders.update(state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
         async with cut_by(stop):
             if port is not None:
                 await stack.enter_async_context(_answering(settings, port))
-            host = await _open_host(settings, stack, kinds, slots, on_complete)
+            sources = await stack.enter_async_context(open_sources(settings))
+            host = await _open_host(settings, stack, kinds, slots, sources, on_complete)
             client = await reach_engine(settings)
             await stack.enter_async_context(
                 working(client, host, drain_s=settings.worker_drain_seconds)
             )
+            if asks_sources:
+                found = feeders(settings, sources, desk_of(settings))
+                await stack.enter_async_context(feeding(found))
             log.info("ready for jobs", kinds=",".join(host.procedures), slots=str(host.slots))
         await stop.wait()
 
@@ -66,9 +75,11 @@ async def _open_host(
     stack: AsyncExitStack,
     kinds: Sequence[JobKind],
     slots: Mapping[SlotKind, int],
+    sources: list[JobSource],
     on_complete: Callable[[JobSpec], None],
 ) -> Host:
     store = await stack.enter_async_context(open_store(settings))
+    results = await stack.enter_async_context(open_results(settings, store))
     tell_of_outages()
     workplace = stack.enter_context(
         open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
@@ -79,7 +90,7 @@ async def _open_host(
         store=store,
         bucket=settings.s3_bucket_name,
         encoder=_encoder(settings, chooser),
-        results=ObjectResults(store),
+        results=results,
         watch_dir=str(settings.watch_dir.resolve()),
     )
     procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
@@ -88,6 +99,7 @@ async def _open_host(
         slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
         workplace=workplace,
         on_complete=on_complete,
+        reporters=reporters(sources),
     )
 
 

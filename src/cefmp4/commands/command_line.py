@@ -40,7 +40,7 @@ STARTERS = {"up", "ingest"}  # the others look at what runs, or join it
 
 def _running_servers(command: str, settings: Settings) -> "Connection | None":
     """A `cefmp4 up` that runs here tells where its servers are, to who needs them."""
-    has_temporal = settings.temporal_address is not None or not settings.handover_jobs
+    has_temporal = settings.temporal_address is not None or not settings.has_jobs
     has_all = None not in (settings.redis_address, settings.s3_endpoint_url) and has_temporal
     if command in STARTERS or has_all:
         return None

@@ -66,7 +66,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
 
 async def examine_engine(settings: Settings) -> list[Diagnosis]:
     if settings.temporal_address is None:
-        if not settings.handover_jobs:
+        if not settings.has_jobs:
             return [ok("Temporal", "not needed: HANDOVER_JOBS=none")]
         error = temporal_address_missing()
         return [fail("Temporal", error.args[0], error.hint)]

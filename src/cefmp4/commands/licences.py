@@ -20,7 +20,7 @@ _OF_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)")
 _CLASS = "License :: OSI Approved :: "
 _IS_TEXT = re.compile(r"licen[cs]e|copying", re.IGNORECASE)
 _OURS = "cefmp4"
-_SHIPPED_EXTRAS = frozenset({"embedded"})  # where it is installed
+_SHIPPED_EXTRAS = frozenset({"embedded", "postgres", "surrealdb"})  # where they are installed
 _LONGEST_NAME = 60  # some put the whole text where its name belongs
 UNKNOWN = "unknown"
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     want_redis, want_s3 = settings.redis_address is None, settings.s3_endpoint_url is None
-    want_temporal = bool(settings.handover_jobs) and settings.temporal_address is None
+    want_temporal = settings.has_jobs and settings.temporal_address is None
     _make_watch_dir(settings.watch_dir)
     stop = stop_of_signals(stop_s(settings))
     async with AsyncExitStack() as stack:
@@ -71,12 +71,13 @@ def _make_watch_dir(folder: Path) -> None:
 
 def _services(settings: Settings, stop: asyncio.Event) -> dict[str, Service]:
     services: dict[str, Service] = {"ingest": ingest(settings, stop=stop)}
-    if settings.handover_jobs:
+    if settings.has_jobs:
         services["worker"] = work(
             settings,
             kinds=(JobKind.HLS,),
             slots=slots_of(settings),
             stop=stop,
+            asks_sources=bool(settings.polled_sources),
             on_complete=partial(_tell_where, settings),
         )
     return services

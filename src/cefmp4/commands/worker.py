@@ -7,6 +7,8 @@ from cefmp4.app.lifetime import stop_of_signals
 from cefmp4.app.worker import slots_of, stop_s, work
 from cefmp4.commands.command_line import whole
 from cefmp4.config.settings import Settings
+from cefmp4.config.sources import POLLED_SOURCES
+from cefmp4.errors import SettingsError
 from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
 
 MAX_SLOTS = 64
@@ -32,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="jobs that use the CPU at the same moment (CPU_SLOTS)",
     )
+    parser.add_argument(
+        "--sources",
+        action="store_true",
+        help="have jobs begun that the databases and queues in JOB_SOURCE_TYPE offer, too",
+    )
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -41,7 +48,19 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.cpu_slots is not None:
         slots[SlotKind.CPU] = args.cpu_slots
     stop = stop_of_signals(stop_s(settings))
-    await work(settings, kinds=args.kinds, slots=slots, stop=stop, port=settings.worker_port)
+    if args.sources and not settings.polled_sources:
+        raise SettingsError(
+            f"--sources: JOB_SOURCE_TYPE={','.join(settings.job_source_type)} names none to ask",
+            hint=f"add {' or '.join(POLLED_SOURCES)}",
+        )
+    await work(
+        settings,
+        kinds=args.kinds,
+        slots=slots,
+        stop=stop,
+        port=settings.worker_port,
+        asks_sources=args.sources,
+    )
     return 0
 
 

@@ -4,15 +4,18 @@ says so. They are read by `config.reading`."""
 import re
 from typing import Self
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, model_validator
 
 from cefmp4.config.engine import EngineSettings
 from cefmp4.config.general import GeneralSettings
 from cefmp4.config.ingest import IngestSettings
 from cefmp4.config.page import PageSettings
 from cefmp4.config.programs import ProgramSettings
+from cefmp4.config.results import ResultSettings
+from cefmp4.config.sources import SourceSettings, SourceType
 from cefmp4.config.store import StoreSettings
 from cefmp4.config.worker import WorkerSettings
+from cefmp4.model.job import JobKind
 
 
 class Settings(
@@ -21,12 +24,36 @@ class Settings(
     StoreSettings,
     EngineSettings,
     WorkerSettings,
+    SourceSettings,
+    ResultSettings,
     ProgramSettings,
     PageSettings,
 ):
     """In the order in which people read of them."""
 
     _spelled: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def handed_over(self) -> tuple[JobKind, ...]:
+        """Kinds of jobs that are made of each recording."""
+        kinds = tuple(JobKind(kind) for kind in self.handover_jobs)
+        return kinds if SourceType.INTERNAL in self.job_source_type else ()
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there may be any, so that an engine and a worker are needed."""
+        return bool(self.handed_over or set(self.job_source_type) - {SourceType.INTERNAL})
+
+    @model_validator(mode="after")
+    def _sources_are_named(self) -> Self:
+        needs = {
+            SourceType.SQS: ("AWS_SQS_QUEUE_URL", self.aws_sqs_queue_url),
+            SourceType.WEBHOOK: ("WEBHOOK_SECRET", self.webhook_secret),
+        }
+        for kind, (name, value) in needs.items():
+            if kind in self.job_source_type and not value:
+                raise ValueError(f"{name} is not set, and JOB_SOURCE_TYPE has {kind}: set it")
+        return self
 
     def spelled(self, names: dict[str, str]) -> Self:
         """Remembers which older names were written instead of ours."""

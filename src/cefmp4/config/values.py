@@ -24,6 +24,12 @@ _REDIS_OPTIONS = {
 _ESCAPE = "write @ / ? # in a password as %40 %2F %3F %23"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+RENAMED_COLUMNS = (
+    "id", "key", "bucket", "kind", "priority", "status", "attempts", "error", "result", "job_id",
+    "updated_at",
+)  # fmt: skip
+RENAMED_STATES = ("pending", "processing", "done", "failed")
 _QUOTES = "\"'"
 LEAST_KEY_CHARACTERS = 16
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -217,6 +223,52 @@ def host_and_port(text: str) -> str:
 def check_codec_key(key: str) -> None:
     if len(key) < LEAST_KEY_CHARACTERS:
         raise ValueError(f"it must have {LEAST_KEY_CHARACTERS} characters or more")
+
+
+def table(text: str) -> str:
+    schema, dot, name = text.rpartition(".")
+    if not _TABLE.fullmatch(name) or (dot and not _TABLE.fullmatch(schema)):
+        raise ValueError("it must be the name of a table, such as jobs or public.jobs")
+    return text
+
+
+def renamed(given: tuple[str, ...]) -> tuple[str, ...]:
+    """`ours=yours`; of columns nothing may stand behind it."""
+    for pair in given:
+        ours, equals, yours = (part.strip() for part in pair.partition("="))
+        known = RENAMED_COLUMNS if ours not in RENAMED_STATES else RENAMED_STATES
+        if not equals or ours not in known or not (_TABLE.fullmatch(yours) or yours == ""):
+            raise ValueError(
+                f"it must be pairs such as key=object_key, of {', '.join(RENAMED_COLUMNS)} and "
+                f"{', '.join(RENAMED_STATES)}"
+            )
+        if not yours and ours in (*RENAMED_STATES, "id", "key", "status"):
+            raise ValueError(f"{ours} cannot be left out")
+    return given
+
+
+def queue_url(url: str) -> str:
+    endpoint_of_queue(url)
+    return url
+
+
+def endpoint_of_queue(url: str) -> str:
+    """The server of it."""
+    parts = _split(url)
+    if parts.scheme not in ("http", "https") or not is_host(parts.hostname or ""):
+        raise ValueError("it must be http:// or https:// with the host of SQS")
+    if "@" in url or not re.fullmatch(r"/[0-9A-Za-z_-]+/[0-9A-Za-z_.-]+", parts.path):
+        raise ValueError("it must end with the account and the name of the queue: /1234/jobs")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def key_prefix(text: str) -> str:
+    prefix = text.strip("/")
+    if not prefix:
+        return ""
+    if not prefix.isprintable() or {"", ".", ".."} & set(prefix.split("/")):
+        raise ValueError("it must be the beginning of a key, such as results/")
+    return f"{prefix}/"
 
 
 def is_host(text: str) -> bool:

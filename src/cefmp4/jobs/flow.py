@@ -2,17 +2,19 @@
 does the steps, waits and remembers. Decides the same again when it is told the same again."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
 from cefmp4.errors import CefError
-from cefmp4.model.job import MAX_ERROR_CHARS, FailReason, JobSpec, JobState, Step
+from cefmp4.model.job import MAX_ERROR_CHARS, FailReason, JobEnd, JobSpec, JobState, Step
 
 FIRST_PAUSE_S = 4.0
 LONGEST_PAUSE_S = 300.0
 LAST_WORD_S = 10.0  # for a worker that seems dead to say that it was cut off, before a job fails
 MOST_WAITS = 100  # steps that a sick server or host may end uncounted, about 8 h
+MOST_REPORTS = 2000  # tries to tell of the end, about a week
 
 
 class Trouble(StrEnum):
@@ -52,6 +54,8 @@ class Order:
     is_last: bool = False  # if it fails, the job does
     failed_as: FailReason | None = None  # the job has, so there is only clearing up
     seconds: float = 0.0  # that the accepted attempt took
+    accepted_at: float = 0.0  # of two results of a job the later one stands
+    end: JobEnd | None = None  # to be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,7 @@ class JobFlow:
         self._standing = Standing()
         self._waits = 0  # in a row, for what is no fault of the job
         self._seconds = 0.0  # that the accepted attempt took
+        self._accepted_at = 0.0
         self._lost: set[str] = set()  # attempts that were counted as their worker seemed dead
         self._cut_off: set[str] = set()  # attempts that will seem so
 
@@ -125,19 +130,23 @@ class JobFlow:
                 self._show(attempts=tuple(n for n in self._standing.attempts if n != made.attempt))
                 made = await self._sure(Step.ENCODE)
             self._show(accepted=made.attempt)
-            self._seconds = made.seconds
+            self._seconds, self._accepted_at = made.seconds, self._engine.now()
+            summary = made.summary
             if not made.is_published:
-                await self._sure(Step.PUBLISH)
+                summary = summary | (await self._sure(Step.PUBLISH)).summary
         except JobFailedError as error:
             self._show(reason=error.reason, error=str(error))
             await self._clear_up()
+            await self._report_end()
             raise
         except asyncio.CancelledError:
             self._show(reason=FailReason.CANCELLED, error="cancelled")
             await self._clear_up()
+            await self._report_end()
             raise
-        self._show(result=made.summary, error="")
-        return made.summary
+        self._show(result=summary, error="")
+        await self._report_end()
+        return summary
 
     def _show(self, **changes: Any) -> None:
         self._standing = replace(self._standing, **changes)
@@ -183,6 +192,21 @@ class JobFlow:
             is_last=self._is_last,
             failed_as=self._standing.reason,
             seconds=self._seconds,
+            accepted_at=self._accepted_at,
+            end=self._end if step is Step.REPORT else None,
+        )
+
+    @property
+    def _end(self) -> JobEnd:
+        standing = self._standing
+        state = JobState.COMPLETE if standing.reason is None else JobState.FAILED
+        return JobEnd(
+            spec=self._spec,
+            state=state,
+            reason=standing.reason,
+            error=standing.error if standing.reason else "",
+            attempts=attempts_of(standing, state, standing.reason),
+            result=standing.result,
         )
 
     @property
@@ -235,6 +259,24 @@ class JobFlow:
             else:
                 return
 
+    async def _report_end(self) -> None:
+        """A cancel ends only this: the job itself is over."""
+        if not self._spec.tells:
+            return
+        self._show(step=Step.REPORT)
+        with suppress(asyncio.CancelledError):
+            for times in range(1, MOST_REPORTS + 1):
+                try:
+                    await self._perform(Step.REPORT, self._engine.new_name(), ())
+                except StepError as error:
+                    pause_s = 0.0 if error.trouble is Trouble.HANDED_BACK else _doubled(times)
+                    self._show(waits_until=self._engine.now() + pause_s)
+                    if pause_s:
+                        await self._engine.pause(pause_s)
+                else:
+                    break
+        self._show(waits_until=0.0)
+
 
 def _doubled(times: int) -> float:
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (times - 1))
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(times - 1, 30))

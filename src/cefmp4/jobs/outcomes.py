@@ -44,6 +44,8 @@ def count_answer(order: Order, answer: Answer) -> None:
 def count_trouble(order: Order, trouble: Trouble, error: Exception, seconds: float) -> None:
     is_away = trouble is Trouble.AWAY
     count_step(order, StepOutcome.AWAY if is_away else StepOutcome.FAILED, seconds)
+    if order.step is Step.REPORT:
+        return
     if isinstance(error, NoRoomError):
         count_end(order, Outcome.NO_ROOM)
     elif isinstance(error, ProgramMissingError):

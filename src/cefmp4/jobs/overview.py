@@ -9,6 +9,7 @@ from typing import Any
 
 from cefmp4 import metrics
 from cefmp4.errors import CefError
+from cefmp4.jobs.sources.feeder import SOURCES
 from cefmp4.log import redact
 from cefmp4.model.job import OFFERED_KINDS, FailReason, Job, JobKind, JobState, QueueStats, SlotKind
 from cefmp4.ports.jobs import JobDesk
@@ -54,6 +55,7 @@ async def overview(desk: JobDesk) -> dict[str, Any]:
         "oldest_seconds": max(stats.oldest_seconds for stats in queues.values()),
         "running": counts[JobState.IN_PROGRESS],
         "slots_in_use": _slots_in_use(running),
+        "sources": sources(),
         "states": counts,
         "kinds": {
             kind: {
@@ -86,7 +88,12 @@ async def figures(desk: JobDesk) -> dict[str, Any]:
             **_times_of([job for job in complete if job.kind is kind]),
             **_rate_of([job for job in (*complete, *failed) if job.kind is kind]),
         }
-    return {"kinds": kinds}
+    return {"kinds": kinds, "sources": sources()}
+
+
+def sources() -> dict[str, Any]:
+    """Those that this process asks, or reports to."""
+    return {name: seen.to_fields() for name, seen in SOURCES.items()}
 
 
 def _times_of(complete: list[Job]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from cefmp4.jobs.flow import Answer, Order, StepError, Trouble
 from cefmp4.jobs.outcomes import StepOutcome, count_answer, count_step, count_trouble
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.workplace import NoRoomError, Workplace
-from cefmp4.model.job import JobKind, JobProgress, JobSpec, SlotKind, Step
+from cefmp4.model.job import JobEnd, JobKind, JobProgress, JobSpec, SlotKind, Step
 from cefmp4.reachability import level_of
 
 log = structlog.get_logger()
@@ -63,8 +63,21 @@ class Made:
     is_published: bool = False
 
 
-async def _nothing(spec: JobSpec, attempt: str) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The attempt whose result stands."""
+
+    attempt: str
+    at: float
+
+
+async def _publish_nothing(spec: JobSpec, accepted: Accepted) -> dict[str, Any]:
     """For jobs whose result is all there is."""
+    return {}
+
+
+async def _discard_nothing(spec: JobSpec, attempt: str) -> None:
+    """For jobs that write nothing."""
 
 
 def _nothing_on_disk(spec: JobSpec) -> int:
@@ -78,23 +91,25 @@ class JobProcedure:
 
     `make` writes only under names that carry the attempt. `publish` makes an accepted attempt
     visible, and removes what other attempts left; it may run again, on another host, and does the
-    same then. `discard` removes what one attempt wrote. `disk_bytes` says how much `make` may write
-    into its folder."""
+    same then; what it returns is added to the summary. `discard` removes what one attempt wrote.
+    `disk_bytes` says how much `make` may write into its folder."""
 
     make: Callable[[StepContext], Awaitable[Made]]
-    publish: Callable[[JobSpec, str], Awaitable[None]] = _nothing
-    discard: Callable[[JobSpec, str], Awaitable[None]] = _nothing
+    publish: Callable[[JobSpec, Accepted], Awaitable[dict[str, Any]]] = _publish_nothing
+    discard: Callable[[JobSpec, str], Awaitable[None]] = _discard_nothing
     disk_bytes: Callable[[JobSpec], int] = _nothing_on_disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Does the steps of jobs here. `on_complete` is told of each job that is published."""
+    """Does the steps of jobs here. `on_complete` is told of each job that is published; `reporters`
+    tell others of the end of a job, by their names in its spec."""
 
     procedures: Mapping[JobKind, JobProcedure]
     slots: Slots
     workplace: Workplace
     on_complete: Callable[[JobSpec], None] = lambda _spec: None
+    reporters: Mapping[str, Callable[[JobEnd], Awaitable[None]]] = field(default_factory=dict)
 
     async def perform(
         self, order: Order, *, report: Callable[[JobProgress], None], ended: asyncio.Event
@@ -129,11 +144,14 @@ class Host:
         spec, procedure = order.spec, self.procedures[order.spec.kind]
         made = Made()
         if order.step is Step.PUBLISH:
-            await procedure.publish(spec, order.attempt)
+            accepted = Accepted(attempt=order.attempt, at=order.accepted_at)
+            made = Made(summary=await procedure.publish(spec, accepted))
             self.on_complete(spec)
         elif order.step is Step.DISCARD:
             for attempt in order.attempts:
                 await procedure.discard(spec, attempt)
+        elif order.step is Step.REPORT:
+            await self._tell(order)
         else:
             self.workplace.check_room(procedure.disk_bytes(spec))
             with (
@@ -163,6 +181,19 @@ class Host:
             summary=made.summary,
             is_published=made.is_published,
         )
+
+    async def _tell(self, order: Order) -> None:
+        """Each of them hears the same again where another could not be told."""
+        if order.end is None:
+            raise PermanentError("an order to tell of an end that names none")
+        for name in order.spec.tells:
+            reporter = self.reporters.get(name)
+            if reporter is None:
+                raise ServerUnreachableError(
+                    f"this host cannot tell {name} of the end of a job",
+                    hint="give every worker the settings of all sources",
+                )
+            await reporter(order.end)
 
     @contextmanager
     def _slot_for(self, step: Step) -> Iterator[SlotKind | None]:

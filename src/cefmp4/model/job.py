@@ -32,12 +32,13 @@ class SlotKind(StrEnum):
 
 
 class Step(StrEnum):
-    """What a job is made of, in its order; the last one only where it fails."""
+    """What a job is made of, in its order."""
 
     LOOK = "look"  # is it made already, can it be copied? Then it is copied
     ENCODE = "encode"  # with a slot
     PUBLISH = "publish"
-    DISCARD = "discard"
+    DISCARD = "discard"  # only where it fails
+    REPORT = "report"  # only where somebody is to be told of the end
 
 
 class JobState(StrEnum):
@@ -131,6 +132,8 @@ class JobSpec:
     priority: int = 0
     max_attempts: int = 3
     folder: str = ""  # where it comes from; folders get their turns
+    tells: tuple[str, ...] = ()  # who is told of its end
+    ref: str = ""  # by which its source knows it
 
     @property
     def id(self) -> str:
@@ -166,6 +169,22 @@ def subject_of(source: JobInput) -> str:
     """Names one content: another object under the same key is another subject."""
     facts = (source.name, source.etag, source.size, source.inode, source.mtime_ns)
     return "x" + hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:20]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnd:
+    """How a job ended, for whoever asked for it."""
+
+    spec: JobSpec
+    state: JobState
+    reason: FailReason | None = None
+    error: str = ""
+    attempts: int = 0
+    result: dict[str, Any] | None = None  # the summary; rows and media lie in the stores
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state is JobState.COMPLETE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cefmp4.model.job import JobKind
+from cefmp4.model.job import JobInput, JobKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,12 +13,17 @@ class JobResult:
     job_id: str
     kind: JobKind
     subject: str
+    source: JobInput
+    attempt: str
+    accepted_at: float
     document: dict[str, Any]
 
 
 class ResultStore(Protocol):
-    """Keeps one result of each job: the one whose attempt the engine accepted."""
+    """Keeps one result of each job: of two, the one that was accepted later."""
 
-    async def keep(self, result: JobResult) -> None:
-        """The same again changes nothing. Raises TransientError while the store is out of reach."""
+    async def keep(self, result: JobResult) -> str:
+        """Where it lies now, as an address for people. The same again changes nothing, and neither
+        does one that was accepted earlier. Raises TransientError while the store is out of
+        reach."""
         ...

@@ -44,7 +44,7 @@ _IDS_PER_QUESTION = 100
 _POLLED_WITHIN = timedelta(seconds=70)  # a question to the engine stays open for a minute
 _FLOWS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 _STEPS = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
-_BEGUN_FIRST = (Step.PUBLISH, Step.ENCODE, Step.LOOK, Step.DISCARD)
+_BEGUN_FIRST = (Step.PUBLISH, Step.ENCODE, Step.LOOK, Step.DISCARD, Step.REPORT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ LONGEST_STEP = timedelta(days=500)  # HLS_TIMEOUT_HOURS is at most 417
 
 # What is made is seen before others are looked at, however many wait for that.
 _FIRST = Priority(priority_key=1)
+_FIRST_STEPS = (Step.PUBLISH, Step.DISCARD, Step.REPORT)
 
 
 class _Carrier:
@@ -55,7 +56,7 @@ class _Carrier:
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=RetryPolicy(maximum_attempts=1),  # the flow decides
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                priority=_FIRST if order.step in (Step.PUBLISH, Step.DISCARD) else Priority(),
+                priority=_FIRST if order.step in _FIRST_STEPS else Priority(),
             )
             return answer
         except ActivityError as error:

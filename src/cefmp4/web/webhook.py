@@ -4,8 +4,6 @@ so that what somebody overheard is of no use minutes later; until then its id ma
 import hashlib
 import hmac
 import json
-import posixpath
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,13 +12,11 @@ from typing import Any
 from aiohttp import web
 
 from cefmp4.config.settings import Settings
-from cefmp4.model.job import OFFERED_KINDS, JobInput, JobKind, JobSpec, offered_kind, subject_of
+from cefmp4.jobs.sources.asked import AskedJobs, NotAJobError
+from cefmp4.model.job import JobSpec
 from cefmp4.web.questions import read_body
 
 REPLAY_WINDOW_S = 300
-MAX_KEY_BYTES = 1024
-MAX_ID_CHARS = 256
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}")
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
@@ -65,14 +61,13 @@ class Webhook:
             )
 
     def _spec(self, asked: dict[str, Any]) -> JobSpec:
-        source = JobInput(bucket=_bucket(asked, self.settings.s3_bucket_name), key=_key(asked))
-        return JobSpec(
-            subject=_subject(asked, source),
-            kind=_kind(asked),
-            input=source,
-            max_attempts=self.settings.worker_max_attempts,
-            folder=posixpath.dirname(source.key),
+        jobs = AskedJobs(
+            bucket=self.settings.s3_bucket_name, max_attempts=self.settings.worker_max_attempts
         )
+        try:
+            return jobs.spec(asked)
+        except NotAJobError as error:
+            raise _bad(str(error)) from None
 
 
 def _table(body: bytes) -> dict[str, Any]:
@@ -83,45 +78,6 @@ def _table(body: bytes) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise _bad('the body must be a JSON object such as {"key": "a/b.mp4"}')
     return asked
-
-
-def _key(asked: dict[str, Any]) -> str:
-    key = asked.get("key")
-    if not isinstance(key, str) or not key or not 0 < _length(key) <= MAX_KEY_BYTES:
-        raise _bad(f"key must be the name of an object, at most {MAX_KEY_BYTES} bytes")
-    return key
-
-
-def _bucket(asked: dict[str, Any], default: str) -> str:
-    bucket = asked.get("bucket") or default
-    if not isinstance(bucket, str) or not _BUCKET.fullmatch(bucket):
-        raise _bad("bucket must be the name of a bucket")
-    return bucket
-
-
-def _kind(asked: dict[str, Any]) -> JobKind:
-    found = offered_kind(asked.get("kind") or JobKind.HLS)
-    if found is None:
-        raise _bad(f"no worker does this kind of job: kind must be {', '.join(OFFERED_KINDS)}")
-    return found
-
-
-def _subject(asked: dict[str, Any], source: JobInput) -> str:
-    """A given id is hashed: no caller can take the place of a stream, or choose a path."""
-    given = asked.get("id")
-    if given is None or given == "":
-        return subject_of(source)
-    if not isinstance(given, str) or len(given) > MAX_ID_CHARS or not _length(given):
-        raise _bad(f"id must be a text of at most {MAX_ID_CHARS} characters")
-    return "w" + hashlib.sha256(given.encode()).hexdigest()[:20]
-
-
-def _length(text: str) -> int:
-    """In bytes; 0 for what is no UTF-8, which JSON can smuggle in."""
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return 0
 
 
 def _bad(reason: str) -> web.HTTPBadRequest:

@@ -15,11 +15,13 @@ from packaging.utils import canonicalize_name
 
 from cefmp4.commands.licences import UNKNOWN, licence_of, program, python_packages
 
-LOCK = Path(__file__).parents[3] / "locks" / "embedded.txt"
+LOCKS = Path(__file__).parents[3] / "locks"
 
 
 def test_all_that_is_locked_for_this_machine_is_listed_with_its_version() -> None:
-    lines = [line.rstrip(" \\") for line in LOCK.read_text().splitlines() if line[:1].isalnum()]
+    """Of what `make up` installs and of the image."""
+    locked = "\n".join((LOCKS / name).read_text() for name in ("embedded.txt", "runtime.txt"))
+    lines = [line.rstrip(" \\") for line in locked.splitlines() if line[:1].isalnum()]
     asked = [Requirement(line) for line in lines]
     wanted = {
         canonicalize_name(one.name): next(iter(one.specifier)).version

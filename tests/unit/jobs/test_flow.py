@@ -10,6 +10,7 @@ import pytest
 from cefmp4.jobs.flow import (
     LAST_WORD_S,
     LONGEST_PAUSE_S,
+    MOST_REPORTS,
     MOST_WAITS,
     Answer,
     JobFailedError,
@@ -19,7 +20,7 @@ from cefmp4.jobs.flow import (
     StepError,
     Trouble,
 )
-from cefmp4.model.job import FailReason, JobInput, JobKind, JobSpec, Step
+from cefmp4.model.job import FailReason, JobInput, JobKind, JobSpec, JobState, Step
 
 SPEC = JobSpec(subject="s", kind=JobKind.HLS, input=JobInput(bucket="b", key="k"), max_attempts=3)
 DONE: dict[str, object] = {"master_key": "hls/s/master.m3u8"}
@@ -216,3 +217,72 @@ async def test_a_store_that_is_away_is_waited_for_before_all_is_taken_back() -> 
     with pytest.raises(JobFailedError):
         await JobFlow(SPEC, engine).run()
     assert [step for step, _ in engine.steps] == [Step.LOOK] + [Step.DISCARD] * 3
+
+
+TOLD = replace(SPEC, tells=("postgres",), ref="17")
+
+
+async def test_who_asked_is_told_of_the_result() -> None:
+    engine = Told([])
+    assert await JobFlow(TOLD, engine).run() == DONE
+    assert [step for step, _ in engine.steps] == [Step.LOOK, Step.PUBLISH, Step.REPORT]
+    end = engine.orders[-1].end
+    assert end is not None
+    assert (end.spec, end.state, end.attempts, end.result) == (TOLD, JobState.COMPLETE, 1, DONE)
+
+
+async def test_who_asked_is_told_why_it_failed() -> None:
+    engine = Told([fails(Trouble.INPUT, "no video in it")])
+    with pytest.raises(JobFailedError):
+        await JobFlow(TOLD, engine).run()
+    assert [step for step, _ in engine.steps] == [Step.LOOK, Step.DISCARD, Step.REPORT]
+    end = engine.orders[-1].end
+    assert end is not None
+    told = end.state, end.reason, end.error, end.attempts
+    assert told == (JobState.FAILED, FailReason.ERROR, "no video in it", 1)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.FAILED, Trouble.INPUT, Trouble.LOST])
+async def test_the_end_is_told_until_it_could_be(trouble: Trouble) -> None:
+    """Nothing that happens to a report changes how the job ended."""
+    engine = Told([copied, copied, *[fails(trouble)] * 12])
+    assert await JobFlow(TOLD, engine).run() == DONE
+    assert [step for step, _ in engine.steps].count(Step.REPORT) == 13
+    assert engine.pauses[:3] == [4.0, 8.0, 16.0]
+    assert max(engine.pauses) == LONGEST_PAUSE_S
+    assert (engine.standing.result, engine.standing.waits_until) == (DONE, 0.0)
+
+
+async def test_a_source_that_never_comes_back_is_given_up() -> None:
+    engine = Told([copied, copied, *[fails(Trouble.AWAY)] * (MOST_REPORTS + 5)])
+    assert await JobFlow(TOLD, engine).run() == DONE
+    assert [step for step, _ in engine.steps].count(Step.REPORT) == MOST_REPORTS
+
+
+async def test_a_cancel_ends_the_telling_and_not_the_result() -> None:
+    def cancelled(_order: Order) -> Answer:
+        raise asyncio.CancelledError
+
+    engine = Told([copied, copied, cancelled])
+    assert await JobFlow(TOLD, engine).run() == DONE
+
+
+async def test_who_asked_is_told_of_a_cancel() -> None:
+    def cancelled(_order: Order) -> Answer:
+        raise asyncio.CancelledError
+
+    engine = Told([cancelled])
+    with pytest.raises(asyncio.CancelledError):
+        await JobFlow(TOLD, engine).run()
+    end = engine.orders[-1].end
+    assert end is not None
+    assert (end.state, end.reason) == (JobState.FAILED, FailReason.CANCELLED)
+
+
+async def test_where_it_is_published_is_part_of_the_result() -> None:
+    def published(order: Order) -> Answer:
+        return Answer(step=order.step, attempt=order.attempt, summary={"stored_in": ["s3://b/k"]})
+
+    engine = Told([copied, published])
+    assert await JobFlow(SPEC, engine).run() == DONE | {"stored_in": ["s3://b/k"]}
+    assert engine.orders[-1].accepted_at == 1000.0

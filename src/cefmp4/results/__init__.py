@@ -1,0 +1,1 @@
+"""Where results of jobs are kept, beside what players find."""
