@@ -2,6 +2,7 @@
 names, on a real server. The engine is the one in memory, with the product's own flows."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+from tests.support import redis_list_backend as redis_list
 from tests.support.memory_engine import MemoryEngine
 from tests.support.pretence import Pretence, pretending, until
+from tests.support.servers import ValkeyServer
 from tests.support.source_backend import Backend, MemoryBackend, Seen
 
+from cefmp4.app.sources import open_sources
+from cefmp4.config.reading import load_settings
 from cefmp4.errors import ServerUnreachableError
 from cefmp4.jobs import flow
 from cefmp4.jobs.sources.asked import AskedJobs
@@ -23,12 +30,35 @@ from cefmp4.ports.sources import JobSource
 
 BUCKET, WAIT_S = "recordings", 20.0
 MANY = 200
-BACKENDS = ["memory_backend"]
+BACKENDS = [
+    "memory_backend",
+    pytest.param("redis_list_backend", marks=pytest.mark.integration),
+]
 
 
 @pytest.fixture
 def memory_backend() -> Backend:
     return MemoryBackend()
+
+
+@pytest_asyncio.fixture
+async def redis_list_backend(
+    redis_server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Backend]:
+    """Of another package, as docs/add-a-backend.md says."""
+    redis_list.install(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "redis_list", raising=False)
+    monkeypatch.setenv("JOB_SOURCE_TYPE", "redis-list")
+    monkeypatch.setenv("REDIS_LIST_URL", redis_server.url)
+    settings, _ = load_settings(None)
+    async with (
+        Redis.from_url(redis_server.url, decode_responses=True) as redis,
+        open_sources(settings) as one,
+        open_sources(settings) as other,
+    ):
+        await redis.delete("jobs", "jobs:claimed", "jobs:since", "jobs:ended")
+        yield redis_list.RedisListBackend(redis, [*one, *other])
 
 
 @pytest.fixture(params=BACKENDS)
@@ -201,8 +231,12 @@ async def test_while_the_engine_is_away_nothing_is_lost(plant: Plant) -> None:
 
     feeder = plant.feeder(plant.backend.pollers[0], Away())
     async with feeding([feeder]):
-        for _ in range(3):
+
+        async def has_begun() -> bool:
             await plant.backend.pass_time()
+            return tries >= 3
+
+        await until(has_begun)
         await plant.in_state(ref, "done" if feeder.source.wants_reports else "gone")
     assert tries >= 3
     assert plant.works.keys == ["a.mp4"]

@@ -88,12 +88,12 @@ async def test_what_is_made_is_published_before_others_are_looked_at(workshop: W
         done.append("published")
         return {}
 
-    for number in range(12):
+    for number in range(30):
         await workshop.desk.submit(spec(f"copy{number}"))
     async with workshop.worker(JobProcedure(make=make, publish=publish)):
-        for number in range(12):
+        for number in range(30):
             await workshop.ended(f"copy{number}-hls")
-    assert done.index("published") < 9, done
+    assert done.index("published") < 20, done  # a busy machine is slow to order it
 
 
 async def test_a_host_without_slots_takes_no_encode(workshop: Workshop) -> None:

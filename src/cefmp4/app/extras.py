@@ -2,15 +2,20 @@
 
 import asyncio
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 
+from cefmp4.config.backends import backend_of
 from cefmp4.errors import SettingsError
 
 EXTRAS = {"psycopg": "postgres", "psycopg_pool": "postgres", "surrealdb": "surrealdb"}
 
 
-async def load(module: str, setting: str) -> ModuleType:
-    """Off the loop: some take long. `setting`: who chose it."""
+async def load(adapters: Mapping[str, str], group: str, name: str, setting: str) -> ModuleType:
+    """Of one of ours or of another package; off the loop: some take long. `setting`: who chose
+    it."""
+    backend = None if name in adapters else backend_of(group, name)
+    module = backend.module if backend else adapters[name]
     try:
         return await asyncio.to_thread(importlib.import_module, module)
     except ModuleNotFoundError as error:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cefmp4.app.clients import s3_config, until_reachable
 from cefmp4.app.extras import load
-from cefmp4.config.results import RowStorage
+from cefmp4.config.backends import RESULTS
 from cefmp4.config.settings import Settings
 from cefmp4.errors import PermanentError, SettingsError
 from cefmp4.ports.results import ResultStore
@@ -15,7 +15,7 @@ from cefmp4.results.objects import ObjectResults
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 # Each has an `open_results(settings)`, which gives a ResultStore while its context is open.
-ADAPTERS: dict[RowStorage, str] = {}
+ADAPTERS: dict[str, str] = {}
 
 
 @asynccontextmanager
@@ -27,7 +27,7 @@ async def open_results(
     async with AsyncExitStack() as stack:
         others: list[ResultStore] = []
         if (kind := settings.row_storage) is not None:
-            module = await load(ADAPTERS[kind], f"STORAGE_TYPE={settings.storage_type}")
+            module = await load(ADAPTERS, RESULTS, kind, f"STORAGE_TYPE={settings.storage_type}")
             others.append(await stack.enter_async_context(module.open_results(settings)))
         if settings.aws_s3_bucket or settings.s3_prefix:
             others.append(await _open_copies(settings, store, stack))

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cefmp4.app.extras import load
+from cefmp4.config.backends import SOURCES
 from cefmp4.config.settings import Settings
-from cefmp4.config.sources import SourceType
 from cefmp4.jobs.sources.asked import AskedJobs
 from cefmp4.jobs.sources.feeder import Feeder, Reporter, figures_of
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.sources import JobSource
 
 # Each has an `open_source(settings)`, which gives a JobSource while its context is open.
-ADAPTERS: dict[SourceType, str] = {}
+ADAPTERS: dict[str, str] = {}
 
 
 @asynccontextmanager
@@ -20,7 +20,7 @@ async def open_sources(settings: Settings) -> AsyncIterator[list[JobSource]]:
     async with AsyncExitStack() as stack:
         sources: list[JobSource] = []
         for kind in settings.polled_sources:
-            module = await load(ADAPTERS[kind], f"JOB_SOURCE_TYPE={kind}")
+            module = await load(ADAPTERS, SOURCES, kind, f"JOB_SOURCE_TYPE={kind}")
             sources.append(await stack.enter_async_context(module.open_source(settings)))
         yield sources
 

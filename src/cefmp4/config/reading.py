@@ -34,7 +34,7 @@ def load_settings(env_file: Path | None = ENV_FILE) -> tuple[Settings, list[str]
         )
     except ValidationError as error:
         raise SettingsError(_explain(error, given, spelled)) from None
-    return settings.spelled(spelled), spellings.warnings_about(given, in_file)
+    return settings.spelled(spelled).with_others(in_file), spellings.warnings_about(given, in_file)
 
 
 def is_production(env_file: Path | None = ENV_FILE) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from cefmp4.config import values
+from cefmp4.config.backends import RESULTS, check_known
 from cefmp4.config.section import Section, setting
 
 
@@ -14,6 +15,12 @@ class StorageType(StrEnum):
     POSTGRES = "postgres"
     SURREALDB = "surrealdb"
     HYBRID = "hybrid"
+
+
+def _known(name: str) -> str:
+    name = name.strip().lower()
+    check_known(name, tuple(StorageType), RESULTS)
+    return name
 
 
 class RowStorage(StrEnum):
@@ -26,8 +33,8 @@ class FileStorage(StrEnum):
 
 
 class ResultSettings(Section):
-    storage_type: StorageType = setting(
-        StorageType.S3,
+    storage_type: Annotated[str, AfterValidator(_known)] = setting(
+        StorageType.S3.value,
         "where results are kept: s3 (result.json beside the playlists), postgres or surrealdb (rows, "
         "too), or hybrid (METADATA_STORAGE and FILE_STORAGE say)",
     )
@@ -48,8 +55,8 @@ class ResultSettings(Section):
     )  # fmt: skip
 
     @property
-    def row_storage(self) -> RowStorage | None:
-        """The database that gets rows of each result."""
-        if self.storage_type is StorageType.HYBRID:
+    def row_storage(self) -> str | None:
+        """What gets rows of each result, beside S3: one of RowStorage, or of another package."""
+        if self.storage_type == StorageType.HYBRID:
             return self.metadata_storage
-        return None if self.storage_type is StorageType.S3 else RowStorage(self.storage_type.value)
+        return None if self.storage_type == StorageType.S3 else self.storage_type

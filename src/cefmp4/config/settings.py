@@ -1,7 +1,9 @@
 """All settings, validated and frozen. Each section is a class of its own, so that who needs but one
 says so. They are read by `config.reading`."""
 
+import os
 import re
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import PrivateAttr, model_validator
@@ -32,6 +34,7 @@ class Settings(
     """In the order in which people read of them."""
 
     _spelled: dict[str, str] = PrivateAttr(default_factory=dict)
+    _others: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def handed_over(self) -> tuple[JobKind, ...]:
@@ -59,6 +62,17 @@ class Settings(
         """Remembers which older names were written instead of ours."""
         self._spelled.update(names)
         return self
+
+    def with_others(self, in_file: Mapping[str, str]) -> Self:
+        """Remembers what `.env` says beside our settings."""
+        ours = {name.upper() for name in type(self).model_fields}
+        self._others.update((name, in_file[name]) for name in in_file.keys() - ours)
+        return self
+
+    def other(self, name: str) -> str:
+        """A setting of a source or store that another package brings; empty where it is not
+        set."""
+        return os.environ.get(name) or self._others.get(name, "")
 
     def as_spelled(self, text: str) -> str:
         """`text` with the settings called as they were written."""

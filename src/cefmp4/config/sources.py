@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from cefmp4.config import values
+from cefmp4.config.backends import SOURCES, check_known
 from cefmp4.config.section import Section, setting
 
 
@@ -21,9 +22,16 @@ class SourceType(StrEnum):
 POLLED_SOURCES = (SourceType.POSTGRES, SourceType.SQS, SourceType.SURREALDB)
 
 
+def _known(given: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.lower() for name in given))
+    for name in names:
+        check_known(name, tuple(SourceType), SOURCES)
+    return names
+
+
 class SourceSettings(Section):
-    job_source_type: tuple[SourceType, ...] = setting(
-        (SourceType.INTERNAL,),
+    job_source_type: Annotated[tuple[str, ...], AfterValidator(_known)] = setting(
+        (SourceType.INTERNAL.value,),
         "where jobs come from, with commas between them: internal (the recordings stored here), "
         "postgres, sqs, webhook, surrealdb; `cefmp4 up` and `cefmp4 worker --sources` ask the "
         "databases and queues among them",
@@ -53,5 +61,7 @@ class SourceSettings(Section):
     )  # fmt: skip
 
     @property
-    def polled_sources(self) -> tuple[SourceType, ...]:
-        return tuple(one for one in POLLED_SOURCES if one in self.job_source_type)
+    def polled_sources(self) -> tuple[str, ...]:
+        """Those of other packages, too."""
+        given = self.job_source_type
+        return tuple(one for one in given if one in POLLED_SOURCES or one not in tuple(SourceType))

@@ -17,6 +17,7 @@ from cefmp4.model.job import JobEnd, JobSpec, Step
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.sources import JobSource, Offer
 from cefmp4.retry import patiently
+from cefmp4.tasks import cancel_all
 
 log = structlog.get_logger()
 
@@ -178,5 +179,4 @@ async def feeding(feeders: Iterable[Feeder]) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await cancel_all(tasks)
