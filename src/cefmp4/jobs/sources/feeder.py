@@ -66,9 +66,9 @@ class Feeder:
     figures: SourceFigures = field(default_factory=SourceFigures)
 
     async def run(self) -> None:
-        """Never returns."""
-        name = self.source.name
-        while True:
+        """Until it is cancelled, also where the client of a source swallows that."""
+        name, task = self.source.name, asyncio.current_task()
+        while not (task and task.cancelling()):
             if not await patiently(self._take_some, what=f"looking for jobs in {name}"):
                 await patiently(self._until_more, what=f"waiting for jobs in {name}")
 
