@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 import pytest
 from tests.support.leaping_loop import LeapingLoop
 
-pytest_plugins = ["tests.support.servers", "tests.support.temporal_server"]
+pytest_plugins = [
+    "tests.support.postgres_server",
+    "tests.support.servers",
+    "tests.support.temporal_server",
+]
 
 
 def pytest_asyncio_loop_factories(

@@ -19,13 +19,14 @@ _SECRET_FIELD = re.compile(r"secret|token|password|authorization|access_key", re
 _SECRET_IN_TEXT = re.compile(
     # redis://user:PASSWORD@host, whatever is in it; not the port of http://host:9000/key@home
     r"((?:redis|rediss|unix)://[^/\s:@\[]*:|://[^/\s:@\[]*:(?!\d{1,5}(?:/|$|\s)))\S+(@)"
-    r"|((?:X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token)=)[^&\s'\"]+",  # presigned URLs
+    r"|((?:X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token)=)[^&\s'\"]+"  # presigned URLs
+    r"|(\b(?:ssl)?password\s*=\s*)(?:'(?:\\.|[^'\\])*'|[^&\s'\"]+)",  # addresses of Postgres
     re.IGNORECASE,
 )
 
 
 def redact(text: str) -> str:
-    return _SECRET_IN_TEXT.sub(lambda m: f"{m[1] or m[3]}***{m[2] or ''}", text)
+    return _SECRET_IN_TEXT.sub(lambda m: f"{m[1] or m[3] or m[4]}***{m[2] or ''}", text)
 
 
 def printable(text: str) -> str:
@@ -125,6 +126,8 @@ def configure_logging(*, level: str, json_lines: bool) -> None:
     root.setLevel(level)
     for noisy in ("botocore", "aiobotocore", "boto3", "urllib3", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its pool tells of what whoever asked for it is told by an error.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     # Each step tells itself how it ended, and a worker how it stops. What keeps a flow from going
     # on is told there alone.
     for name, least in (("temporalio", logging.WARNING), ("temporalio.activity", logging.ERROR)):

@@ -32,12 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, settings: Settings) -> int:
     want_redis, want_s3 = settings.redis_address is None, settings.s3_endpoint_url is None
     want_temporal = settings.has_jobs and settings.temporal_address is None
+    want_postgres = settings.wants_postgres and settings.database_address is None
     _make_watch_dir(settings.watch_dir)
     stop = stop_of_signals(stop_s(settings))
     async with AsyncExitStack() as stack:
         running: dict[str, Service] = {}
         keys = temporal_page = None
-        if want_redis or want_s3 or want_temporal:
+        if want_redis or want_s3 or want_temporal or want_postgres:
             async with cut_by(stop):
                 servers = await stack.enter_async_context(
                     embedded_servers(
@@ -45,6 +46,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
                         want_redis=want_redis,
                         want_s3=want_s3,
                         want_temporal=want_temporal,
+                        want_postgres=want_postgres,
                         temporal_page=settings.temporal_ui,
                         bucket=settings.s3_bucket_name,
                         region=settings.s3_region_name,

@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from cefmp4.config.databases import DatabaseSettings
 from cefmp4.config.engine import EngineSettings
 from cefmp4.config.general import GeneralSettings
 from cefmp4.config.ingest import IngestSettings
@@ -25,6 +26,7 @@ class Settings(
     IngestSettings,
     StoreSettings,
     EngineSettings,
+    DatabaseSettings,
     WorkerSettings,
     SourceSettings,
     ResultSettings,

@@ -21,6 +21,18 @@ _REDIS_OPTIONS = {
     "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs",
     "ssl_check_hostname", "ssl_min_version", "ssl_ciphers",
 }  # fmt: skip
+_POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+_POSTGRES_WORDS = re.compile(r"\s*(?:\w+\s*=\s*(?:'(?:\\.|[^'\\])*'|(?:\\.|[^\s'\\])*)(?:\s+|$))+")
+_POSTGRES_OPTIONS = {
+    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "options", "service",
+    "connect_timeout", "client_encoding", "application_name", "fallback_application_name",
+    "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+    "sslmode", "sslnegotiation", "sslcompression", "sslcert", "sslkey", "sslpassword",
+    "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer", "require_auth",
+    "ssl_min_protocol_version", "ssl_max_protocol_version", "min_protocol_version",
+    "max_protocol_version", "channel_binding", "krbsrvname", "gssencmode", "gsslib",
+    "gssdelegation", "target_session_attrs", "load_balance_hosts",
+}  # fmt: skip
 _ESCAPE = "write @ / ? # in a password as %40 %2F %3F %23"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
@@ -179,6 +191,49 @@ def check_redis_url(url: str) -> None:
     options = parse_qs(parts.query, keep_blank_values=True)
     if "@" in parts.query or parts.fragment or not _REDIS_OPTIONS.issuperset(options):
         raise ValueError(f"it has an option that is unknown; {_ESCAPE}")
+
+
+def check_database_url(address: str) -> None:
+    """In either form that Postgres' own programs take."""
+    if address.startswith(_POSTGRES_SCHEMES):
+        _check_postgres_url(address)
+    elif "://" in address:
+        raise ValueError(f"it must start with {' or '.join(_POSTGRES_SCHEMES)}")
+    else:
+        words = _POSTGRES_WORDS.fullmatch(address)
+        names = re.findall(r"(\w+)\s*=\s*(?:'(?:\\.|[^'\\])*'|\S*)", address)
+        if not words or not _POSTGRES_OPTIONS.issuperset(names):
+            raise ValueError(
+                "it must be postgresql://USER:PASSWORD@HOST/DATABASE, or words such as "
+                "host=db.lan dbname=films user=cefmp4 password='…'"
+            )
+
+
+def _check_postgres_url(url: str) -> None:
+    """It may name several hosts, each with a port, and folders of sockets as %2Fits%2Fpath."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"its host is none; {_ESCAPE}") from None
+    user, _, hosts = parts.netloc.rpartition("@")
+    if "@" in user or "@" in parts.path or not all(map(_is_postgres_host, hosts.split(","))):
+        raise ValueError(f"its host is none; {_ESCAPE}")
+    if "/" in parts.path[1:]:
+        raise ValueError(f"behind its host there can be the name of a database; {_ESCAPE}")
+    options = parse_qs(parts.query, keep_blank_values=True)
+    known = _POSTGRES_OPTIONS | {"ssl"}
+    if "@" in parts.query or parts.fragment or not known.issuperset(options):
+        raise ValueError(f"it has an option that is unknown; {_ESCAPE}")
+
+
+def _is_postgres_host(text: str) -> bool:
+    if re.fullmatch(r"(?:%2F[A-Za-z0-9._%~-]*)?", text, re.IGNORECASE):
+        return True
+    named = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d{0,5}))?", text)
+    if named is None or int(named[2] or 1) > 65535:
+        return False
+    host = named[1]
+    return not host or is_host(host.strip("[]")) or bool(re.fullmatch(r"[A-Za-z0-9._-]+", host))
 
 
 def redis_host(name: str) -> str:

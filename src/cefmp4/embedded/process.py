@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +29,8 @@ class ServerProcess:
     """Start it from the main thread: the server dies with the thread that started it, see `child`.
     `data` is where its data lies; its log and the credentials, which are stored already, are beside
     that. `probe` gets its process id and tells whether that process answers as it should.
-    `keep_open` are descriptors that it holds as long as it lives (the folder lock, its port)."""
+    `keep_open` are descriptors that it holds as long as it lives (the folder lock, its port).
+    `stop_signal` is what has it end soon, whoever is connected."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class ServerProcess:
         options: Mapping[str, Any] = {},
         probe: Callable[[int], Awaitable[bool]],
         keep_open: Sequence[int] = (),
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.log = data.with_suffix(".log")
@@ -47,6 +50,7 @@ class ServerProcess:
         self._command = ["-m", module, json.dumps(given)]
         self._probe = probe
         self._keep_open = keep_open
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -116,11 +120,11 @@ class ServerProcess:
         return process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that takes too long; what was answered is on disk anyway."""
+        """Its signal, and SIGKILL where that takes long; what was answered is on disk anyway."""
         if not self.is_running:
             return
         process = self._started()
-        process.terminate()
+        process.send_signal(self._stop_signal)
         try:
             async with asyncio.timeout(_STOP_GRACE_SECONDS):
                 await self.exited()

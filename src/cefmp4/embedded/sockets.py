@@ -12,6 +12,7 @@ from pathlib import Path
 from cefmp4.errors import SettingsError
 
 REDIS_SOCKET = Path("redis", "valkey.sock")  # in the state folder
+POSTGRES_SOCKET = Path("postgres", "socket", ".s.PGSQL.5432")  # its clients name the folder alone
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
 _LONGEST_PATH = 107 if sys.platform == "linux" else 103
@@ -119,12 +120,21 @@ def is_peer(connection: socket.socket, pid: int) -> bool:
 
 
 def redis_socket(folder: Path) -> Path:
-    """Where our Valkey listens, in a folder of its own that nobody else can enter. A path longer
-    than the 107 bytes that a socket may have gets a name for this process alone; the descriptor in
-    it stays open as long as the process lives."""
+    """Where our Valkey listens, in a folder of its own that nobody else can enter."""
     path = folder.absolute() / REDIS_SOCKET
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
+    return _short(path)
+
+
+def postgres_socket(folder: Path) -> Path:
+    """As `redis_socket`; the folder is made by whoever starts our Postgres, for its user."""
+    return _short(folder.absolute() / POSTGRES_SOCKET)
+
+
+def _short(path: Path) -> Path:
+    """A path longer than the 107 bytes that a socket may have gets a name for this process alone;
+    the descriptor in it stays open as long as the process lives."""
     if len(os.fsencode(path)) <= _LONGEST_PATH:
         return path
     if sys.platform != "linux":

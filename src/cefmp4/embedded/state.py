@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
@@ -23,6 +23,7 @@ from cefmp4.embedded.child import CREDENTIALS, until_ended
 from cefmp4.embedded.sockets import (
     listen_on_loopback,
     port_of,
+    postgres_socket,
     redis_socket,
     users_listening_on,
 )
@@ -34,7 +35,8 @@ from cefmp4.trust import check_trusted
 LOCK = "lock"
 CONNECTION = "connection.json"
 PORTS = "ports.json"
-_OURS = {LOCK, CREDENTIALS, CONNECTION, PORTS, "redis", "s3", "temporal"}
+DATABASE = DATABASE_USER = "cefmp4"  # in our Postgres
+_OURS = {LOCK, CREDENTIALS, CONNECTION, PORTS, "postgres", "redis", "s3", "temporal"}
 
 _LOCK_PATIENCE_SECONDS = 5.0
 # Whatever the settings say of how to reach another one.
@@ -59,8 +61,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """How to reach what a running `up` has started; None for what it did not start. `redis_url` may
-    be of use to this process alone, see `redis_socket`."""
+    """How to reach what a running `up` has started; None for what it did not start. `redis_url` and
+    `database_url` may be of use to this process alone, see `redis_socket`."""
 
     s3_region_name: str
     bucket: str
@@ -72,6 +74,7 @@ class Connection:
     temporal_address: str | None = None
     temporal_codec_key: str | None = field(default=None, repr=False)
     temporal_page: str | None = None
+    database_url: str | None = None  # nothing secret: our Postgres asks the kernel who we are
 
     @property
     def ports(self) -> dict[str, int]:
@@ -92,6 +95,8 @@ class Connection:
             changes["temporal_address"] = self.temporal_address
             changes["temporal_codec_key"] = SecretStr(self.temporal_codec_key or "")
             changes |= _OF_OUR_TEMPORAL
+        if settings.database_url is None and self.database_url:
+            changes["database_url"] = SecretStr(self.database_url)
         return settings.model_copy(update=changes)
 
 
@@ -113,15 +118,27 @@ def load_connection(state_dir: Path) -> Connection | None:
     if not (_is_held(state_dir) and _is_alive(connection.pid)):
         return None
     _check_listener(connection)
-    if connection.redis_url is None:
-        return connection
-    password = urlsplit(connection.redis_url).password or ""
-    return replace(connection, redis_url=redis_url(state_dir, password))
+    return _for_this_process(state_dir, connection)
+
+
+def _for_this_process(state_dir: Path, connection: Connection) -> Connection:
+    if connection.redis_url is not None:
+        password = urlsplit(connection.redis_url).password or ""
+        connection = replace(connection, redis_url=redis_url(state_dir, password))
+    if connection.database_url is not None:
+        connection = replace(connection, database_url=database_url(state_dir))
+    return connection
 
 
 def redis_url(state_dir: Path, password: str) -> str:
     """As this process can use it."""
     return f"unix://:{password}@{quote(str(redis_socket(state_dir)))}"
+
+
+def database_url(state_dir: Path) -> str:
+    """As this process can use it. The port is part of the name of the socket."""
+    where = {"host": str(postgres_socket(state_dir).parent), "port": "5432"}
+    return f"postgresql://{DATABASE_USER}@/{DATABASE}?{urlencode(where)}"
 
 
 async def until_gone(connection: Connection) -> None:

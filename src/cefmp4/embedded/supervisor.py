@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from cefmp4.embedded import swift_server, temporal_server, valkey_server
+from cefmp4.embedded import postgres_server, swift_server, temporal_server, valkey_server
 from cefmp4.embedded.bucket import make_bucket
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.sockets import hold_on_loopback, port_of
@@ -19,6 +19,7 @@ from cefmp4.embedded.state import (
     Connection,
     check_has_room,
     credentials_in,
+    database_url,
     listen_for,
     own,
     published,
@@ -78,6 +79,7 @@ async def embedded_servers(
     want_redis: bool,
     want_s3: bool,
     want_temporal: bool = False,
+    want_postgres: bool = False,
     temporal_page: bool = False,
     bucket: str,
     region: str = "us-east-1",
@@ -85,12 +87,14 @@ async def embedded_servers(
 ) -> AsyncIterator[EmbeddedServers]:
     """Enter it from the main thread."""
     folder = state_dir.absolute()  # noqa: ASYNC240  # looks at no file
-    if want_redis:
-        valkey_server.check_installed()
-    if want_s3:
-        swift_server.check_installed()
-    if want_temporal:
-        temporal_server.check_installed()
+    for check_installed, is_wanted in (
+        (valkey_server.check_installed, want_redis),
+        (swift_server.check_installed, want_s3),
+        (temporal_server.check_installed, want_temporal),
+        (postgres_server.check_installed, want_postgres),
+    ):
+        if is_wanted:
+            check_installed()
     async with AsyncExitStack() as stack:
         lock = await stack.enter_async_context(own(folder))
         check_has_room(folder)
@@ -129,6 +133,9 @@ async def embedded_servers(
                     folder, port, page_port=page_port, keep_open=[lock]
                 )
             )
+        if want_postgres:
+            servers.append(postgres_server.postgres_process(folder, keep_open=[lock]))
+            connection = replace(connection, database_url=database_url(folder))
         stack.push_async_callback(_stop, servers)
         await _start(servers, startup_timeout_s)
         if want_temporal:
