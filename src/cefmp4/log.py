@@ -18,7 +18,7 @@ Fields = MutableMapping[str, Any]
 _SECRET_FIELD = re.compile(r"secret|token|password|authorization|access_key", re.IGNORECASE)
 _SECRET_IN_TEXT = re.compile(
     # redis://user:PASSWORD@host, whatever is in it; not the port of http://host:9000/key@home
-    r"((?:redis|rediss|unix)://[^/\s:@\[]*:|://[^/\s:@\[]*:(?!\d{1,5}(?:/|$|\s)))\S+(@)"
+    r"((?:rediss?|unix|postgres(?:ql)?)://[^/\s:@\[]*:|://[^/\s:@\[]*:(?!\d{1,5}(?:/|$|\s)))\S+(@)"
     r"|((?:X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token)=)[^&\s'\"]+"  # presigned URLs
     r"|(\b(?:ssl)?password\s*=\s*)(?:'(?:\\.|[^'\\])*'|[^&\s'\"]+)",  # addresses of Postgres
     re.IGNORECASE,

@@ -39,6 +39,21 @@ REDIS = (
     f"user:{{}}@{NOWHERE}",
     "{}",
 )
+POSTGRES = (
+    f"postgresql://user:{{}}@{NOWHERE}/films",
+    f"postgres://{{}}@{NOWHERE}/films",
+    f"postgresql://user:{{}}@one,{NOWHERE}/films",
+    f"postgresql://{NOWHERE}/films?password={{}}",
+    f"postgresql://{NOWHERE}/films?{{}}=1",
+    f"postgresql://{NOWHERE}/films?password=a{{}}&sslmode=disable",
+    "postgresql://:{}@",
+    "postgresql://user:{}@/films?host=/no/such",
+    "postgresql+asyncpg://user:{}@db/films",
+    "host=127.0.0.1 port=1 password={}",
+    "host=127.0.0.1 port=1 password='{}'",
+    "user:{}@db/films",
+    "{}",
+)
 S3 = (
     f"http://key:{{}}@{NOWHERE}",
     f"https://{{}}@{NOWHERE}/path",
@@ -145,6 +160,33 @@ def test_no_part_of_a_redis_address_that_may_be_a_password_is_told(
 @few
 @given(
     password=passwords,
+    form=st.sampled_from(POSTGRES),
+    words=st.sampled_from([["doctor"], ["doctor", "--json"], ["status", "--json"], ["ingest"]]),
+    mode=st.sampled_from(["development", "production"]),
+    level=st.sampled_from(["INFO", "DEBUG"]),
+)
+@example(
+    password=f"12/{MARK}",
+    form=POSTGRES[0],
+    words=["doctor"],
+    mode="development",
+    level="DEBUG",
+)
+@example(
+    password=f"a@{MARK}:1", form=POSTGRES[0], words=["doctor"], mode="production", level="DEBUG"
+)
+def test_no_part_of_a_postgres_address_that_may_be_a_password_is_told(
+    place: dict[str, str], password: str, form: str, words: list[str], mode: str, level: str
+) -> None:
+    given = {"DATABASE_URL": form.format(password), "APP_ENV": mode, "LOG_LEVEL": level}
+    with patch.object(doctor, "examine_s3", nothing):  # it is patient
+        said = said_by(words, place | given)
+    assert MARK.lower() not in said.lower()
+
+
+@few
+@given(
+    password=passwords,
     form=st.sampled_from(S3),
     name=st.sampled_from(["S3_ENDPOINT_URL", "S3_ENDPOINT"]),
     words=st.sampled_from(COMMANDS),
@@ -179,3 +221,20 @@ def test_addresses_in_the_errors_of_libraries_lose_their_passwords(password: str
 def test_addresses_without_passwords_stay_readable() -> None:
     text = "PUT http://127.0.0.1:9000/films/me@home.mp4 and http://[::1]:9000/a@b and s3://a/b@c"
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:12/3@db:5432/films", "postgresql://me:***@db:5432/films"),
+        ("host=db password=hush dbname=films", "host=db password=*** dbname=films"),
+        (r"password='it\'s hush' host=db", "password=*** host=db"),
+        (
+            "postgres://db/films?password=hush&sslmode=x",
+            "postgres://db/films?password=***&sslmode=x",
+        ),
+        ("check user and password in it", "check user and password in it"),
+    ],
+)
+def test_addresses_of_postgres_in_a_message(text: str, shown: str) -> None:
+    assert redact(text) == shown

@@ -51,7 +51,7 @@ class PostgresServer:
     async def start(self) -> None:
         self.process.start()
         await self.process.ready(START_S)
-        if not await self.ask("SELECT FROM pg_roles WHERE rolname = %s", [USER]):
+        if not await self.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", [USER]):
             await self.say(
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(USER), PASSWORD)
             )

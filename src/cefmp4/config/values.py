@@ -22,6 +22,9 @@ _REDIS_OPTIONS = {
     "ssl_check_hostname", "ssl_min_version", "ssl_ciphers",
 }  # fmt: skip
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+_POSTGRES_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^@/]*@)?(?P<hosts>[^/?@]*)(?:/(?P<database>[^?]*))?(?:\?(?P<options>[^@]*))?"
+)
 _POSTGRES_WORDS = re.compile(r"\s*(?:\w+\s*=\s*(?:'(?:\\.|[^'\\])*'|(?:\\.|[^\s'\\])*)(?:\s+|$))+")
 _POSTGRES_OPTIONS = {
     "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "options", "service",
@@ -210,19 +213,21 @@ def check_database_url(address: str) -> None:
 
 
 def _check_postgres_url(url: str) -> None:
-    """It may name several hosts, each with a port, and folders of sockets as %2Fits%2Fpath."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"its host is none; {_ESCAPE}") from None
-    user, _, hosts = parts.netloc.rpartition("@")
-    if "@" in user or "@" in parts.path or not all(map(_is_postgres_host, hosts.split(","))):
+    """As libpq takes it apart: a password may hold anything but @ and /. It may name several hosts,
+    each with a port, and folders of sockets as %2Fits%2Fpath."""
+    parts = _POSTGRES_URL.fullmatch(url)
+    if parts is None or not all(map(_is_postgres_host, parts["hosts"].split(","))):
         raise ValueError(f"its host is none; {_ESCAPE}")
-    if "/" in parts.path[1:]:
+    if re.search("%(?![0-9A-Fa-f]{2})|%00", url):
+        raise ValueError("write a % in a password as %25")
+    if re.search("[/@]", parts["database"] or ""):
         raise ValueError(f"behind its host there can be the name of a database; {_ESCAPE}")
-    options = parse_qs(parts.query, keep_blank_values=True)
+    try:
+        options = parse_qs(parts["options"] or "", keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        options = {"": []}
     known = _POSTGRES_OPTIONS | {"ssl"}
-    if "@" in parts.query or parts.fragment or not known.issuperset(options):
+    if parts["options"] is not None and not (options and known.issuperset(options)):
         raise ValueError(f"it has an option that is unknown; {_ESCAPE}")
 
 

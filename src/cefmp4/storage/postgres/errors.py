@@ -1,9 +1,7 @@
-"""What the errors of Postgres and its driver mean to us. The server's message never holds a
-password, that of the driver may: each passes `scrubbed`."""
+"""What the errors of Postgres and its driver mean to us. No message of the server holds a password;
+the driver quotes an address that it cannot read, so its words for that are never repeated."""
 
 import re
-from collections.abc import Callable
-from typing import TypeAlias
 
 import psycopg
 from psycopg_pool import PoolClosed
@@ -18,8 +16,6 @@ from cefmp4.errors import (
     TransientError,
 )
 from cefmp4.log import redact
-
-Scrub: TypeAlias = Callable[[str], str]
 
 SCHEMA = "cefmp4"
 
@@ -40,19 +36,13 @@ _STRANGER = re.compile(
     r"|permission denied for database|SASL authentication|requires? a valid client certificate"
 )
 _NO_DATABASE = re.compile(r"database \"(.*?)\" does not exist")
-_UNUSABLE = re.compile(r"invalid \w+ value|invalid (?:integer|port)|could not open certificate")
+_UNUSABLE = re.compile(
+    r"invalid \w+ value|certificate|private key|definition of service|unexpected spaces"
+    r"|server does not support SSL"
+)
+_PREFIX = re.compile(r"connection (?:failed|is bad): ")
 _FULL_HOUSE = re.compile(r"too many (?:clients|connections)|remaining connection slots")
 _RELATION = re.compile(r"relation \"(.*?)\"")
-
-
-def scrubber(password: str | None) -> Scrub:
-    """Takes a password out of every message, wherever it may stand."""
-
-    def scrubbed(text: str) -> str:
-        text = redact(" ".join(text.split()))
-        return text.replace(password, "***") if password else text
-
-    return scrubbed
 
 
 def unusable_address() -> SettingsError:
@@ -60,11 +50,12 @@ def unusable_address() -> SettingsError:
     return SettingsError(f"{_HIDDEN}: it is no address of a Postgres", hint=_SPELLING)
 
 
-def translated(error: psycopg.Error, scrubbed: Scrub) -> CefError:
+def translated(error: psycopg.Error) -> CefError:
     if isinstance(error, PoolClosed):
         return ServerUnreachableError("the connection to Postgres was closed by us")
     code = error.sqlstate or ""
-    text = scrubbed(error.diag.message_primary or str(error)) or type(error).__name__
+    first, _, _ = (error.diag.message_primary or str(error)).strip().partition("\n")
+    text = redact(" ".join(first.split())) or type(error).__name__
     if code:
         return _of_request(code, text)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
@@ -78,8 +69,7 @@ def is_full_house(error: Exception) -> bool:
 
 
 def _of_connection(text: str) -> CefError:
-    """The driver puts where it tried to connect to in front."""
-    text = re.sub(r"^connection (?:failed: )?(?:connection to server )?", "", text)
+    text = _PREFIX.sub("", text)
     if missing := _NO_DATABASE.search(text):
         return SettingsError(
             f"{_HIDDEN}: the database {missing[1]} does not exist",

@@ -4,8 +4,9 @@ All driver errors come out as ours. An outage fails a request at once: whoever a
 than a pool how long that may be tried again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -57,9 +58,8 @@ class Postgres:
 
     def __init__(self, config: PostgresConfig) -> None:
         self._config = config
-        self._address, password = _parsed(config)
-        self._scrubbed = errors.scrubber(password)
-        self._waiting: set[Failure] = set()
+        self._address = _completed(config)
+        self._waiting: dict[Failure, Exception | None] = {}  # with what keeps them waiting
         self._in_use = 0
         self._pool: AsyncConnectionPool[_BoundedConnection] = AsyncConnectionPool(
             self._address,
@@ -95,7 +95,8 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """All of it or nothing. The connection is ours for so long: take no second one inside."""
+        """All of it or nothing. Take no second connection inside, and do nothing else there that
+        may take long: the server ends one that it hears nothing of for twice `timeout_s`."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
@@ -151,7 +152,7 @@ class Postgres:
         """The pool tells nobody why it has none: we hear that from the connection itself."""
         taking = asyncio.create_task(self._pool.getconn(), name="take a connection")
         failure: Failure = asyncio.get_running_loop().create_future()
-        self._waiting.add(failure)
+        self._waiting[failure] = None
         try:
             either: set[asyncio.Future[Any]] = {taking, failure}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -159,17 +160,17 @@ class Postgres:
                 raise failure.result()
             return taking.result()
         except PoolTimeout:
-            raise self._why_none() from None
+            raise self._waiting[failure] or self._why_none() from None
         except BaseException:
             await self._leave(taking)
             raise
         finally:
-            self._waiting.discard(failure)
+            del self._waiting[failure]
 
     def _why_none(self) -> CefError:
         if self._in_use < self._config.pool_size:
-            return _no_answer(self._config.timeout_s)
-        return _AllInUseError(
+            return _NoAnswerError(self._config.timeout_s)
+        return ServerUnreachableError(  # it is not: we are busy
             f"the {self._in_use} connections to Postgres were in use all the time",
             hint="raise POSTGRES_POOL_SIZE, or POSTGRES_TIMEOUT",
         )
@@ -182,10 +183,10 @@ class Postgres:
 
     def _tell_waiting(self, error: Exception) -> None:
         """Where the server has no connection left to give, one of ours may still become free."""
-        if errors.is_full_house(error) and self._pool.get_stats().get("pool_size", 0) > 1:
-            return
+        may_wait = self._pool.get_stats().get("pool_size", 0) > 1 and errors.is_full_house(error)
         for failure in self._waiting:
-            if not failure.done():
+            self._waiting[failure] = error
+            if not may_wait and not failure.done():
                 failure.set_result(error)
 
     @contextmanager
@@ -193,19 +194,17 @@ class Postgres:
         try:
             yield
         except psycopg.Error as error:
-            ours = errors.translated(error, self._scrubbed)
+            ours = errors.translated(error)
             self._note(ours)
             raise ours from error
         except UnicodeEncodeError as error:
             raise PermanentError(f"Postgres takes UTF-8 only: {error.reason}") from None
-        except ServerUnreachableError as error:
+        except _NoAnswerError as error:
             self._note(error)
             raise
         POSTGRES.allowed(_REQUESTS)
 
     def _note(self, error: CefError) -> None:
-        if isinstance(error, _AllInUseError):
-            return
         if isinstance(error, ServerUnreachableError | StoreFullError):
             POSTGRES.failed(error)
             return
@@ -231,7 +230,10 @@ class _BoundedConnection(AsyncConnection[Row]):
         try:
             connection = await super().connect(conninfo, **options)
             connection._limit_s = limit_s
-            await connection.execute(_IDLE.format(f"{_IDLE_LIMITS * limit_s:.0f}s"))
+            async with AsyncExitStack() as unfinished:
+                unfinished.push_async_callback(connection.close)
+                await connection.execute(_IDLE.format(f"{_IDLE_LIMITS * limit_s:.0f}s"))
+                unfinished.pop_all()
         except (psycopg.Error, CefError) as error:
             on_failure(error)
             raise
@@ -243,22 +245,29 @@ class _BoundedConnection(AsyncConnection[Row]):
             async with asyncio.timeout(self._limit_s if timeout is None else None):
                 return await super().wait(gen, interval, timeout)
         except TimeoutError:
-            raise _no_answer(self._limit_s or 0) from None
+            raise _NoAnswerError(self._limit_s or 0) from None
 
 
-class _AllInUseError(ServerUnreachableError):
-    """It is no outage of the server."""
+class _NoAnswerError(ServerUnreachableError):
+    """Of ours, while others of its kind that pass through here are of somebody else."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"Postgres did not answer within {limit_s:g} s",
+            hint="POSTGRES_TIMEOUT is how long we wait",
+        )
 
 
-def _no_answer(limit_s: float) -> ServerUnreachableError:
-    return ServerUnreachableError(
-        f"Postgres did not answer within {limit_s:g} s",
-        hint="POSTGRES_TIMEOUT is how long we wait",
-    )
+def _check_place(given: Mapping[str, Any]) -> None:
+    """Where a password was not escaped, the driver would go and look for such a host, and tell of
+    it."""
+    ports = str(given.get("port") or "").split(",")
+    if "@" in str(given.get("host") or "") or not all(re.fullmatch(r"\d*", port) for port in ports):
+        raise errors.unusable_address()
 
 
-def _parsed(config: PostgresConfig) -> tuple[str, str | None]:
-    """With what we want of a connection, unless the address says otherwise; and the password."""
+def _completed(config: PostgresConfig) -> str:
+    """Its address, with what we want of a connection where it does not say otherwise."""
     try:
         given = conninfo_to_dict(config.url)
         usual: dict[str, str | int | None] = {
@@ -269,8 +278,8 @@ def _parsed(config: PostgresConfig) -> tuple[str, str | None]:
             "keepalives_interval": 5,
             "keepalives_count": 3,
         }
-        password = given.get("password")
-        return make_conninfo("", **usual | given), str(password) if password else None
+        _check_place(given)
+        return make_conninfo("", **usual | given)
     except psycopg.Error:
         raise errors.unusable_address() from None
 
