@@ -21,6 +21,7 @@ from cefmp4.errors import SettingsError
 from cefmp4.log import printable, redact
 from cefmp4.model import names
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, fail_of, ok, warn
+from cefmp4.storage.postgres import check_installed
 from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
@@ -60,6 +61,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         asyncio.to_thread(examine_exposure, settings),
         examine_media(settings),
         examine_engine(settings),
+        examine_database(settings),
     )
     return [*examine_configuration(settings), *(entry for group in groups for entry in group)]
 
@@ -78,6 +80,19 @@ async def examine_engine(settings: Settings) -> list[Diagnosis]:
     except SettingsError as error:
         return [fail_of("Temporal", error, "")]
     return await examine_temporal(client, settings)
+
+
+async def examine_database(settings: Settings) -> list[Diagnosis]:
+    if settings.database_address is None:
+        return []
+    try:
+        check_installed()
+    except SettingsError as error:
+        return [fail_of("Postgres", error, "")]
+    # Here only: most have no database, and perhaps not its driver either.
+    from cefmp4.doctor.postgres import examine_postgres
+
+    return await examine_postgres(settings)
 
 
 def examine_configuration(settings: Settings) -> list[Diagnosis]:
