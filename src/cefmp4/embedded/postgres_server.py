@@ -239,8 +239,8 @@ def _others_with(lock: int, account: Account) -> Iterator[int]:
     wanted = os.fstat(lock)
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            is_ours = place.stat().st_uid in (account.uid, os.geteuid())
-            if is_ours and any(_is_same(one, wanted) for one in (place / "fd").iterdir()):
+            is_his = place.stat().st_uid == account.uid
+            if is_his and any(_is_same(one, wanted) for one in (place / "fd").iterdir()):
                 yield from {int(place.name)} - {os.getpid()}
 
 
