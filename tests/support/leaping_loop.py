@@ -5,9 +5,11 @@ Where something is under way outside of the loop, in a thread, time passes as it
 
 import asyncio
 import selectors
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 BEGINNING = 1_000_000.0
 
@@ -73,3 +75,13 @@ class _LeapingSelector(selectors.DefaultSelector):
         if timeout and not events:
             self._loop.leap(timeout)
         return events
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """For the conftest of folders that have such tests, and not of all: where a loop is chosen for
+    each test, what is shared by a session is begun anew for each, servers too."""
+    if item.get_closest_marker("leaps"):
+        return {"leaping": LeapingLoop}
+    return {"usual": asyncio.new_event_loop}
