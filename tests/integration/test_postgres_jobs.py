@@ -492,6 +492,27 @@ async def test_a_table_of_theirs_is_served_under_its_own_names(theirs: PostgresB
     assert {row["cefmp4_job"] for row in rows} == {first.id, second.id}
 
 
+async def test_their_names_may_be_those_of_others(postgres_url: str, postgres: Postgres) -> None:
+    """Ours stand for something else there, and words of SQL are names."""
+    await postgres.execute(
+        'CREATE TABLE "order" (ref int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "select" text,'
+        ' kind int NOT NULL DEFAULT 0, "limit" text DEFAULT \'pending\', "user" text)'
+    )
+    names = [
+        *("id=ref", "key=select", "priority=kind", "status=limit", "error=user"),
+        *(f"{ours}=" for ours in ("bucket", "kind", "attempts", "result", "job_id", "updated_at")),
+    ]
+    async with jobs_in_postgres(postgres_url, table="order", names=names) as backend:
+        refs = [await backend.put({"key": "a", "priority": n % 2}) for n in range(12)]
+        assert await claim(backend.sources[0]) == refs[1::2] + refs[::2]
+        await backend.put({"key": ""})
+        engine = Engine()
+        async with feeding([feeder(backend.sources[0], engine)]):
+            assert (await in_state(backend, "13", "failed")).error
+            for ref in refs:
+                await in_state(backend, ref, "processing")
+
+
 async def test_a_ref_that_is_no_id_of_the_table_is_no_error(theirs: PostgresBackend) -> None:
     for ref in ("", "17", "9" * 40, "-1", "x'; DROP TABLE jobs; --", "\0", "\udcff"):
         spec = JobSpec(subject="s", kind=JobKind.HLS, input=JobInput(key="k"), ref=ref)

@@ -69,10 +69,6 @@ class Column:
     labels: Sequence[str]
 
     @property
-    def identifier(self) -> sql.Identifier:
-        return sql.Identifier(self.name)
-
-    @property
     def is_text(self) -> bool:
         return self.category == "S"
 
@@ -139,14 +135,15 @@ class JobRows:
         self,
         postgres: Postgres,
         *,
-        table: sql.Identifier,
+        table: tuple[str, str],
         place: str,
         columns: Mapping[str, Column],
         states: Mapping[str, str],
     ) -> None:
         self.place = place
         self._postgres = postgres
-        self._table = table
+        self._path = table
+        self._table = sql.Identifier(*table)
         self._columns = columns
         self._states = states
 
@@ -242,7 +239,7 @@ class JobRows:
     ) -> list[ClaimedRow]:
         condition = sql.SQL("{} = %s").format(self._at("status"))
         order = [self._by_priority] if "priority" in self._columns else []
-        order.append(self._at("id"))
+        order.append(self._theirs("id"))
         return await self._locked(
             connection, condition, [self._states["pending"]], order, most=most, but=but
         )
@@ -260,7 +257,7 @@ class JobRows:
             now=self._now,
         )
         values = [self._states["processing"], _OURS, STALE_AFTER]
-        order = [self._at("updated_at")]
+        order = [self._theirs("updated_at")]
         return await self._locked(connection, condition, values, order, most=most, but=but)
 
     async def _locked(
@@ -302,7 +299,7 @@ class JobRows:
     @property
     def _by_priority(self) -> sql.Composable:
         """An index helps only where there is nothing to be read as 0."""
-        at = self._at("priority")
+        at = self._theirs("priority")
         order = "coalesce({}, 0) DESC" if self._columns["priority"].may_be_null else "{} DESC"
         return sql.SQL(order).format(at)
 
@@ -328,7 +325,11 @@ class JobRows:
         return fit_text(ref) == ref
 
     def _at(self, name: str) -> sql.Identifier:
-        return self._columns[name].identifier
+        return sql.Identifier(self._columns[name].name)
+
+    def _theirs(self, name: str) -> sql.Identifier:
+        """Where what we read may have the same name, and another meaning."""
+        return sql.Identifier(*self._path, self._columns[name].name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +366,7 @@ async def open_job_rows(postgres: Postgres, *, table: str, names: Sequence[str])
     columns = _matched(called, await _columns(postgres, found["oid"]), found["name"])
     return JobRows(
         postgres,
-        table=sql.Identifier(found["schema"], found["name"]),
+        table=(found["schema"], found["name"]),
         place=f"{found['database']}/{found['schema']}.{found['name']}",
         columns=columns,
         states=called.states,
