@@ -56,6 +56,10 @@ class BucketMissingError(PermanentError):
     """The bucket does not exist."""
 
 
+class TablesMissingError(PermanentError):
+    """A table that we need, or its whole database, is not there."""
+
+
 class ProgramMissingError(PermanentError):
     """A program we need is not installed."""
 

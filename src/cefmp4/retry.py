@@ -25,6 +25,7 @@ from cefmp4.errors import (
     AccessDeniedError,
     BucketMissingError,
     StoreFullError,
+    TablesMissingError,
     ThrottledError,
     TransientError,
 )
@@ -157,7 +158,7 @@ async def for_a_while(
 
 
 # What an operator, or time, can heal while the file waits on the disk.
-HEALABLE = (TransientError, AccessDeniedError, BucketMissingError)
+HEALABLE = (TransientError, AccessDeniedError, BucketMissingError, TablesMissingError)
 _REPORT_EVERY = 8  # failures in a row between two log lines of one wait
 
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from tests.support import redis_list_backend as redis_list
 from tests.support.memory_engine import MemoryEngine
+from tests.support.postgres_jobs import jobs_in_postgres
 from tests.support.pretence import Pretence, pretending, until
 from tests.support.servers import ValkeyServer
 from tests.support.source_backend import Backend, MemoryBackend, Seen
@@ -33,6 +34,7 @@ MANY = 200
 BACKENDS = [
     "memory_backend",
     pytest.param("redis_list_backend", marks=pytest.mark.integration),
+    pytest.param("postgres_backend", marks=pytest.mark.integration),
 ]
 
 
@@ -59,6 +61,12 @@ async def redis_list_backend(
     ):
         await redis.delete("jobs", "jobs:claimed", "jobs:since", "jobs:ended")
         yield redis_list.RedisListBackend(redis, [*one, *other])
+
+
+@pytest_asyncio.fixture
+async def postgres_backend(postgres_url: str) -> AsyncIterator[Backend]:
+    async with jobs_in_postgres(postgres_url) as opened:
+        yield opened
 
 
 @pytest.fixture(params=BACKENDS)

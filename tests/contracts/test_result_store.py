@@ -12,6 +12,9 @@ from tests.support.servers import S3Place
 from cefmp4.model.job import JobInput, JobKind, job_id_of
 from cefmp4.ports.results import JobResult, ResultStore
 from cefmp4.results.objects import ACCEPTED_AT, ATTEMPT, ObjectResults
+from cefmp4.results.postgres import PostgresResults
+from cefmp4.storage.postgres.link import Postgres
+from cefmp4.storage.postgres.migrate import migrate
 from cefmp4.storage.s3.store import open_s3_store
 
 pytestmark = pytest.mark.integration
@@ -53,7 +56,21 @@ async def object_backend(s3_server: S3Place) -> AsyncIterator[Backend]:
         yield Backend(ObjectResults(store, bucket="b"), find)
 
 
-@pytest.fixture(params=["object_backend"])
+@pytest_asyncio.fixture
+async def postgres_backend(postgres: Postgres) -> Backend:
+    """Rows in tables."""
+    await migrate(postgres)
+
+    async def find(subject: str) -> dict[str, Any] | None:
+        rows = await postgres.fetch(
+            "SELECT document FROM cefmp4.results WHERE subject = %s", [subject]
+        )
+        return rows[0]["document"] if rows else None
+
+    return Backend(PostgresResults(postgres), find)
+
+
+@pytest.fixture(params=["object_backend", "postgres_backend"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     found: Backend = request.getfixturevalue(request.param)
     return found

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cefmp4.app.clients import s3_config, until_reachable
 from cefmp4.app.extras import load
 from cefmp4.config.backends import RESULTS
+from cefmp4.config.results import RowStorage
 from cefmp4.config.settings import Settings
 from cefmp4.errors import PermanentError, SettingsError
 from cefmp4.ports.results import ResultStore
@@ -15,7 +16,9 @@ from cefmp4.results.objects import ObjectResults
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 # Each has an `open_results(settings)`, which gives a ResultStore while its context is open.
-ADAPTERS: dict[str, str] = {}
+ADAPTERS: dict[str, str] = {
+    RowStorage.POSTGRES: "cefmp4.results.postgres",
+}
 
 
 @asynccontextmanager

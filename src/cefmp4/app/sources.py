@@ -6,13 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cefmp4.app.extras import load
 from cefmp4.config.backends import SOURCES
 from cefmp4.config.settings import Settings
+from cefmp4.config.sources import SourceType
 from cefmp4.jobs.sources.asked import AskedJobs
 from cefmp4.jobs.sources.feeder import Feeder, Reporter, figures_of
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.sources import JobSource
 
 # Each has an `open_source(settings)`, which gives a JobSource while its context is open.
-ADAPTERS: dict[str, str] = {}
+ADAPTERS: dict[str, str] = {
+    SourceType.POSTGRES: "cefmp4.jobs.sources.postgres",
+}
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import JobKind, JobSpec, SlotKind
 from cefmp4.ports.sources import JobSource
-from cefmp4.reachability import S3, TEMPORAL, tell_of_outages
+from cefmp4.reachability import POSTGRES, S3, TEMPORAL, tell_of_outages
 from cefmp4.tasks import cut_by
 from cefmp4.temporal.worker import working
 from cefmp4.web.api import worker_routes
@@ -52,6 +52,8 @@ async def work(
     elsewhere. `asks_sources`: and has those begun that the sources offer. `on_complete` is told of
     every job that is complete here."""
     check_named(settings)
+    if settings.wants_postgres:
+        _ = settings.needed_database_address  # before anything is waited for
     metrics.disk_folders.update(state_dir=settings.state_dir)
     async with AsyncExitStack() as stack:
         async with cut_by(stop):
@@ -141,7 +143,7 @@ async def _answering(settings: Settings, port: int) -> AsyncIterator[None]:
     """Metrics and health of a worker that has a port of its own."""
 
     def health() -> Health:
-        return Health(waiting_for=(*S3.troubles, *TEMPORAL.troubles))
+        return Health(waiting_for=(*S3.troubles, *TEMPORAL.troubles, *POSTGRES.troubles))
 
     routes = [*Probes(health).routes(), *worker_routes(desk_of(settings), health)]
     async with listening(settings, port, routes, setting="WORKER_PORT") as taken:

@@ -35,10 +35,3 @@ class DatabaseSettings(Section):
                 "DATABASE_URL is not set", hint="set it, or start `cefmp4 up`, which brings its own"
             )
         return self.database_address
-
-    @property
-    def wants_postgres(self) -> bool:
-        """Whether something is kept in Postgres, so that `up` brings one along where DATABASE_URL
-        names none: results, or what analysis finds. A source of jobs is no reason: nobody else
-        could put jobs into our own."""
-        return False

@@ -14,7 +14,7 @@ from cefmp4.config.general import GeneralSettings
 from cefmp4.config.ingest import IngestSettings
 from cefmp4.config.page import PageSettings
 from cefmp4.config.programs import ProgramSettings
-from cefmp4.config.results import ResultSettings
+from cefmp4.config.results import ResultSettings, RowStorage
 from cefmp4.config.sources import SourceSettings, SourceType
 from cefmp4.config.store import StoreSettings
 from cefmp4.config.worker import WorkerSettings
@@ -48,6 +48,13 @@ class Settings(
     def has_jobs(self) -> bool:
         """Whether there may be any, so that an engine and a worker are needed."""
         return bool(self.handed_over or set(self.job_source_type) - {SourceType.INTERNAL})
+
+    @property
+    def wants_postgres(self) -> bool:
+        """Whether jobs come from there, or their results go there; `up` brings one along where
+        DATABASE_URL names none."""
+        comes = SourceType.POSTGRES in self.job_source_type
+        return self.has_jobs and (comes or self.row_storage == RowStorage.POSTGRES)
 
     @model_validator(mode="after")
     def _sources_are_named(self) -> Self:

@@ -41,7 +41,7 @@ class SourceSettings(Section):
         small="the database answers all day", big="jobs begin that much later", ge=50, le=3_600_000,
     )  # fmt: skip
     postgres_jobs_table: Annotated[str, AfterValidator(values.table)] = setting(
-        "jobs", "table of the jobs, or schema.table; made where it is missing"
+        "jobs", "table of the jobs, or schema.table; `jobs` is made where it is missing"
     )
     postgres_jobs_names: Annotated[tuple[str, ...], AfterValidator(values.renamed)] = setting(
         (),

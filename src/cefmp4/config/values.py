@@ -40,6 +40,7 @@ _ESCAPE = "write @ / ? # in a password as %40 %2F %3F %23"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+_STATE = re.compile(r"[^\x00-\x1f\x7f=]{1,63}")
 RENAMED_COLUMNS = (
     "id", "key", "bucket", "kind", "priority", "status", "attempts", "error", "result", "job_id",
     "updated_at",
@@ -296,8 +297,9 @@ def renamed(given: tuple[str, ...]) -> tuple[str, ...]:
     """`ours=yours`; of columns nothing may stand behind it."""
     for pair in given:
         ours, equals, yours = (part.strip() for part in pair.partition("="))
-        known = RENAMED_COLUMNS if ours not in RENAMED_STATES else RENAMED_STATES
-        if not equals or ours not in known or not (_TABLE.fullmatch(yours) or yours == ""):
+        is_named = _STATE.fullmatch(yours) if ours in RENAMED_STATES else _TABLE.fullmatch(yours)
+        is_known = ours in (*RENAMED_COLUMNS, *RENAMED_STATES)
+        if not equals or not is_known or not (is_named or yours == ""):
             raise ValueError(
                 f"it must be pairs such as key=object_key, of {', '.join(RENAMED_COLUMNS)} and "
                 f"{', '.join(RENAMED_STATES)}"

@@ -19,6 +19,7 @@ from cefmp4.errors import (
     PermanentError,
     ProgramMissingError,
     ServerUnreachableError,
+    TablesMissingError,
     ThrottledError,
 )
 from cefmp4.jobs.flow import Answer, Order, StepError, Trouble
@@ -35,6 +36,7 @@ AWAY = (
     ThrottledError,
     AccessDeniedError,
     BucketMissingError,
+    TablesMissingError,
     NoRoomError,
     ProgramMissingError,
 )

@@ -13,6 +13,7 @@ from cefmp4.errors import (
     ServerUnreachableError,
     SettingsError,
     StoreFullError,
+    TablesMissingError,
     TransientError,
 )
 from cefmp4.log import redact
@@ -126,9 +127,9 @@ def _of_what_is_asked(code: str, text: str) -> CefError:
     if code == "3D000":
         return SettingsError(f"{_HIDDEN}: {text}", hint="make it (createdb), or name another one")
     if code in ("42P01", "3F000"):
-        return PermanentError(f"Postgres lacks a table: {text}", hint=_who_makes(text))
+        return TablesMissingError(f"Postgres lacks a table: {text}", hint=_who_makes(text))
     if code == "42703":
-        return PermanentError(f"Postgres lacks a column: {text}", hint=_who_makes(text))
+        return TablesMissingError(f"Postgres lacks a column: {text}", hint=_who_makes(text))
     return PermanentError(f"Postgres refused a request: {text}")
 
 

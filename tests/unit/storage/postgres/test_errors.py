@@ -10,6 +10,7 @@ from cefmp4.errors import (
     ServerUnreachableError,
     SettingsError,
     StoreFullError,
+    TablesMissingError,
     TransientError,
 )
 from cefmp4.storage.postgres.errors import translated
@@ -35,8 +36,8 @@ PLACE = 'connection failed: connection to server at "10.0.0.5", port 5432 failed
         ("42501", AccessDeniedError),
         ("28P01", AccessDeniedError),
         ("3D000", SettingsError),
-        ("42P01", PermanentError),
-        ("42703", PermanentError),
+        ("42P01", TablesMissingError),
+        ("42703", TablesMissingError),
         ("23505", PermanentError),
         ("XX000", PermanentError),
     ],

@@ -14,7 +14,8 @@ CREATE TABLE cefmp4.recordings (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX recordings_path ON cefmp4.recordings (path);
+-- A path may be longer than an entry of the usual kind of index.
+CREATE INDEX recordings_path ON cefmp4.recordings USING hash (path);
 CREATE INDEX recordings_key ON cefmp4.recordings (bucket, key);
 
 -- One row of each job: that of the attempt which was accepted. `accepted_at` orders late writers.
