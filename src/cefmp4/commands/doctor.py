@@ -8,7 +8,6 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
-from cefmp4.app.clients import s3_config
 from cefmp4.app.engine import open_engine
 from cefmp4.config.engine import temporal_address_missing
 from cefmp4.config.settings import Settings
@@ -23,6 +22,7 @@ from cefmp4.model import names
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, fail_of, ok, warn
 from cefmp4.storage.postgres import check_installed
 from cefmp4.web.access import is_loopback
+from cefmp4.storage.s3.connect import s3_config
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 
