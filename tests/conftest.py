@@ -9,6 +9,7 @@ from tests.support.leaping_loop import LeapingLoop
 pytest_plugins = [
     "tests.support.postgres_server",
     "tests.support.servers",
+    "tests.support.sqs_server",
     "tests.support.temporal_server",
 ]
 

@@ -33,6 +33,7 @@ MANY = 200
 BACKENDS = [
     "memory_backend",
     pytest.param("redis_list_backend", marks=pytest.mark.integration),
+    pytest.param("sqs_backend", marks=pytest.mark.integration),
 ]
 
 

@@ -6,20 +6,30 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cefmp4.app.extras import load
 from cefmp4.config.backends import SOURCES
 from cefmp4.config.settings import Settings
+from cefmp4.config.sources import SourceType
 from cefmp4.jobs.sources.asked import AskedJobs
 from cefmp4.jobs.sources.feeder import Feeder, Reporter, figures_of
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.sources import JobSource
 
 # Each has an `open_source(settings)`, which gives a JobSource while its context is open.
-ADAPTERS: dict[str, str] = {}
+ADAPTERS: dict[str, str] = {
+    SourceType.SQS: "cefmp4.jobs.sources.sqs",
+}
+# Of no end of a job they are told, so that only who asks them for jobs needs them.
+ASKED_ONLY = {SourceType.SQS}
 
 
 @asynccontextmanager
-async def open_sources(settings: Settings) -> AsyncIterator[list[JobSource]]:
+async def open_sources(
+    settings: Settings, *, will_ask: bool = True
+) -> AsyncIterator[list[JobSource]]:
+    """`will_ask`: for jobs; else they are only told of ends."""
     async with AsyncExitStack() as stack:
         sources: list[JobSource] = []
         for kind in settings.polled_sources:
+            if kind in ASKED_ONLY and not will_ask:
+                continue
             module = await load(ADAPTERS, SOURCES, kind, f"JOB_SOURCE_TYPE={kind}")
             sources.append(await stack.enter_async_context(module.open_source(settings)))
         yield sources
