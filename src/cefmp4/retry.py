@@ -24,6 +24,7 @@ from cefmp4 import metrics
 from cefmp4.errors import (
     AccessDeniedError,
     BucketMissingError,
+    ServerUnreachableError,
     StoreFullError,
     TablesMissingError,
     ThrottledError,
@@ -155,6 +156,21 @@ async def for_a_while(
         stop=stop_after_delay(seconds),
         within_s=seconds,
     )
+
+
+async def at_start(
+    request: Callable[[], Awaitable[T]], *, server: str, setting: str, seconds: float
+) -> T:
+    """Waits for a server that may start beside us; then it is out of reach."""
+
+    def tell(error: BaseException) -> None:
+        log.warning(f"waiting for {server}", reason=str(error))
+
+    try:
+        return await for_a_while(request, seconds=seconds, on=(TransientError,), tell=tell)
+    except TransientError as error:
+        hint = error.hint or f"check {setting}"
+        raise ServerUnreachableError(error.args[0], hint=hint) from error
 
 
 # What an operator, or time, can heal while the file waits on the disk.

@@ -35,6 +35,7 @@ BACKENDS = [
     "memory_backend",
     pytest.param("redis_list_backend", marks=pytest.mark.integration),
     pytest.param("postgres_backend", marks=pytest.mark.integration),
+    pytest.param("sqs_backend", marks=pytest.mark.integration),
 ]
 
 

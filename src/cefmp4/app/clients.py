@@ -10,19 +10,13 @@ from typing import TypeVar
 import structlog
 
 from cefmp4.config.settings import Settings
-from cefmp4.errors import (
-    PermanentError,
-    RefusedError,
-    ServerUnreachableError,
-    SettingsError,
-    TransientError,
-)
+from cefmp4.errors import PermanentError, RefusedError, SettingsError
 from cefmp4.model.job import JobInput
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.ports.checkpoints import CheckpointStore
-from cefmp4.retry import for_a_while
+from cefmp4.retry import at_start
 from cefmp4.storage.redis.checkpoints import RedisCheckpointStore, open_checkpoints
-from cefmp4.storage.s3.connect import S3Config, connect
+from cefmp4.storage.s3.connect import connect, s3_config
 from cefmp4.storage.s3.errors import KeyMissingError
 from cefmp4.storage.s3.probe import PROBE_PREFIX
 from cefmp4.storage.s3.store import S3Store, open_s3_store
@@ -83,19 +77,6 @@ async def input_of_object(settings: Settings, bucket: str, key: str) -> JobInput
     return JobInput(bucket=bucket, key=key, size=found.size, etag=found.etag)
 
 
-def s3_config(settings: Settings, bucket: str) -> S3Config:
-    secret = settings.s3_secret_access_key
-    return S3Config(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key_id,
-        secret=secret.get_secret_value() if secret else None,
-        bucket=bucket,
-        region=settings.s3_region_name,
-        transfer=settings.part_transfer,
-        max_connections=settings.max_parts_in_flight + 16,
-    )
-
-
 def _read_proof(text: str | None) -> StoreProof | None:
     if text is None:
         return None
@@ -110,13 +91,5 @@ def _read_proof(text: str | None) -> StoreProof | None:
 async def until_reachable(
     attempt: Callable[[], Awaitable[T]], server: str, setting: str, settings: Settings
 ) -> T:
-    def tell(error: BaseException) -> None:
-        log.warning(f"waiting for {server}", reason=str(error))
-
-    try:
-        return await for_a_while(
-            attempt, seconds=settings.startup_timeout_seconds, on=(TransientError,), tell=tell
-        )
-    except TransientError as error:
-        hint = error.hint or f"check {setting}"
-        raise ServerUnreachableError(error.args[0], hint=hint) from error
+    seconds = settings.startup_timeout_seconds
+    return await at_start(attempt, server=server, setting=setting, seconds=seconds)

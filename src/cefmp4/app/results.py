@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from cefmp4.app.clients import s3_config, until_reachable
+from cefmp4.app.clients import until_reachable
 from cefmp4.app.extras import load
 from cefmp4.config.backends import RESULTS
 from cefmp4.config.results import RowStorage
@@ -13,6 +13,7 @@ from cefmp4.errors import PermanentError, SettingsError
 from cefmp4.ports.results import ResultStore
 from cefmp4.ports.store import ObjectStore
 from cefmp4.results.objects import ObjectResults
+from cefmp4.storage.s3.connect import s3_config
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 
 # Each has an `open_results(settings)`, which gives a ResultStore while its context is open.

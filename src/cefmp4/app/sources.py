@@ -15,14 +15,22 @@ from cefmp4.ports.sources import JobSource
 # Each has an `open_source(settings)`, which gives a JobSource while its context is open.
 ADAPTERS: dict[str, str] = {
     SourceType.POSTGRES: "cefmp4.jobs.sources.postgres",
+    SourceType.SQS: "cefmp4.jobs.sources.sqs",
 }
+# Of no end of a job they are told, so that only who asks them for jobs needs them.
+ASKED_ONLY = {SourceType.SQS}
 
 
 @asynccontextmanager
-async def open_sources(settings: Settings) -> AsyncIterator[list[JobSource]]:
+async def open_sources(
+    settings: Settings, *, will_ask: bool = True
+) -> AsyncIterator[list[JobSource]]:
+    """`will_ask`: for jobs; else they are only told of ends."""
     async with AsyncExitStack() as stack:
         sources: list[JobSource] = []
         for kind in settings.polled_sources:
+            if kind in ASKED_ONLY and not will_ask:
+                continue
             module = await load(ADAPTERS, SOURCES, kind, f"JOB_SOURCE_TYPE={kind}")
             sources.append(await stack.enter_async_context(module.open_source(settings)))
         yield sources

@@ -59,7 +59,7 @@ async def work(
         async with cut_by(stop):
             if port is not None:
                 await stack.enter_async_context(_answering(settings, port))
-            sources = await stack.enter_async_context(open_sources(settings))
+            sources = await stack.enter_async_context(open_sources(settings, will_ask=asks_sources))
             host = await _open_host(settings, stack, kinds, slots, sources, on_complete)
             client = await reach_engine(settings)
             await stack.enter_async_context(

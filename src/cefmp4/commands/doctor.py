@@ -8,10 +8,10 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
-from cefmp4.app.clients import s3_config
 from cefmp4.app.engine import open_engine
 from cefmp4.config.engine import temporal_address_missing
 from cefmp4.config.settings import Settings
+from cefmp4.config.sources import SourceType
 from cefmp4.doctor.exposure import examine_exposure
 from cefmp4.doctor.folder import examine_folder
 from cefmp4.doctor.programs import examine_media
@@ -22,6 +22,7 @@ from cefmp4.log import printable, redact
 from cefmp4.model import names
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, fail_of, ok, warn
 from cefmp4.storage.postgres import check_installed
+from cefmp4.storage.s3.connect import s3_config
 from cefmp4.web.access import is_loopback
 
 _MARKS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
@@ -62,6 +63,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         examine_media(settings),
         examine_engine(settings),
         examine_database(settings),
+        examine_sources(settings),
     )
     return [*examine_configuration(settings), *(entry for group in groups for entry in group)]
 
@@ -93,6 +95,14 @@ async def examine_database(settings: Settings) -> list[Diagnosis]:
     from cefmp4.doctor.postgres import examine_postgres
 
     return await examine_postgres(settings)
+
+
+async def examine_sources(settings: Settings) -> list[Diagnosis]:
+    if SourceType.SQS not in settings.job_source_type:
+        return []
+    from cefmp4.doctor.sqs import examine_sqs
+
+    return await examine_sqs(settings)
 
 
 def examine_configuration(settings: Settings) -> list[Diagnosis]:

@@ -50,13 +50,17 @@ class SourceSettings(Section):
         "states pending, processing, done, failed; `bucket=` leaves a column out",
     )
     aws_sqs_queue_url: Annotated[str, AfterValidator(values.queue_url)] | None = setting(
-        None, "address of the SQS queue"
+        None,
+        "address of the SQS queue, as AWS shows it (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME), or of "
+        "another server that speaks SQS; a .fifo queue, too. Its keys come from the AWS credential chain: "
+        "the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, not from .env), a profile, or a role",
     )
     sqs_max_messages: int = setting(
         10, "messages that are taken at a time", small="more requests", big="", ge=1, le=10
     )
     sqs_wait_time: int = setting(
-        20, "seconds that a question to SQS waits for messages",
+        20, "seconds that a question to SQS waits for messages; with 0 it does not, and WORKER_POLL_MS says "
+        "when the next is asked",
         small="more requests, which are paid for", big="", ge=0, le=20,
     )  # fmt: skip
 

@@ -36,7 +36,12 @@ _MOVED = {
 }
 # What docker-compose.yml asks for beside our settings.
 OF_COMPOSE = ("CEFMP4_USER", "FLEET_HOST", "WATCH_DIR_READ_ONLY")
-_KNOWN = (*NAMES, *OLD_SPELLINGS, *NOT_YET, *_MOVED, *OF_COMPOSE)
+# What the client of AWS asks for itself, and in the environment alone.
+OF_AWS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+    "AWS_DEFAULT_REGION", "AWS_ROLE_ARN",
+)  # fmt: skip
+_KNOWN = (*NAMES, *OLD_SPELLINGS, *NOT_YET, *_MOVED, *OF_COMPOSE, *OF_AWS)
 _FIRST_WORDS = {name.partition("_")[0] for name in (*NAMES, *OLD_SPELLINGS)}
 _ALIKE = 0.85
 _LONGEST_SHOWN = 80

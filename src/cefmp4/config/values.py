@@ -319,7 +319,7 @@ def endpoint_of_queue(url: str) -> str:
     parts = _split(url)
     if parts.scheme not in ("http", "https") or not is_host(parts.hostname or ""):
         raise ValueError("it must be http:// or https:// with the host of SQS")
-    if "@" in url or not re.fullmatch(r"/[0-9A-Za-z_-]+/[0-9A-Za-z_.-]+", parts.path):
+    if re.search(r"[@?#]", url) or not re.fullmatch(r"/[0-9A-Za-z_-]+/[0-9A-Za-z_.-]+", parts.path):
         raise ValueError("it must end with the account and the name of the queue: /1234/jobs")
     return f"{parts.scheme}://{parts.netloc}"
 

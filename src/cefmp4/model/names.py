@@ -38,9 +38,9 @@ META_PART_SIZING = "cefmp4-part-sizing"
 
 # Time, the tag of the watched folder (not in ids of older versions), and a random number.
 _STREAM_ID = re.compile(r"\d{8}T\d{6}Z-(?:([0-9a-f]{4})(?=[0-9a-f]{8}(?![0-9a-f])))?[0-9a-f]{8}")
-_OWN_OUTPUT = re.compile(f"({HLS_ROOT}|{ANALYSIS_ROOT})/{_STREAM_ID.pattern}/")
 _PROBE_KEY = re.compile(rf"{re.escape(PROBE_ROOT)}/[0-9a-f]{{16}}(-parts)?$")
 _SUBJECT = re.compile(rf"(?:{_STREAM_ID.pattern})|[wx][0-9a-f]{{20}}", re.ASCII)
+_OWN_OUTPUT = re.compile(f"({HLS_ROOT}|{ANALYSIS_ROOT})/({_SUBJECT.pattern})/", re.ASCII)
 
 _MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -224,7 +224,7 @@ def metadata_key(key: str) -> str:
 
 
 def is_own_key(key: str) -> bool:
-    """Whether it is of something that we made of a recording, or for a look at the server. Versions
+    """Whether it is of something that we made of an object, or for a look at the server. Versions
     before this one stored recordings below `hls/`, too, but not below the id of a stream."""
     return bool(key.endswith(METADATA_SUFFIX) or _OWN_OUTPUT.match(key)) or is_probe_key(key)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cefmp4.config import values
 from cefmp4.config.reading import load_settings
 from cefmp4.config.settings import Settings
-from cefmp4.config.spellings import NAMES, NOT_YET, OLD_SPELLINGS
+from cefmp4.config.spellings import NAMES, NOT_YET, OF_AWS, OLD_SPELLINGS
 from cefmp4.errors import SettingsError
 
 Environment = Mapping[str, str]
@@ -223,6 +223,12 @@ def test_a_name_that_was_probably_meant(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("WATCH_DIRR", "x")
     monkeypatch.setenv("REDIS_PORT_6379_TCP", "tcp://10.0.0.1:6379")
     assert len(load_settings(file)[1]) == 2
+
+
+def test_names_that_the_client_of_aws_reads_are_no_typing_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load(monkeypatch, dict.fromkeys(OF_AWS, "hunter2"))[1] == []
 
 
 def test_ports_that_kubernetes_sets_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,3 +78,39 @@ def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch
 def test_a_port_of_the_webhook_alone_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_PORT", "9000")
     assert [line for line in load()[1] if "WEBHOOK_PORT" in line and "PROM_PORT" in line]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/recordings",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/recordings.fifo",
+        "http://elasticmq:9324/000000000000/jobs_of-today",
+        "http://[::1]:9324/queue/jobs",
+    ],
+)
+def test_addresses_of_queues(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_SQS_QUEUE_URL", url)
+    assert load()[0].aws_sqs_queue_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "recordings",
+        "arn:aws:sqs:eu-west-1:123456789012:recordings",
+        "https://sqs.eu-west-1.amazonaws.com",
+        "https://sqs.eu-west-1.amazonaws.com/recordings",
+        "https://key:secret@sqs.eu-west-1.amazonaws.com/1/recordings",
+        "sqs://box/1/recordings",
+        "http://box:99999/1/recordings",
+        "http://box/1/re cordings",
+        "http://box/1/recordings?Action=DeleteQueue",
+        "http://box/1/recordings#x",
+    ],
+)
+def test_what_is_no_address_of_a_queue(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_SQS_QUEUE_URL", url)
+    with pytest.raises(SettingsError, match=r"^AWS_SQS_QUEUE_URL=.*(it must|its port)") as refused:
+        load()
+    assert "secret" not in str(refused.value)

@@ -77,7 +77,10 @@ def test_what_is_ours_is_known_by_its_key() -> None:
     for ours in (f"hls/{stream_id}/master.m3u8", f"analysis/{stream_id}/x", "a.mp4.metadata.json"):
         assert names.is_own_key(ours)
     assert names.is_own_key(".cefmp4-probe/0123456789abcdef")
-    for other in ("hls/a.mp4", f"hls/{stream_id}.mp4", "a.json", ".cefmp4-probe/a.mp4"):
+    for subject in ("w0123456789abcdef0123", "x0123456789abcdef0123"):  # of what is no stream
+        assert names.is_own_key(f"hls/{subject}/1080p.a1/init.mp4")
+    others = ("hls/a.mp4", f"hls/{stream_id}.mp4", "hls/wedding/a.mp4", "a.json")
+    for other in (*others, ".cefmp4-probe/a.mp4"):
         assert not names.is_own_key(other)
 
 

@@ -13,6 +13,7 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from cefmp4.config.ingest import PartTransfer
+from cefmp4.config.settings import Settings
 from cefmp4.storage.s3.calls import S3Calls
 from cefmp4.storage.s3.part_transfer import BodyTransfer
 from cefmp4.storage.s3.range_put import (
@@ -34,6 +35,20 @@ class S3Config:
     region: str = "us-east-1"
     transfer: PartTransfer = PartTransfer.AUTO
     max_connections: int = 16  # of each of the two clients
+
+
+def s3_config(settings: Settings, bucket: str) -> S3Config:
+    """Of whatever bucket of our server."""
+    secret = settings.s3_secret_access_key
+    return S3Config(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key_id,
+        secret=secret.get_secret_value() if secret else None,
+        bucket=bucket,
+        region=settings.s3_region_name,
+        transfer=settings.part_transfer,
+        max_connections=settings.max_parts_in_flight + 16,
+    )
 
 
 @asynccontextmanager
