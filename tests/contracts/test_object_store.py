@@ -368,6 +368,16 @@ async def test_ranges_are_read(store: ObjectStore) -> None:
         await store.read("no such object")
 
 
+async def test_another_object_is_not_read_for_the_one_that_was_meant(store: ObjectStore) -> None:
+    await put(store, "a.bin", b"0123456789")
+    stored = await store.head("a.bin")
+    assert stored is not None
+    assert await store.read("a.bin", 2, 5, etag=stored.etag) == b"234"
+    await put(store, "a.bin", b"9876543210")
+    with pytest.raises(ProofFailedError):
+        await store.read("a.bin", 2, 5, etag=stored.etag)
+
+
 async def test_objects_are_listed_by_prefix(store: ObjectStore) -> None:
     for name in ("b/2", "b/1 ü&<>", "c"):
         await put(store, name, name.encode())

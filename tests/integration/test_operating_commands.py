@@ -220,3 +220,17 @@ async def test_no_redis(words: list[str]) -> None:
     assert answer.code == 3
     assert "out of reach" in answer.err
     assert "hidden" not in answer.err
+
+
+async def test_the_path_of_a_file_names_its_newest_stream(redis_url: str) -> None:
+    """Of one that is gone, too, and of any name."""
+    await fill(redis_url, stream(1, StreamState.FAILED, HOSTILE), stream(2, StreamState.DESCRIBED))
+    shown = await cefmp4(redis_url, "streams", "show", "camera/2.mp4", "--json")
+    assert shown.objects[0]["id"] == "s2"
+    refused = await cefmp4(redis_url, "streams", "retry", "local_watch_dir/camera/2.mp4")
+    assert (refused.code, "only a failed one" in refused.err) == (1, True)
+    retried = await cefmp4(redis_url, "streams", "retry", HOSTILE, "--json")
+    assert retried.objects == [{"id": "s1", "done": True}]
+    forgotten = await cefmp4(redis_url, "streams", "forget", "camera/2.mp4", "--json")
+    assert forgotten.objects == [{"id": "s2", "done": True}]
+    assert await load(redis_url, "s2") is None

@@ -113,13 +113,16 @@ def test_an_env_file_of_ours_is_read(mode: int, home: Path) -> None:
     assert load_settings(home / ".env")[0].s3_bucket_name == "theirs"
 
 
+WORDS = {"streams": ["ls"], "jobs": ["ls"], "download": ["key"], "upload": ["file"]}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_ends_with_2_and_the_reason(
     command: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written_by_another(home)
     monkeypatch.chdir(home)
-    code = main([command, "ls"] if command in ("streams", "jobs") else [command])
+    code = main([command, *WORDS.get(command, [])])
     said = capsys.readouterr()
     assert (code, said.out) == (2, "")
     assert said.err.count("\n") == 1

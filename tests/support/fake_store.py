@@ -214,10 +214,14 @@ class FakeObjectStore:
         async with self._step("head", key):
             return self._objects[key][0] if key in self._objects else None
 
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+    async def read(
+        self, key: str, start: int = 0, end: int | None = None, *, etag: str = ""
+    ) -> bytes:
         async with self._step("read", key):
             if key not in self._objects:
                 raise PermanentError(f"there is no {key}")
+            if etag and self._objects[key][0].etag != etag:
+                raise ProofFailedError(f"{key} is not what it was")
             return self._objects[key][1][start:end]
 
     async def list_objects(self, prefix: str) -> AsyncIterator[StoredObject]:

@@ -16,7 +16,7 @@ from cefmp4.config.page import PageSettings
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.web import page
-from cefmp4.web.api import StreamApi
+from cefmp4.web.api import RecordingApi, StreamApi
 from cefmp4.web.feed import Feed
 from cefmp4.web.job_feed import JobFeed, JobFigures
 from cefmp4.web.listener import listening
@@ -34,7 +34,15 @@ WIDE_WITHOUT_TOKEN = PageSettings(publish_host="0.0.0.0")
 VIEW = view_of_record(
     Stream(id=ID, relpath="a.mp4", state=StreamState.HANDED_OVER, part_base=1, key="streams/a.mp4")
 )
-READS = ("/stats", "/events", "/api/streams", f"/api/streams/{ID}", f"/media/{ID}/master.m3u8")
+READS = (
+    "/stats",
+    "/events",
+    "/api/streams",
+    f"/api/streams/{ID}",
+    "/api/recordings",
+    "/api/recordings?path=a.mp4",
+    f"/media/{ID}/master.m3u8",
+)
 PAGES = ("/", f"/watch/{ID}")
 OPEN = ("/metrics", "/livez", "/readyz", "/healthz")
 CHANGE = f"/api/streams/{ID}/retry"
@@ -83,6 +91,9 @@ async def open_port(
     async def find(stream_id: str) -> StreamView | None:
         return VIEW if stream_id == ID else None
 
+    async def history(relpath: str, _limit: int) -> list[StreamView]:
+        return [VIEW] if relpath == VIEW.relpath else []
+
     async def change(stream_id: str) -> None:
         changes.append(stream_id)
 
@@ -108,6 +119,7 @@ async def open_port(
             forget=change,
             jobs=JobFigures(desk),
         ).routes(),
+        *RecordingApi("cefmp4", lambda: [VIEW], history, desk).routes(),
         *feed.routes(),
         *Media(store, find).routes(),
     ]

@@ -35,19 +35,42 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisCheckpointStore]:
 
 
 @asynccontextmanager
+async def open_redis_if_there(settings: Settings) -> AsyncIterator[RedisCheckpointStore | None]:
+    """For what can do without: None where no Redis is named, or where it does not answer now."""
+    address = settings.redis_address
+    if address is None:
+        yield None
+        return
+    async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
+        try:
+            await checkpoints.is_fresh()
+        except TransientError as error:
+            log.warning("Redis is not there: it goes on without", reason=str(error))
+            yield None
+        else:
+            yield checkpoints
+
+
+@asynccontextmanager
 async def open_store(
-    settings: Settings, checkpoints: CheckpointStore | None = None, *, will_write: bool = True
+    settings: Settings,
+    checkpoints: CheckpointStore | None = None,
+    *,
+    will_write: bool = True,
+    presumed: StoreProof | None = None,
 ) -> AsyncIterator[S3Store]:
     """`checkpoints` remember what the server was seen to prove, so that only the first start asks.
-    What we may do there is tried at each."""
+    What we may do there is tried at each. `presumed`: what is taken for granted where nothing is
+    remembered, instead of asking."""
     memo = proof_memo(settings.s3_endpoint_url, settings.s3_bucket_name)
     config = s3_config(settings, settings.s3_bucket_name)
     remembered = _read_proof(await checkpoints.recall(memo)) if checkpoints else None
+    known = remembered or presumed
     async with AsyncExitStack() as stack:
 
         async def open_it() -> S3Store:
             try:
-                opened = await stack.enter_async_context(open_s3_store(config, proof=remembered))
+                opened = await stack.enter_async_context(open_s3_store(config, proof=known))
                 await opened.list_uploads(PROBE_PREFIX)  # credentials and bucket, right now
                 if will_write:
                     await opened.try_writing()
@@ -56,7 +79,7 @@ async def open_store(
             return opened
 
         store = await until_reachable(open_it, "S3", "S3_ENDPOINT_URL", settings)
-        if checkpoints and remembered is None:
+        if checkpoints and known is None:
             await checkpoints.remember(memo, json.dumps(asdict(store.proof)))
         log.debug("S3 is there", bucket=config.bucket, **asdict(store.proof))
         yield store

@@ -8,17 +8,17 @@ from functools import partial
 import structlog
 
 from cefmp4.config.settings import Settings
-from cefmp4.ingest.operator import find_view, forget_stream, retry_stream
+from cefmp4.ingest.operator import Finder, find_view, forget_stream, retry_stream
 from cefmp4.ingest.sessions import IngestSessions
 from cefmp4.jobs.overview import measure_queues
-from cefmp4.model.view import StreamView
+from cefmp4.model.view import StreamView, view_of_record
 from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.store import ObjectStore
 from cefmp4.reachability import REDIS, S3
 from cefmp4.web import page
 from cefmp4.web.access import is_loopback
-from cefmp4.web.api import JobApi, StreamApi
+from cefmp4.web.api import JobApi, RecordingApi, StreamApi
 from cefmp4.web.feed import Feed
 from cefmp4.web.job_feed import JobFeed, JobFigures
 from cefmp4.web.listener import listening
@@ -47,6 +47,13 @@ async def serving(
         live = next((view for view in views() if view.id == stream_id), None)
         return live or await find_view(checkpoints, stream_id)
 
+    finder = Finder(checkpoints, settings.watch_dir, settings.watch_dir_id)
+
+    async def history(relpath: str, limit: int) -> list[StreamView]:
+        live = {view.id: view for view in views()}
+        found = await finder.history(relpath, limit)
+        return [live.get(stream.id) or view_of_record(stream) for stream in found]
+
     streams = StreamApi(
         views,
         health,
@@ -59,6 +66,7 @@ async def serving(
         *page.routes(),
         *Probes(health, partial(measure_queues, desk)).routes(),
         *streams.routes(),
+        *RecordingApi(settings.s3_bucket_name, views, history, desk).routes(),
         *Feed(views, JobFeed(desk)).routes(),
         *JobApi(desk).routes(),
         *Webhook(settings, desk.submit).routes(),

@@ -29,6 +29,8 @@ COMMANDS = {
     "status": "how far each stream is",
     "streams": "list, show, retry or forget streams",
     "verify": "compare objects with local files, part by part",
+    "download": "fetch objects, or all below a prefix, to local files",
+    "upload": "send local files, or all below a folder, to the bucket",
     "worker": "take jobs",
     "jobs": "list, show, retry, cancel, submit or backfill jobs",
     "doctor": "check settings, servers, rights and programs",

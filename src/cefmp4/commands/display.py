@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -38,6 +39,17 @@ _JOB_COLOURS = {
 def is_for_people() -> bool:
     """Whether standard output is a terminal: else a program reads it."""
     return sys.stdout.isatty()
+
+
+@contextmanager
+def progress_line(text: str, *, as_json: bool) -> Iterator[Callable[[str], None]]:
+    """One line that people see while it goes on; what it yields changes it. Not where a program
+    reads: while it is there, all of standard output goes through it to standard error."""
+    if as_json or not (is_for_people() and sys.stderr.isatty()):
+        yield lambda _text: None
+        return
+    with Console(stderr=True).status(text) as line:
+        yield line.update
 
 
 def show(*parts: RenderableType) -> None:

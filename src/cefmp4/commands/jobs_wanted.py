@@ -7,13 +7,11 @@ import posixpath
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
-
 from cefmp4.app.clients import input_of_object, open_redis, open_store
-from cefmp4.commands.display import is_for_people, tell_done
+from cefmp4.commands.display import progress_line, tell_done
 from cefmp4.config.settings import Settings
 from cefmp4.errors import RefusedError, UnknownStreamError
-from cefmp4.ingest.operator import find_stream
+from cefmp4.ingest.operator import Finder
 from cefmp4.jobs.backfill import Backfill, Found
 from cefmp4.log import printable
 from cefmp4.model import names
@@ -26,7 +24,6 @@ from cefmp4.model.job import (
 )
 from cefmp4.model.part import PartPlan
 from cefmp4.model.stream import Stream
-from cefmp4.ports.checkpoints import CheckpointStore
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 
@@ -81,13 +78,12 @@ async def fill(desk: JobDesk, args: argparse.Namespace, settings: Settings) -> N
 
 async def _fill(backfill: Backfill, prefix: str, *, as_json: bool) -> None:
     counts: Counter[Found] = Counter()
-    console = Console(stderr=True, quiet=not is_for_people())
-    with console.status("looking for recordings") as shown:
+    with progress_line("looking for recordings", as_json=as_json) as show_line:
         streams = await backfill.recordings(prefix)
 
         def tell(stream: Stream, found: Found) -> None:
             counts[found] += 1
-            shown.update(f"{sum(counts.values())} of {len(streams)} recordings looked at")
+            show_line(f"{sum(counts.values())} of {len(streams)} recordings looked at")
             job_id = backfill.spec_of(stream).id
             if as_json:
                 print(json.dumps({"id": job_id, "key": stream.key, "found": found}))
@@ -110,7 +106,7 @@ async def _wanted(address: str, what: str, settings: Settings) -> tuple[str, Job
         source = await input_of_object(settings, bucket, key)
         return subject_of(source), source, posixpath.dirname(key)
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
-        stream = await _stream(checkpoints, what, settings.watch_dir)
+        stream = await Finder(checkpoints, settings.watch_dir, settings.watch_dir_id).find(what)
     file = await asyncio.to_thread(_input_of_file, Path(what), settings.watch_dir)
     is_other = file is not None and stream is not None and not _is_of(stream, file)
     if file is not None and (stream is None or is_other):
@@ -124,16 +120,6 @@ async def _wanted(address: str, what: str, settings: Settings) -> tuple[str, Job
     top = str(settings.watch_dir.resolve())
     source = input_of_stream(stream, bucket=settings.s3_bucket_name, folder=top)
     return stream.id, source, posixpath.dirname(stream.relpath)
-
-
-async def _stream(checkpoints: CheckpointStore, what: str, watch_dir: Path) -> Stream | None:
-    """By its id, or by the path of its file, which may be gone since."""
-    try:
-        return await find_stream(checkpoints, what)
-    except UnknownStreamError:
-        path = _below(Path(what), watch_dir) or what
-    found = [stream for stream in await checkpoints.load_streams() if stream.relpath == path]
-    return max(found, key=lambda stream: stream.updated_at, default=None)
 
 
 def _is_of(stream: Stream, file: JobInput) -> bool:

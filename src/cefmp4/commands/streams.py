@@ -20,7 +20,7 @@ from cefmp4.commands.display import (
 from cefmp4.commands.status import Board
 from cefmp4.config.settings import Settings
 from cefmp4.errors import CefError, UploadGoneError
-from cefmp4.ingest.operator import find_stream, forget_stream, retry_stream
+from cefmp4.ingest.operator import Finder, forget_stream, retry_stream
 from cefmp4.ingest.recover.orphans import OrphanSweeper
 from cefmp4.log import printable
 from cefmp4.model import names
@@ -76,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "forget", help="remove a stream's record; its object and its file stay"
     )
     for action in (showing, retrying, forgetting):
-        action.add_argument("id", metavar="ID", help="the stream id")
+        action.add_argument(
+            "what", metavar="ID|PATH", help="a stream, or the newest one of a file, by its path"
+        )
     for action in (listing, showing, retrying, forgetting):
         action.add_argument("--json", action="store_true", help="JSON, one object a line")
 
@@ -89,10 +91,13 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
     async with open_checkpoints(address, lease_seconds=settings.lease_seconds) as checkpoints:
         if args.action == "ls":
             await _list(checkpoints, args)
-        elif args.action == "show":
-            await _show(checkpoints, args, settings)
+            return 0
+        finder = Finder(checkpoints, settings.watch_dir, settings.watch_dir_id)
+        stream = await finder.get(args.what)
+        if args.action == "show":
+            await _show(checkpoints, stream, args, settings)
         else:
-            await _change(checkpoints, args)
+            await _change(checkpoints, stream.id, args)
     return 0
 
 
@@ -151,8 +156,9 @@ async def _size(store: ObjectStore, upload: OpenUpload) -> int | None:
     return sum(part.size for part in parts)
 
 
-async def _show(checkpoints: CheckpointStore, args: argparse.Namespace, settings: Settings) -> None:
-    stream = await find_stream(checkpoints, args.id)
+async def _show(
+    checkpoints: CheckpointStore, stream: Stream, args: argparse.Namespace, settings: Settings
+) -> None:
     parts = await checkpoints.load_parts(stream.id)
     owner = await checkpoints.holder(stream.id)
     facts = asdict(stream)
@@ -187,8 +193,7 @@ def _line_of(part: Part) -> str:
     )
 
 
-async def _change(checkpoints: CheckpointStore, args: argparse.Namespace) -> None:
-    stream_id = args.id
+async def _change(checkpoints: CheckpointStore, stream_id: str, args: argparse.Namespace) -> None:
     if args.action == "retry":
         await retry_stream(checkpoints, stream_id)
         done = "will be taken up again"

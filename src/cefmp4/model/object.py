@@ -54,6 +54,7 @@ class StoredObject:
     crc64: int | None = None
     modified_at: float = 0.0
     content_type: str = ""
+    may_have_md5: bool = True  # False: it is encrypted in a way that makes its ETag no MD5
     metadata: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,11 +1,12 @@
 """Parts of a stream, and which bytes belong to which part number."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from cefmp4.model.names import META_PART_BASE, META_PART_SIZING
 from cefmp4.model.object import ListedPart
 
 MIB = 1024 * 1024
@@ -131,3 +132,13 @@ def infer_plan(found: Iterable[ListedPart | Part], today: PartPlan) -> PartPlan 
         if full and last.size <= plan.range_of(last.number).size:
             return plan
     return None
+
+
+def plan_noted_in(metadata: Mapping[str, str]) -> PartPlan | None:
+    """How an object of ours was cut, as its user metadata tells."""
+    try:
+        base = int(metadata[META_PART_BASE])
+        sizing = PartSizing(metadata[META_PART_SIZING])
+    except (KeyError, ValueError):
+        return None
+    return PartPlan(base, sizing) if MIN_PART_BYTES <= base <= MAX_PART_BYTES else None

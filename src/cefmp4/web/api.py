@@ -10,9 +10,11 @@ from aiohttp import web
 from cefmp4 import __version__
 from cefmp4.errors import UnknownStreamError
 from cefmp4.jobs.overview import fields_of, overview
-from cefmp4.model.job import MOST_TELLING_FIRST, JobState
+from cefmp4.model.job import MOST_TELLING_FIRST, JobKind, JobState, job_id_of
+from cefmp4.model.names import metadata_key
 from cefmp4.model.stream import PROVEN_STATES, StreamState
 from cefmp4.model.view import StreamView, most_telling, totals_of
+from cefmp4.outputs.names import MASTER, RESULT, hls_prefix
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.web.job_feed import JobFigures
 from cefmp4.web.media import Find
@@ -20,8 +22,11 @@ from cefmp4.web.probes import Health
 
 STREAMS, MOST_STREAMS = 500, 10_000  # that are told of: where nobody says how many, and at most
 JOBS, MOST_JOBS = 100, 1000  # each that runs is asked for by itself
+RECORDINGS, MOST_RECORDINGS = 100, 1000
+MOST_PATH_CHARS = 4096
 
 Act = Callable[[str], Awaitable[object]]
+History = Callable[[str, int], Awaitable[list[StreamView]]]
 S = TypeVar("S", bound=StrEnum)
 
 
@@ -69,6 +74,47 @@ class StreamApi:
         if view is None:
             raise UnknownStreamError
         return web.json_response(view.to_fields())
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingApi:
+    """Where what was stored of a file is. `history`: so many streams of a path, newest first."""
+
+    bucket: str
+    views: Callable[[], list[StreamView]]
+    history: History
+    desk: JobDesk
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.get("/api/recordings", self._list)]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        path, limit = _path(request), _limit(request, RECORDINGS, MOST_RECORDINGS)
+        if path is None:
+            views = sorted(self.views(), key=lambda view: view.started_at, reverse=True)[:limit]
+        else:
+            views = await self.history(path, limit)
+        jobs = {
+            job_id_of(view.id, JobKind.HLS): view.id
+            for view in views
+            if view.state in PROVEN_STATES
+        }
+        complete = await self.desk.complete_of(list(jobs)) if jobs else set()
+        with_hls = {jobs[job_id] for job_id in complete}
+        told = [self._told(view, has_hls=view.id in with_hls) for view in views]
+        return web.json_response({"bucket": self.bucket, "recordings": told})
+
+    def _told(self, view: StreamView, *, has_hls: bool) -> dict[str, Any]:
+        """Keys are null while there is nothing under them."""
+        is_stored = view.state in PROVEN_STATES
+        is_described = is_stored and view.state is not StreamState.STORED
+        prefix = hls_prefix(view.id)
+        return view.to_fields() | {
+            "object_key": view.key if is_stored else None,
+            "metadata_key": metadata_key(view.key) if is_described else None,
+            "hls_master_key": prefix + MASTER if has_hls else None,
+            "hls_result_key": prefix + RESULT if has_hls else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +177,16 @@ def _state(request: web.Request, states: type[S]) -> S | None:
         return states(text) if text else None
     except ValueError:
         raise web.HTTPBadRequest(text=f"state must be one of {', '.join(states)}") from None
+
+
+def _path(request: web.Request) -> str | None:
+    path = request.query.get("path")
+    if path is None:
+        return None
+    is_odd = "\0" in path or len(path) > MOST_PATH_CHARS
+    if is_odd or any(name in ("", ".", "..") for name in path.split("/")):
+        raise web.HTTPBadRequest(text="path must be one of a file, as seen from the watched folder")
+    return path
 
 
 def _limit(request: web.Request, usual: int, most: int) -> int:

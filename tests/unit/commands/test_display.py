@@ -2,7 +2,11 @@
 where what was made can be watched."""
 
 import io
+import os
+import pty
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -53,3 +57,25 @@ def test_what_is_complete_can_be_watched() -> None:
     analysed = replace(made, spec=replace(spec, kind=JobKind.ANALYSIS))
     assert display.watch_url_of(settings, analysed) is None
     assert display.watch_url_of(settings, None) is None
+
+
+TELLS = """
+from cefmp4.commands.display import progress_line
+with progress_line("looking", as_json=%s) as show_line:
+    show_line("1 of 2")
+    print("told")
+"""
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_is_told_beside_a_line_of_progress_goes_where_it_should(as_json: bool) -> None:
+    """As with `cefmp4 jobs backfill > file` in a terminal."""
+    terminal, its_end = pty.openpty()
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", TELLS % as_json], stdout=subprocess.PIPE, stderr=its_end
+        )
+    finally:
+        os.close(its_end)
+        os.close(terminal)
+    assert (run.returncode, run.stdout) == (0, b"told\n")

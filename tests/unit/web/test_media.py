@@ -194,10 +194,12 @@ async def test_a_store_that_hangs(store: FakeObjectStore, monkeypatch: pytest.Mo
 class BreakingStore(FakeObjectStore):
     """Gives the first piece of anything, and no more."""
 
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+    async def read(
+        self, key: str, start: int = 0, end: int | None = None, *, etag: str = ""
+    ) -> bytes:
         if start:
             raise ServerUnreachableError("gone")
-        return await super().read(key, start, end)
+        return await super().read(key, start, end, etag=etag)
 
 
 async def test_what_breaks_off_does_not_look_whole() -> None:

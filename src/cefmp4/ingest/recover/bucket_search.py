@@ -15,7 +15,7 @@ from cefmp4.metadata.document import path_text, read_document
 from cefmp4.model import names
 from cefmp4.model.folder import NAMELESS, WatchedFolder
 from cefmp4.model.object import ListedPart, OpenUpload, StoredObject
-from cefmp4.model.part import MAX_PART_BYTES, MIN_PART_BYTES, Part, PartPlan, PartRange, PartSizing
+from cefmp4.model.part import Part, PartPlan, PartRange, plan_noted_in
 from cefmp4.model.stream import FileStamp, StoredStream, Stream, StreamState
 from cefmp4.ports.store import ObjectStore
 from cefmp4.recording.beneath import look_up
@@ -144,7 +144,7 @@ class BucketSearch:
         stream_id = head.metadata.get(names.META_STREAM_ID, "")
         if not stream_id and self.store.proof.keeps_metadata:
             return None  # somebody else put it there: nothing of ours belongs beside it
-        plan = _plan_in(head.metadata) or self.plan
+        plan = plan_noted_in(head.metadata) or self.plan
         stream = Stream(
             id=stream_id or names.stream_id_in(head.key) or names.new_stream_id(head.modified_at),
             relpath=source.relpath,
@@ -214,7 +214,7 @@ class BucketSearch:
     ) -> bool:
         if head.crc64 is not None:
             return head.crc64 == crc64
-        plan = _plan_in(head.metadata)
+        plan = plan_noted_in(head.metadata)
         if plan is None or not self.store.proof.etag_is_md5 or stamp.size == 0:
             return False
         etags = []
@@ -238,12 +238,3 @@ def _is_of_another_file(stream: Stream, source: SourceFile) -> bool:
         return look_up(source.root, stream.relpath).st_size == stream.size
     except (OSError, ValueError):
         return False
-
-
-def _plan_in(metadata: dict[str, str]) -> PartPlan | None:
-    try:
-        base = int(metadata[names.META_PART_BASE])
-        sizing = PartSizing(metadata[names.META_PART_SIZING])
-    except (KeyError, ValueError):
-        return None
-    return PartPlan(base, sizing) if MIN_PART_BYTES <= base <= MAX_PART_BYTES else None

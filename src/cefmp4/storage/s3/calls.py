@@ -33,15 +33,16 @@ def etag_in(reply: Mapping[str, Any]) -> str:
 
 async def body_of(reply: Mapping[str, Any], key: str, *, most: int) -> bytes:
     """Counted as it comes: a server may send more than it says, and without end."""
-    size, data = reply.get("ContentLength", 0), bytearray()
+    size, came, pieces = reply.get("ContentLength", 0), 0, []
     body = reply["Body"]
     async with body:
         while size <= most and (some := await body.read(_READ_BYTES)):
-            data += some
-            size = max(size, len(data))
+            pieces.append(some)
+            came += len(some)
+            size = max(size, came)
     if size > most:
         raise PermanentError(f"{key}: {size} bytes are too many for one read")
-    return bytes(data)
+    return b"".join(pieces)
 
 
 class S3Calls:

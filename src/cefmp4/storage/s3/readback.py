@@ -46,6 +46,10 @@ class ReadBack:
             crc64=read_hex_crc64(metadata.get(META_CRC64)) if vouched is None else vouched,
             modified_at=reply["LastModified"].timestamp(),
             content_type=reply.get("ContentType", ""),
+            may_have_md5=not (
+                str(reply.get("ServerSideEncryption", "")).startswith("aws:kms")
+                or reply.get("SSECustomerAlgorithm")
+            ),
             metadata=metadata,
         )
         return stored, vouched

@@ -210,12 +210,14 @@ class S3Store:
     async def head(self, key: str) -> StoredObject | None:
         return (await self._readback.look(key))[0]
 
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+    async def read(
+        self, key: str, start: int = 0, end: int | None = None, *, etag: str = ""
+    ) -> bytes:
         """At most 64 MiB; a range beyond the end of the object gives what there is."""
         if end is not None and end <= start:
             return b""
         try:
-            return await self._calls.repeat("GetObject", lambda: self._read(key, start, end))
+            return await self._calls.repeat("GetObject", lambda: self._read(key, start, end, etag))
         except RangeMissingError:
             return b""
 
@@ -268,9 +270,11 @@ class S3Store:
             raise KeyTakenError(f"{key}: there is an object already")
         return {}
 
-    async def _read(self, key: str, start: int, end: int | None) -> bytes:
+    async def _read(self, key: str, start: int, end: int | None, etag: str) -> bytes:
         ranged = start > 0 or end is not None
         wanted = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if ranged else {}
+        if etag:
+            wanted["IfMatch"] = f'"{etag}"'
         reply = await self._calls.once("GetObject", Key=key, **wanted)
         data = await body_of(reply, key, most=MAX_READ_BYTES)
         is_whole = reply["ResponseMetadata"]["HTTPStatusCode"] == 200  # the range was ignored

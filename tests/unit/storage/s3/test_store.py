@@ -286,6 +286,27 @@ async def test_no_server_sends_more_than_fits(status: int, most: int) -> None:
     assert sum(sent) < most
 
 
+@pytest.mark.parametrize(
+    ("headers", "may_have_md5"),
+    [
+        ({}, True),
+        ({"x-amz-server-side-encryption": "AES256"}, True),
+        ({"x-amz-server-side-encryption": "aws:kms"}, False),
+        ({"x-amz-server-side-encryption": "aws:kms:dsse"}, False),
+        ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, False),
+    ],
+)
+async def test_etags_of_what_is_encrypted_with_a_key_are_no_md5s(
+    stub: StubS3, headers: dict[str, str], may_have_md5: bool
+) -> None:
+    async with opened(stub) as store:
+        await store.put_object("k", b"x", content_type="", metadata={}, crc64=crc64nvme(b"x"))
+        stub.objects["k"].headers.update(headers)
+        stored = await store.head("k")
+    assert stored is not None
+    assert stored.may_have_md5 is may_have_md5
+
+
 async def test_a_sick_store_shows_after_a_few_attempts(stub: StubS3) -> None:
     up = metrics.server_up.labels("s3")
     stub.answer("HeadObject", *[Reply(503, "SlowDown", {"Retry-After": "2"})] * 4)
