@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 
 from cefmp4.config.settings import Settings
-from cefmp4.errors import PermanentError, RefusedError, SettingsError
+from cefmp4.errors import PermanentError, RefusedError, SettingsError, TransientError
 from cefmp4.model.job import JobInput
 from cefmp4.model.object import PartProof, StoreProof
 from cefmp4.ports.checkpoints import CheckpointStore

@@ -36,11 +36,15 @@ OFFSET = 1234
 # They hash names, secrets and texts of their own, never what is in a file or an object.
 HASHES_OTHER_THINGS = {
     "app/clients.py": "the name of a memo, of an endpoint",
+    "jobs/sources/asked.py": "the name of a job that a source knows by one of its own",
     "model/job.py": "the key that tells one job from another",
     "model/names.py": "names that are too long, and the mark of a folder",
     "storage/redis/scripts.py": "the SHA-1 by which Redis knows a script",
     "temporal/desk.py": "the key by which a folder gets its turns",
     "temporal/signing.py": "a signature",
+    "transfer/check.py": "the MD5 that a store tells of an object that is fetched",
+    "transfer/notes.py": "the name of a note",
+    "transfer/part_file.py": "the name of a file that is not whole yet",
     "watch/folder_marks.py": "what a file system tells of a folder",
     "web/credentials.py": "a password, before it is compared, and a signature",
     "web/page.py": "the version of a page",

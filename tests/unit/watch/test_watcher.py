@@ -77,7 +77,7 @@ async def test_a_root_that_is_removed_and_made_anew_is_watched_again(tmp_path: P
     root.mkdir()
     async with watch(root) as watcher:
         root.rmdir()
-        await listen_until(watcher, lambda: watcher._observer is None)
+        await listen_until(watcher, lambda: watcher._observer is None and watcher.rescans.is_set())
         assert watcher.rescans.is_set()
         watcher.rescans.take()
         root.mkdir()
