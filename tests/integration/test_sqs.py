@@ -226,6 +226,21 @@ async def test_a_queue_that_hangs_for_a_while(
         server.stop()
 
 
+async def test_a_queue_that_somebody_deletes_and_makes_anew(
+    sqs_server: SqsServer, aws_keys: None, plant: Plant
+) -> None:
+    async with sqs_server.new_queue() as queue, plant.feeding(queue.settings()) as (feeder,):
+        await queue.client.delete_queue(QueueUrl=queue.url)
+
+        async def is_noticed() -> bool:
+            return "AWS_SQS_QUEUE_URL" in feeder.figures.trouble
+
+        await until(is_noticed)
+        await queue.client.create_queue(QueueName=queue.url.rpartition("/")[2])
+        await queue.send({"key": "a.mp4"})
+        await plant.until_done("a.mp4")
+
+
 async def test_an_engine_that_is_away_drives_no_message_into_the_dead_letter_queue(
     sqs_server: SqsServer, aws_keys: None, plant: Plant
 ) -> None:
