@@ -77,12 +77,15 @@ class Yard:
     def store(self) -> S3Store:
         return self.site.store
 
-    def new_worker(self, **changes: str) -> Worker:
+    def new_worker(self, *arguments: str, **changes: str) -> Worker:
         """Not started. It has a name of its own, as if it were another host."""
         name, port = f"host-{len(self.workers)}", str(free_port())
         own = {"INSTANCE_ID": name, "PROM_PORT": port, "WORKER_PORT": port}
         worker = Worker(
-            name, {**self.settings, **own, **changes}, self.folder, command=("cefmp4", "worker")
+            name,
+            {**self.settings, **own, **changes},
+            self.folder,
+            command=("cefmp4", "worker", *arguments),
         )
         self.workers.append(worker)
         return worker
