@@ -10,17 +10,19 @@ import pytest
 from tests.support.ports import free_port
 from tests.support.postgres_server import PostgresServer
 
+from cefmp4.commands.doctor import examine_database
 from cefmp4.config.settings import Settings
 from cefmp4.doctor.postgres import examine_postgres
 from cefmp4.model.diagnosis import Diagnosis, Level
-from cefmp4.storage.postgres.link import PostgresConfig, open_postgres
+from cefmp4.storage.postgres.job_rows import open_job_rows
+from cefmp4.storage.postgres.link import Postgres, PostgresConfig, open_postgres
 from cefmp4.storage.postgres.migrate import migrate
 
 pytestmark = pytest.mark.integration
 
 
-async def examined(url: str) -> dict[str, Diagnosis]:
-    found = await examine_postgres(Settings.model_validate({"database_url": url}))
+async def examined(url: str, **settings: object) -> dict[str, Diagnosis]:
+    found = await examine_postgres(Settings.model_validate({"database_url": url, **settings}))
     assert all(bool(one.advice) == (one.level is not Level.OK) for one in found)
     return {one.subject: one for one in found}
 
@@ -100,3 +102,26 @@ async def test_the_command_looks_at_it_where_one_is_named(
         "Postgres vectors",
     }
     assert await subjects(DATABASE_URL="") == set()
+
+
+async def test_the_table_of_jobs(postgres: Postgres, postgres_url: str) -> None:
+    async def told(**settings: object) -> Diagnosis:
+        found = await examined(postgres_url, job_source_type=("postgres",), **settings)
+        return found["Postgres jobs"]
+
+    assert "made at the next start" in (await told()).detail
+    await postgres.execute("CREATE TABLE films (id int, key int, status text)")
+    for table, names in (("films", ()), ("films", ("key=id",)), ("nowhere", ())):
+        misfit = await told(postgres_jobs_table=table, postgres_jobs_names=names)
+        assert misfit.level is Level.FAIL
+        assert misfit.detail.startswith("POSTGRES_JOBS_")
+    await open_job_rows(postgres, table="jobs", names=())
+    await postgres.execute("INSERT INTO jobs (key) VALUES ('a'), ('b')")
+    assert (await told()).detail.startswith("2 wait in test_")
+
+
+async def test_an_address_that_is_missing_is_told_where_one_is_wanted() -> None:
+    assert await examine_database(Settings.model_validate({})) == []
+    settings = Settings.model_validate({"storage_type": "postgres"})
+    (found,) = await examine_database(settings)
+    assert (found.level, found.detail) == (Level.FAIL, "DATABASE_URL is not set")

@@ -21,7 +21,7 @@ from tests.support.source_backend import Seen
 from cefmp4.errors import ServerUnreachableError, SettingsError, TransientError
 from cefmp4.jobs.sources.asked import AskedJobs
 from cefmp4.jobs.sources.feeder import Feeder, feeding
-from cefmp4.jobs.sources.postgres import SET_ASIDE_S, STALE_LOOK_S, PostgresSource
+from cefmp4.jobs.sources.postgres import MOST_ASIDE, SET_ASIDE_S, STALE_LOOK_S, PostgresSource
 from cefmp4.model.job import Job, JobEnd, JobInput, JobKind, JobSpec, JobState
 from cefmp4.storage.postgres.job_rows import open_job_rows
 from cefmp4.storage.postgres.link import Postgres, PostgresConfig, open_postgres
@@ -350,6 +350,21 @@ async def test_a_row_that_cannot_be_changed_is_set_aside(
     assert await claim(source) == []
     clock.now += SET_ASIDE_S
     assert await claim(source) == [stuck]
+
+
+async def test_a_table_that_takes_no_change_at_all_is_told(backend: PostgresBackend) -> None:
+    """A rule of its own calls the states otherwise, say."""
+    await backend.users.execute("ALTER TABLE jobs ADD CHECK (status <> 'processing')")
+    for number in range(MOST_ASIDE + 1):
+        await backend.put({"key": f"{number}.mp4"})
+    one = feeder(backend.sources[0], Engine())
+    async with feeding([one]):
+
+        async def is_told() -> bool:
+            return "no row of" in one.figures.trouble
+
+        await until(is_told)
+    assert "violates check constraint" in one.figures.trouble
 
 
 # A server that dies.

@@ -85,9 +85,10 @@ async def examine_engine(settings: Settings) -> list[Diagnosis]:
 
 
 async def examine_database(settings: Settings) -> list[Diagnosis]:
-    if settings.database_address is None:
+    if settings.database_address is None and not settings.wants_postgres:
         return []
     try:
+        _ = settings.needed_database_address
         check_installed()
     except SettingsError as error:
         return [fail_of("Postgres", error, "")]

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from cefmp4.config.databases import DatabaseSettings
+from cefmp4.config.settings import Settings
+from cefmp4.config.sources import SourceType
 from cefmp4.errors import CefError
 from cefmp4.model.diagnosis import Diagnosis, fail, fail_of, ok, warn
+from cefmp4.storage.postgres.job_rows import find_job_rows
 from cefmp4.storage.postgres.link import Postgres, PostgresConfig, open_postgres
 from cefmp4.storage.postgres.migrate import shipped, version_in
 from cefmp4.storage.postgres.vectors import Vectors, look_for_vectors
@@ -30,7 +32,7 @@ SELECT current_setting('server_version_num')::int / 10000 AS version,
 """
 
 
-async def examine_postgres(settings: DatabaseSettings) -> list[Diagnosis]:
+async def examine_postgres(settings: Settings) -> list[Diagnosis]:
     config = PostgresConfig(
         url=settings.needed_database_address,
         pool_size=1,
@@ -44,6 +46,7 @@ async def examine_postgres(settings: DatabaseSettings) -> list[Diagnosis]:
                 judge_role(facts),
                 judge_tables(facts, await version_in(postgres), len(shipped())),
                 judge_connections(facts, settings.postgres_pool_size),
+                *await _jobs(postgres, settings),
                 await _vectors(postgres),
             ]
     except CefError as error:
@@ -102,6 +105,19 @@ def judge_connections(facts: dict[str, Any], pool_size: int) -> Diagnosis:
         )
     advice = "raise max_connections, lower POSTGRES_POOL_SIZE, or put a pooler in front of it"
     return warn(subject, f"{detail}, {free} of {facts['places']} are free", advice)
+
+
+async def _jobs(postgres: Postgres, settings: Settings) -> list[Diagnosis]:
+    if SourceType.POSTGRES not in settings.job_source_type:
+        return []
+    subject, table = "Postgres jobs", settings.postgres_jobs_table
+    try:
+        rows = await find_job_rows(postgres, table=table, names=settings.postgres_jobs_names)
+    except CefError as error:
+        return [fail_of(subject, error, "docs/sources.md tells what it must be")]
+    if rows is None:
+        return [ok(subject, f"the table {table} is made at the next start")]
+    return [ok(subject, f"{await rows.count_pending()} wait in {rows.place}")]
 
 
 async def _vectors(postgres: Postgres) -> Diagnosis:

@@ -38,6 +38,8 @@ def test_defaults_of_jobs() -> None:
         ("HLS_RUNGS", "360, 1080,720,720", (1080, 720, 360)),
         ("WORKER_DRAIN_SECONDS", "0.5", 0.5),
         ("WORKER_PORT", "0", 0),
+        ("POSTGRES_JOBS_NAMES", "key=k, bucket=", ("key=k", "bucket=")),
+        ("POSTGRES_JOBS_NAMES", "pending=not yet!", ("pending=not yet!",)),
     ],
 )
 def test_values_that_are_taken(
@@ -51,6 +53,12 @@ def test_values_that_are_taken(
     ("name", "value"),
     [
         ("HLS_REMUX", "maybe"),
+        ("POSTGRES_JOBS_TABLE", "a.b.c"),
+        ("POSTGRES_JOBS_NAMES", "key"),
+        ("POSTGRES_JOBS_NAMES", "id="),
+        ("POSTGRES_JOBS_NAMES", "done="),
+        ("POSTGRES_JOBS_NAMES", "key=two words"),
+        ("POSTGRES_JOBS_NAMES", "colour=red"),
         ("HLS_GPU", "on"),
         ("HLS_RUNGS", "1080p"),
         ("HLS_RUNGS", "1080,-720"),
@@ -114,3 +122,21 @@ def test_what_is_no_address_of_a_queue(monkeypatch: pytest.MonkeyPatch, url: str
     with pytest.raises(SettingsError, match=r"^AWS_SQS_QUEUE_URL=.*(it must|its port)") as refused:
         load()
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wants"),
+    [
+        ({}, False),
+        ({"JOB_SOURCE_TYPE": "postgres"}, True),
+        ({"STORAGE_TYPE": "postgres"}, True),
+        ({"STORAGE_TYPE": "hybrid"}, True),
+        ({"STORAGE_TYPE": "postgres", "HANDOVER_JOBS": "none"}, False),  # no results at all
+    ],
+)
+def test_postgres_is_wanted_by_whom_it_serves(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], wants: bool
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert load()[0].wants_postgres is wants

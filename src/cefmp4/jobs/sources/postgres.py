@@ -10,19 +10,20 @@ from typing import ClassVar
 import structlog
 
 from cefmp4.config.settings import Settings
-from cefmp4.errors import InvariantError
+from cefmp4.errors import InvariantError, TransientError
 from cefmp4.model.job import JobEnd
 from cefmp4.ports.sources import Offer
 from cefmp4.storage.postgres.job_rows import Claim, Ending, JobRows, RowRefusedError, open_job_rows
 from cefmp4.storage.postgres.jobs_table import CHANNEL
 from cefmp4.storage.postgres.link import Postgres
 from cefmp4.storage.postgres.shared import shared_postgres, when_reachable, while_running
+from cefmp4.tasks import cancel_all
 
 log = structlog.get_logger()
 
 STALE_LOOK_S = 30.0  # between two looks for rows that were begun and then forgotten
 SET_ASIDE_S = 600.0  # a row that the database does not let us change
-MOST_ASIDE = 1000
+MOST_ASIDE = 100  # with more of them it is no row, but the table that is wrong
 
 
 class PostgresSource:
@@ -105,8 +106,7 @@ class PostgresSource:
 
     async def stop_listening(self) -> None:
         if self._listening:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
+            await cancel_all([self._listening])
 
     async def _listen(self) -> None:
         async with aclosing(self._postgres.listen(CHANNEL)) as told:
@@ -124,11 +124,9 @@ class PostgresSource:
         try:
             yield
         except RowRefusedError as error:
-            log.warning(
-                "a row of the table of jobs cannot be changed", ref=offer.ref, reason=str(error)
-            )
-            while len(self._aside) >= MOST_ASIDE:
-                self._aside.pop(next(iter(self._aside)))
+            if len(self._aside) >= MOST_ASIDE:
+                raise TransientError(f"no row of {self.place} can be changed: {error}") from error
+            log.warning("a row cannot be changed", ref=offer.ref, reason=str(error))
             self._aside[offer.ref] = self._clock() + SET_ASIDE_S
 
     def _set_aside(self) -> list[str]:

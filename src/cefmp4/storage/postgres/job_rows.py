@@ -349,27 +349,40 @@ class Claim:
 
 
 async def open_job_rows(postgres: Postgres, *, table: str, names: Sequence[str]) -> JobRows:
-    """Raises SettingsError, naming the setting, where the table is not as it must be. Where people
-    have none, and want none of their own, it is made."""
-    called = Names.of(names)
-    found = await _find(postgres, table)
-    if found is None and table == USUAL_TABLE and not names:
+    """As `find_job_rows`. Where people have no table, and want none of their own, it is made."""
+    found = await find_job_rows(postgres, table=table, names=names)
+    if found is None:
         await migrate(postgres)  # its trigger lives in the schema that is ours
         await make_jobs_table(postgres, table)
-        found = await _find(postgres, table)
+        found = await find_job_rows(postgres, table=table, names=names)
     if found is None:
-        raise SettingsError(
-            f"{SETTING}={table}: there is no such table in the database of DATABASE_URL",
-            hint=f"make it; without {NAMES}, the table {USUAL_TABLE} makes itself",
-        )
+        raise _no_such_table(table)
+    return found
+
+
+async def find_job_rows(postgres: Postgres, *, table: str, names: Sequence[str]) -> JobRows | None:
+    """None where there is no table yet, and one can be made. Raises SettingsError, naming the
+    setting, where it is not as it must be."""
+    called = Names.of(names)
+    found = await _find(postgres, table)
+    if found is None:
+        if table == USUAL_TABLE and not names:
+            return None
+        raise _no_such_table(table)
     _check_usable(table, found)
-    columns = _matched(called, await _columns(postgres, found["oid"]), found["name"])
     return JobRows(
         postgres,
         table=(found["schema"], found["name"]),
         place=f"{found['database']}/{found['schema']}.{found['name']}",
-        columns=columns,
+        columns=_matched(called, await _columns(postgres, found["oid"]), found["name"]),
         states=called.states,
+    )
+
+
+def _no_such_table(table: str) -> SettingsError:
+    return SettingsError(
+        f"{SETTING}={table}: there is no such table in the database of DATABASE_URL",
+        hint=f"make it; without {NAMES}, the table {USUAL_TABLE} makes itself",
     )
 
 
