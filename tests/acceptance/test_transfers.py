@@ -28,7 +28,6 @@ from cefmp4.retry import REQUEST_ATTEMPTS
 from cefmp4.storage.redis.checkpoints import open_checkpoints
 from cefmp4.storage.s3.store import S3Store, open_s3_store
 from cefmp4.transfer.download import PIECE_BYTES
-from cefmp4.transfer.part_file import is_part_file
 
 pytestmark = [
     pytest.mark.integration,
@@ -67,7 +66,7 @@ class Place:
         return (self.folder / path).read_bytes()
 
     def parts(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if is_part_file(path.name)]
+        return list(self.folder.rglob(".cefmp4-*.part"))
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[S3Store]:

@@ -59,12 +59,19 @@ def holds_crc(
 
 
 def crc_and_md5(
-    fd: int, start: int, end: int, *, also: tuple[Digest, ...] = ()
+    fd: int,
+    start: int,
+    end: int,
+    *,
+    also: tuple[Digest, ...] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[int, str] | None:
-    """Of [start, end), the MD5 as an ETag has it; None where the file is shorter."""
+    """Of [start, end), the MD5 as an ETag has it; None where the file is shorter, or it was
+    stopped."""
     md5 = hashlib.md5(usedforsecurity=False)
     try:
-        return hash_range(fd, start, end, also=(*also, md5)), md5.hexdigest()
+        crc64 = hash_range(fd, start, end, also=(*also, md5), is_stopped=is_stopped)
+        return crc64, md5.hexdigest()
     except ShortFileError:
         return None
 

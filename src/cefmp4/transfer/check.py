@@ -1,6 +1,5 @@
 """What the store tells of the bytes of an object, and whether a local file has them."""
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from enum import StrEnum
 
 from cefmp4.model.object import StoredObject
 from cefmp4.model.part import PartRange, plan_noted_in
-from cefmp4.recording.digests import ShortFileError, hash_range, holds_crc, multipart_etag
+from cefmp4.recording.digests import crc_and_md5, holds_crc, multipart_etag
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MD5_OF_MD5S = re.compile(r"[0-9a-f]{32}-(\d{1,5})")
@@ -47,12 +46,10 @@ class Check:
         """ "" where the file became shorter meanwhile."""
         etags = []
         for cut in self.cuts or [PartRange(1, 0, self.stored.size)]:
-            md5 = hashlib.md5(usedforsecurity=False)
-            try:
-                hash_range(fd, cut.start, cut.end, also=(md5,), is_stopped=is_stopped)
-            except ShortFileError:
+            found = crc_and_md5(fd, cut.start, cut.end, is_stopped=is_stopped)
+            if found is None:
                 return ""
-            etags.append(md5.hexdigest())
+            etags.append(found[1])
         return multipart_etag(etags) if self.cuts else etags[0]
 
 

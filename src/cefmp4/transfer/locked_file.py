@@ -4,11 +4,17 @@ folder that others may write to. Blocking."""
 import fcntl
 import os
 import stat
+from hashlib import sha256
 
 from cefmp4.errors import RefusedError, SourceError
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TRIES = 5
+
+
+def short_name(*told: str) -> str:
+    """For what may be called anything, and be of any length."""
+    return sha256("\0".join(told).encode()).hexdigest()[:32]
 
 
 def open_locked(folder: int, name: str, mode: int) -> int:

@@ -147,6 +147,6 @@ class Multipart:
 
 
 def _digests_of(
-    source: SourceFile, cut: PartRange, _is_stopped: Callable[[], bool]
+    source: SourceFile, cut: PartRange, is_stopped: Callable[[], bool]
 ) -> tuple[int, str] | None:
-    return crc_and_md5(source.fd, cut.start, cut.end)
+    return crc_and_md5(source.fd, cut.start, cut.end, is_stopped=is_stopped)

@@ -5,11 +5,10 @@ here: one small file for each key, which is gone when the upload is at its end. 
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from cefmp4.errors import SettingsError
-from cefmp4.transfer.locked_file import open_locked
+from cefmp4.transfer.locked_file import open_locked, short_name
 
 _MOST_BYTES = 8192
 
@@ -26,7 +25,7 @@ class UploadNotes:
         where nothing can be written down."""
         if self.folder is None:
             return Note(None, "", None)
-        name = sha256(f"{self.place}\0{key}".encode()).hexdigest()[:32]
+        name = short_name(self.place, key)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

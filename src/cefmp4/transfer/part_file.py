@@ -8,22 +8,16 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import sha256
 from typing import Self
 
 from cefmp4.errors import RefusedError
 from cefmp4.model.object import StoredObject
 from cefmp4.recording.beneath import folder_of, rename_to_free
 from cefmp4.transfer.check import Check, Known
-from cefmp4.transfer.locked_file import open_locked
+from cefmp4.transfer.locked_file import open_locked, short_name
 
-_BEGIN, _END = ".cefmp4-", ".part"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FREE_IT = "--overwrite replaces it"
-
-
-def is_part_file(name: str) -> bool:
-    return name.startswith(_BEGIN) and name.endswith(_END)
 
 
 class PartFile:
@@ -39,8 +33,7 @@ class PartFile:
     @classmethod
     def open(cls, root: str, relpath: str, stored: StoredObject) -> Self:
         """Makes the folders on the way. None of them may be a link."""
-        told = "\0".join((stored.key, stored.etag, str(stored.size)))
-        name = f"{_BEGIN}{sha256(told.encode()).hexdigest()[:32]}{_END}"
+        name = f".cefmp4-{short_name(stored.key, stored.etag, str(stored.size))}.part"
         with folder_of(root, relpath, makes=True) as (found, goal):
             folder = os.dup(found)
         try:

@@ -11,7 +11,6 @@ from cefmp4.errors import AccessDeniedError, PermanentError, ServerUnreachableEr
 from cefmp4.recording.digests import crc_of
 from cefmp4.retry import no_waiting
 from cefmp4.transfer import Status, Transferred, download, download_files
-from cefmp4.transfer.part_file import is_part_file
 
 DATA = os.urandom(1000)
 
@@ -41,7 +40,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def parts_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if is_part_file(path.name)]
+    return list(folder.rglob(".cefmp4-*.part"))
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 1000])

@@ -11,7 +11,7 @@ from cefmp4.errors import RefusedError
 from cefmp4.model.object import StoredObject
 from cefmp4.recording.digests import crc_of
 from cefmp4.transfer.check import check_of
-from cefmp4.transfer.part_file import PartFile, is_part_file, is_there
+from cefmp4.transfer.part_file import PartFile, is_there
 
 STORED = StoredObject(key="k", size=3, etag="e", crc64=crc_of(b"abc"))
 CHECK = check_of(STORED, etag_is_md5=True)
@@ -25,7 +25,7 @@ def leave(folder: Path, data: bytes, stored: StoredObject = STORED) -> Path:
     part = open_part(folder, stored)
     part.append(data)
     part.close()
-    (path,) = [one for one in folder.iterdir() if is_part_file(one.name)]
+    (path,) = folder.glob(".cefmp4-*.part")
     return path
 
 
