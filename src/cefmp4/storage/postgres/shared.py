@@ -5,20 +5,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
-
 from cefmp4.config.settings import Settings
-from cefmp4.errors import (
-    PermanentError,
-    ServerUnreachableError,
-    SettingsError,
-    TablesMissingError,
-    TransientError,
-)
-from cefmp4.retry import for_a_while
+from cefmp4.errors import PermanentError, SettingsError, TablesMissingError
+from cefmp4.retry import at_start
 from cefmp4.storage.postgres.link import Postgres, PostgresConfig
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 
@@ -59,15 +50,8 @@ async def when_reachable(settings: Settings, ask: Callable[[], Awaitable[T]]) ->
         except PermanentError as error:
             raise SettingsError(error.args[0], hint=error.hint or "check DATABASE_URL") from error
 
-    def tell(error: BaseException) -> None:
-        log.warning("waiting for Postgres", reason=str(error))
-
     seconds = settings.startup_timeout_seconds
-    try:
-        return await for_a_while(asked, seconds=seconds, on=(TransientError,), tell=tell)
-    except TransientError as error:
-        hint = error.hint or "check DATABASE_URL"
-        raise ServerUnreachableError(error.args[0], hint=hint) from error
+    return await at_start(asked, server="Postgres", setting="DATABASE_URL", seconds=seconds)
 
 
 @contextmanager
