@@ -121,14 +121,19 @@ async def _wait(seconds: float) -> None:
 
 
 async def bounded(
-    request: Callable[[], Awaitable[T]], *, server: str, attempts: int = REQUEST_ATTEMPTS
+    request: Callable[[], Awaitable[T]],
+    *,
+    server: str,
+    attempts: int = REQUEST_ATTEMPTS,
+    on: Errors = (TransientError,),
+    backoff: Backoff = REQUEST_BACKOFF,
 ) -> T:
     """Runs one request, which must be safe to repeat, until it works or `attempts` are used up;
-    then the last TransientError comes out. Every other error comes out at once."""
+    then the last of the errors `on` comes out. Every other error comes out at once."""
     return await _repeated(
         request,
-        on=(TransientError,),
-        backoff=REQUEST_BACKOFF,
+        on=on,
+        backoff=backoff,
         tell=lambda _failures, _error: metrics.retries.labels(server).inc(),
         stop=stop_after_attempt(attempts),
     )

@@ -3,19 +3,25 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.support.servers import S3Place
+from tests.support.surreal_backend import config_of, embedded_config
+from tests.support.surreal_results import read_result
+from tests.support.surreal_server import serving_surreal
 
 from cefmp4.model.job import JobInput, JobKind, job_id_of
 from cefmp4.ports.results import JobResult, ResultStore
 from cefmp4.results.objects import ACCEPTED_AT, ATTEMPT, ObjectResults
 from cefmp4.results.postgres import PostgresResults
+from cefmp4.results.surrealdb import SurrealResults
 from cefmp4.storage.postgres.link import Postgres
 from cefmp4.storage.postgres.migrate import migrate
 from cefmp4.storage.s3.store import open_s3_store
+from cefmp4.storage.surreal.link import open_surreal
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +76,23 @@ async def postgres_backend(postgres: Postgres) -> Backend:
     return Backend(PostgresResults(postgres), find)
 
 
-@pytest.fixture(params=["object_backend", "postgres_backend"])
+@pytest_asyncio.fixture
+async def surreal_backend() -> AsyncIterator[Backend]:
+    """Rows on a server."""
+    async with serving_surreal() as server, open_surreal(config_of(server)) as link:
+        yield Backend(SurrealResults(link, bucket="recordings"), partial(read_result, link))
+
+
+@pytest_asyncio.fixture
+async def embedded_surreal_backend() -> AsyncIterator[Backend]:
+    """Rows in the engine of this process."""
+    async with open_surreal(embedded_config()) as link:
+        yield Backend(SurrealResults(link, bucket="recordings"), partial(read_result, link))
+
+
+@pytest.fixture(
+    params=["object_backend", "postgres_backend", "surreal_backend", "embedded_surreal_backend"]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
     found: Backend = request.getfixturevalue(request.param)
     return found

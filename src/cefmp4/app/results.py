@@ -19,6 +19,7 @@ from cefmp4.storage.s3.store import S3Store, open_s3_store
 # Each has an `open_results(settings)`, which gives a ResultStore while its context is open.
 ADAPTERS: dict[str, str] = {
     RowStorage.POSTGRES: "cefmp4.results.postgres",
+    RowStorage.SURREALDB: "cefmp4.results.surrealdb",
 }
 
 

@@ -16,6 +16,7 @@ from cefmp4.ports.sources import JobSource
 ADAPTERS: dict[str, str] = {
     SourceType.POSTGRES: "cefmp4.jobs.sources.postgres",
     SourceType.SQS: "cefmp4.jobs.sources.sqs",
+    SourceType.SURREALDB: "cefmp4.jobs.sources.surrealdb",
 }
 # Of no end of a job they are told, so that only who asks them for jobs needs them.
 ASKED_ONLY = {SourceType.SQS}

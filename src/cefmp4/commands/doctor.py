@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cefmp4.app.engine import open_engine
+from cefmp4.app.extras import load
+from cefmp4.app.sources import ADAPTERS
+from cefmp4.config.backends import SOURCES
 from cefmp4.config.engine import temporal_address_missing
 from cefmp4.config.settings import Settings
 from cefmp4.config.sources import SourceType
@@ -64,6 +67,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         examine_engine(settings),
         examine_database(settings),
         examine_sources(settings),
+        examine_surreal(settings),
     )
     return [*examine_configuration(settings), *(entry for group in groups for entry in group)]
 
@@ -104,6 +108,18 @@ async def examine_sources(settings: Settings) -> list[Diagnosis]:
     from cefmp4.doctor.sqs import examine_sqs
 
     return await examine_sqs(settings)
+
+
+async def examine_surreal(settings: Settings) -> list[Diagnosis]:
+    if not settings.uses_surrealdb:
+        return []
+    try:
+        await load(ADAPTERS, SOURCES, SourceType.SURREALDB, "SURREAL_ENDPOINT")
+    except SettingsError as error:
+        return [fail_of("SurrealDB", error, "")]
+    from cefmp4.doctor.surrealdb import examine_surrealdb
+
+    return await examine_surrealdb(settings)
 
 
 def examine_configuration(settings: Settings) -> list[Diagnosis]:

@@ -17,6 +17,7 @@ from cefmp4.config.programs import ProgramSettings
 from cefmp4.config.results import ResultSettings, RowStorage
 from cefmp4.config.sources import SourceSettings, SourceType
 from cefmp4.config.store import StoreSettings
+from cefmp4.config.surrealdb import SurrealDBSettings
 from cefmp4.config.worker import WorkerSettings
 from cefmp4.model.job import JobKind
 
@@ -30,6 +31,7 @@ class Settings(
     WorkerSettings,
     SourceSettings,
     ResultSettings,
+    SurrealDBSettings,
     ProgramSettings,
     PageSettings,
 ):
@@ -56,15 +58,28 @@ class Settings(
         comes = SourceType.POSTGRES in self.job_source_type
         return self.has_jobs and (comes or self.row_storage == RowStorage.POSTGRES)
 
+    @property
+    def uses_surrealdb(self) -> bool:
+        is_source = SourceType.SURREALDB in self.job_source_type
+        return is_source or self.row_storage == RowStorage.SURREALDB
+
     @model_validator(mode="after")
     def _sources_are_named(self) -> Self:
         needs = {
             SourceType.SQS: ("AWS_SQS_QUEUE_URL", self.aws_sqs_queue_url),
             SourceType.WEBHOOK: ("WEBHOOK_SECRET", self.webhook_secret),
+            SourceType.SURREALDB: ("SURREAL_ENDPOINT", self.surreal_endpoint),
         }
         for kind, (name, value) in needs.items():
             if kind in self.job_source_type and not value:
                 raise ValueError(f"{name} is not set, and JOB_SOURCE_TYPE has {kind}: set it")
+        return self
+
+    @model_validator(mode="after")
+    def _row_storage_is_named(self) -> Self:
+        if self.row_storage == RowStorage.SURREALDB and not self.surreal_endpoint:
+            named = f"STORAGE_TYPE is {self.storage_type}"
+            raise ValueError(f"SURREAL_ENDPOINT is not set, and {named}: set it")
         return self
 
     def spelled(self, names: dict[str, str]) -> Self:

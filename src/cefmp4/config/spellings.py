@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from cefmp4.config.settings import Settings
-from cefmp4.config.values import endpoint, redis_host
+from cefmp4.config.values import endpoint, redis_host, surreal_endpoint
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable, redact
 from cefmp4.model.part import MIB
@@ -24,8 +24,7 @@ OLD_SPELLINGS = {
 REDIS_SPELLINGS = ("REDIS_HOST", "REDIS_PORT")  # together they say what REDIS_URL says
 # Of the contract, but for parts of the system that are not there yet.
 NOT_YET = (
-    "WEBHOOK_URL", "SURREAL_ENDPOINT",
-    "SURREAL_USERNAME", "SURREAL_PASSWORD", "SURREAL_NAMESPACE", "SURREAL_DATABASE",
+    "WEBHOOK_URL",
     "MAX_FRAMES_PER_VIDEO", "ENABLE_TRANSCRIPTION", "ENABLE_VISION_ANALYSIS", "ENABLE_EMBEDDINGS",
     "OPENAI_API_KEY", "OPENAI_BASE_URL",
     "VISION_MAX_CONCURRENT",
@@ -54,6 +53,7 @@ _ADDRESSES: dict[str, Callable[[str], object]] = {
     "REDIS_HOST": redis_host,
     "S3_ENDPOINT": endpoint,
     "S3_ENDPOINT_URL": endpoint,
+    "SURREAL_ENDPOINT": surreal_endpoint,
 }
 
 

@@ -46,6 +46,8 @@ RENAMED_COLUMNS = (
     "updated_at",
 )  # fmt: skip
 RENAMED_STATES = ("pending", "processing", "done", "failed")
+_SURREAL_SERVERS = ("ws", "wss", "http", "https")
+_SURREAL_FILES = ("surrealkv", "surrealkv+versioned", "file")
 _QUOTES = "\"'"
 LEAST_KEY_CHARACTERS = 16
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -322,6 +324,29 @@ def endpoint_of_queue(url: str) -> str:
     if re.search(r"[@?#]", url) or not re.fullmatch(r"/[0-9A-Za-z_-]+/[0-9A-Za-z_.-]+", parts.path):
         raise ValueError("it must end with the account and the name of the queue: /1234/jobs")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def surreal_endpoint(url: str) -> str:
+    scheme, _, place = url.partition("://")
+    if url == "mem://":
+        return url
+    if scheme in _SURREAL_FILES and place:
+        return f"{scheme}://{folder(place)}"
+    if scheme not in _SURREAL_SERVERS:
+        raise ValueError("it must start with ws://, wss://, http://, https:// or surrealkv://")
+    if "@" in url:
+        raise ValueError("it holds no user: that is SURREAL_USERNAME with SURREAL_PASSWORD")
+    parts = _split(url)
+    redis_host(parts.hostname or "")
+    if parts.path.rstrip("/") not in ("", "/rpc") or "?" in url or "#" in url:
+        raise ValueError("it must end with the host, the port or /rpc")
+    return f"{scheme.replace('http', 'ws')}://{parts.netloc}"
+
+
+def surreal_name(text: str) -> str:
+    if not text or len(text) > 128 or not text.isprintable() or "/" in text:
+        raise ValueError("it must be a name of at most 128 characters without a slash")
+    return text
 
 
 def key_prefix(text: str) -> str:

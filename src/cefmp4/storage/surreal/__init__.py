@@ -1,0 +1,1 @@
+"""SurrealDB: the only place that knows its client and its errors."""
