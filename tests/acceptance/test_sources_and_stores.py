@@ -21,6 +21,7 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.servers import SwiftServer
 from tests.support.service import reached
 from tests.support.sqs_server import KEYS, REGION, QueueUnderTest, SqsServer
+from tests.support.surreal_server import DATABASE, NAMESPACE, PASSWORD, USER, SurrealServer
 
 from cefmp4.model.job import MOST_TELLING_FIRST, Job
 from cefmp4.web.webhook import sign
@@ -28,8 +29,8 @@ from cefmp4.web.webhook import sign
 pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 SECRET = "of-the-senders-only"
-STORES = ("s3", "postgres", "hybrid")
-SOURCES = ("internal", "postgres", "sqs", "webhook")
+STORES = ("s3", "postgres", "hybrid", "surrealdb")
+SOURCES = ("internal", "postgres", "sqs", "webhook", "surrealdb")
 ENDS_S = 90.0
 OF_EACH = int(os.environ.get("CEFMP4_JOBS_OF_EACH", "5"))
 
@@ -42,6 +43,7 @@ class Place:
     postgres: PostgresServer
     database: str
     queue: QueueUnderTest
+    surreal: SurrealServer
 
     async def put_object(self, name: str, recording: Path) -> str:
         key, data = f"incoming/{name}.mp4", await asyncio.to_thread(recording.read_bytes)
@@ -62,6 +64,14 @@ class Place:
     async def rows(self) -> Mapping[str, str]:
         """The state of each job in the table, by its key."""
         return dict(await self.ask("SELECT key, status FROM jobs"))
+
+    async def put_record(self, key: str) -> None:
+        await self.surreal.rows("CREATE hls_job SET status = 'queued', key = $key", key=key)
+
+    async def records(self) -> Mapping[str, str]:
+        """As `rows`, of SurrealDB."""
+        found = await self.surreal.rows("SELECT key, status FROM hls_job")
+        return {record["key"]: record["status"] for record in found}
 
     async def post(self, key: str) -> None:
         body, stamp = json.dumps({"key": key}).encode(), str(int(time.time()))
@@ -96,6 +106,30 @@ class Place:
         total = await self.ask(query, job.spec.subject, "%")
         assert ours == total == [(job.result["segments"],)]
 
+    async def check_records_of(self, job: Job) -> None:
+        assert job.result is not None
+        subject = job.spec.subject
+        masters = await self.surreal.rows(
+            "SELECT attempt FROM hls_playlist WHERE stream_id = $subject AND document != NONE",
+            subject=subject,
+        )
+        assert [one["attempt"] for one in masters] == [job.accepted]
+        segments = await self.surreal.rows(
+            "SELECT key FROM hls_segment WHERE string::contains(key, $subject)", subject=subject
+        )
+        assert len(segments) == job.result["segments"]
+        assert all(f".{job.accepted}/" in one["key"] for one in segments)
+
+
+@asynccontextmanager
+async def open_surreal() -> AsyncIterator[SurrealServer]:
+    server = SurrealServer()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.end()
+
 
 @asynccontextmanager
 async def open_place(
@@ -106,7 +140,7 @@ async def open_place(
     **changes: str,
 ) -> AsyncIterator[Place]:
     database = await postgres.new_database()
-    async with sqs_server.new_queue(hidden_s=5) as queue:
+    async with open_surreal() as surreal, sqs_server.new_queue(hidden_s=5) as queue:
         given = {
             **KEYS,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -114,13 +148,18 @@ async def open_place(
             "AWS_SQS_QUEUE_URL": queue.url,
             "SQS_WAIT_TIME": "1",
             "DATABASE_URL": postgres.url(database),
+            "SURREAL_ENDPOINT": surreal.address,
+            "SURREAL_USERNAME": USER,
+            "SURREAL_PASSWORD": PASSWORD,
+            "SURREAL_NAMESPACE": NAMESPACE,
+            "SURREAL_DATABASE": DATABASE,
             "JOB_SOURCE_TYPE": ",".join(SOURCES),
             "WEBHOOK_SECRET": SECRET,
             "WORKER_POLL_MS": "200",
             "HLS_THUMBNAILS": "false",
         }
         async with open_yard(s3_server, folder, **given | changes) as yard:
-            yield Place(yard, postgres, database, queue)
+            yield Place(yard, postgres, database, queue, surreal)
 
 
 @pytest.mark.parametrize("storage", STORES)
@@ -141,6 +180,7 @@ async def test_a_job_of_each_source_ends_in_the_store(
         await place.put_row(await place.put_object("postgres", recording))
         await place.queue.send({"key": await place.put_object("sqs", recording)})
         await place.post(await place.put_object("webhook", recording))
+        await place.put_record(await place.put_object("surrealdb", recording))
         jobs = await place.all_end({f"{name}.mp4" for name in SOURCES})
         for name in SOURCES:
             job = jobs[f"{name}.mp4"]
@@ -153,11 +193,16 @@ async def test_a_job_of_each_source_ends_in_the_store(
                 await place.check_rows_of(job)
                 assert stored_in[0].startswith("postgresql://")
                 assert "of-the-tests" not in str(stored_in)
+            if storage == "surrealdb":
+                await place.check_records_of(job)
+                assert stored_in[0].startswith("surrealdb://")
+                assert PASSWORD not in str(stored_in)
 
         async def are_told() -> bool:
-            return set((await place.rows()).values()) == {"done"}
+            ends = (*(await place.rows()).values(), *(await place.records()).values())
+            return ends == ("done", "complete")
 
-        assert await reached(are_told, 20), await place.rows()
+        assert await reached(are_told, 20), (await place.rows(), await place.records())
         assert await place.queue.left() == 0
 
 
@@ -171,7 +216,8 @@ async def test_whatever_dies_no_job_is_lost_and_no_result_stored_twice(
         async with open_place(s3_server, postgres, sqs_server, tmp_path, **changes) as place:
             recording = Path((await encoded(tmp_path, 4, "recording.mp4")).path)
             workers = [await started(place.yard) for _ in range(2)]
-            names = {f"{kind}{number}" for kind in ("row", "message") for number in range(OF_EACH)}
+            kinds = ("row", "message", "record")
+            names = {f"{kind}{number}" for kind in kinds for number in range(OF_EACH)}
             asking = asyncio.create_task(ask_for(place, names, recording))
             await some_are_begun(place, 2)
             await workers[0].kill()
@@ -182,9 +228,11 @@ async def test_whatever_dies_no_job_is_lost_and_no_result_stored_twice(
             await some_are_begun(place, 6)
             postgres.kill()
             sqs_server.pause()
+            await place.surreal.stop()
             await asyncio.sleep(2)
             sqs_server.resume()
             await postgres.start()
+            await place.surreal.start()
             await asking
             jobs = await place.all_end({f"{name}.mp4" for name in names}, 200)
             assert len(jobs) == len(names)
@@ -193,9 +241,10 @@ async def test_whatever_dies_no_job_is_lost_and_no_result_stored_twice(
                 await place.check_rows_of(job)
 
             async def are_told() -> bool:
-                return list((await place.rows()).values()) == ["done"] * OF_EACH
+                ends = (*(await place.rows()).values(), *(await place.records()).values())
+                return ends == ("done",) * OF_EACH + ("complete",) * OF_EACH
 
-            assert await reached(are_told, 30), await place.rows()
+            assert await reached(are_told, 30), (await place.rows(), await place.records())
             assert await place.queue.left() == 0
             kept = await place.ask("SELECT count(*) FROM cefmp4.results")
             assert kept == [(len(names),)]
@@ -222,6 +271,9 @@ async def ask_for(place: Place, names: set[str], recording: Path) -> None:
         key = await place.put_object(name, recording)
         if name.startswith("message"):
             await place.queue.send({"key": key})
+            continue
+        if name.startswith("record"):
+            await place.put_record(key)
             continue
 
         async def is_in(key: str = key) -> bool:

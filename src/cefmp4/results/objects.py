@@ -22,7 +22,7 @@ class ObjectResults:
 
     async def keep(self, result: JobResult) -> str:
         key = f"{self._prefix}{result.kind}/{result.subject}/{_NAME}"
-        if await self._accepted_at(key) <= result.accepted_at:
+        if await self._accepted_at(key) < result.accepted_at:
             told = {ATTEMPT: result.attempt, ACCEPTED_AT: result.accepted_at}
             document = result.document | told
             data = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
@@ -36,11 +36,11 @@ class ObjectResults:
         return f"s3://{self._bucket}/{key}"
 
     async def _accepted_at(self, key: str) -> float:
-        """Of what lies there; 0 where that says nothing."""
+        """Of what lies there; 0 where that says nothing, less where it is none of ours."""
         if await self._store.head(key) is None:
-            return 0.0
+            return -1.0
         try:
             document = json.loads(await self._store.read(key))
             return float(document.get(ACCEPTED_AT, 0.0))
         except (ValueError, TypeError, AttributeError, RecursionError):
-            return 0.0  # not ours, or torn
+            return -1.0
