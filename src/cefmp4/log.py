@@ -29,6 +29,15 @@ def redact(text: str) -> str:
     return _SECRET_IN_TEXT.sub(lambda m: f"{m[1] or m[3] or m[4]}***{m[2] or ''}", text)
 
 
+def redact_all(value: Any) -> Any:
+    """Each text in what is fit for JSON."""
+    if isinstance(value, dict):
+        return {name: redact_all(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_all(one) for one in value]
+    return redact(value) if isinstance(value, str) else value
+
+
 def printable(text: str) -> str:
     """File names are hostile: no line breaks, escapes or surrogates reach a terminal."""
     if text.isprintable():

@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 from cefmp4 import __version__
+from cefmp4.model.callback import Delivery, MessageType
 from cefmp4.model.job import OFFERED_KINDS, FailReason, JobKind, SlotKind
 from cefmp4.model.stream import Stream
 from cefmp4.stream_series import StreamCounter, StreamSeries
@@ -201,6 +202,12 @@ source_jobs = _counter(
 )
 source_waiting = _gauge(
     "cefmp4_source_waiting", "Jobs that a source has and nobody claimed", source=_ANY
+)
+callbacks = _counter(
+    "cefmp4_callbacks_total",
+    "Tries to call back at WEBHOOK_URL, by what became of them",
+    event=MessageType,
+    outcome=Delivery,
 )
 job_slots = _gauge("cefmp4_job_slots", "Slots for jobs", slot=SlotKind)
 job_slots_in_use = _gauge("cefmp4_job_slots_in_use", "Slots that jobs hold", slot=SlotKind)

@@ -102,6 +102,7 @@ TEMPORAL = Reachability("Temporal", held_up="jobs")
 POSTGRES = Reachability("Postgres", held_up="jobs and their results")
 SQS = Reachability("SQS", held_up="the jobs in its queue")
 SURREALDB = Reachability("SurrealDB", held_up="its jobs and results")
+WEBHOOK_URL = Reachability("WEBHOOK_URL", held_up="callbacks")
 metrics.server_full.labels("s3").set_function(lambda: float(S3.is_full))
 
 

@@ -23,8 +23,8 @@ from tests.support.service import reached
 from tests.support.sqs_server import KEYS, REGION, QueueUnderTest, SqsServer
 from tests.support.surreal_server import DATABASE, NAMESPACE, PASSWORD, USER, SurrealServer
 
+from cefmp4.jobs.webhook_signatures import sign_hex
 from cefmp4.model.job import MOST_TELLING_FIRST, Job
-from cefmp4.web.webhook import sign
 
 pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -75,7 +75,7 @@ class Place:
 
     async def post(self, key: str) -> None:
         body, stamp = json.dumps({"key": key}).encode(), str(int(time.time()))
-        headers = {"X-Timestamp": stamp, "X-Signature": sign(SECRET, stamp, body)}
+        headers = {"X-Timestamp": stamp, "X-Signature": sign_hex(SECRET, stamp, body)}
         address = f"http://127.0.0.1:{self.yard.site.service.port}/jobs"
         async with (
             aiohttp.ClientSession() as session,

@@ -17,6 +17,7 @@ from tests.support.temporal_server import CODEC_KEY, TemporalServer
 from cefmp4.errors import (
     PermanentError,
     RefusedError,
+    ServerUnreachableError,
     UnknownJobError,
 )
 from cefmp4.jobs import flow
@@ -24,6 +25,7 @@ from cefmp4.jobs.steps import Host
 from cefmp4.model.job import (
     MOST_TELLING_FIRST,
     FailReason,
+    JobEnd,
     JobInput,
     JobKind,
     JobSpec,
@@ -296,7 +298,63 @@ async def test_jobs_are_listed_the_most_telling_first(desk: JobDesk, pretence: P
 
     await until(are_counted)
     assert (await desk.queue(JobKind.HLS)).workers == 1
+
+    async def one_waits() -> bool:
+        return await desk.backlog(JobKind.HLS) == 1
+
+    await until(one_waits)
+    assert await desk.backlog(JobKind.CALLBACK) == 0
+    assert await desk.latest(MOST_TELLING_FIRST, 9, JobKind.CALLBACK) == []
+    assert len(await desk.latest(MOST_TELLING_FIRST, 9, JobKind.HLS)) == 4
     pretence.goes_on.set()
+
+
+async def test_a_job_that_only_tells_of_its_end_has_ended(
+    desk: JobDesk, host: Host, pretence: Pretence
+) -> None:
+    """Whoever is to be told may be away for days; nothing waits for a worker meanwhile."""
+    told: list[JobEnd] = []
+    is_deaf = True
+
+    async def report(end: JobEnd) -> None:
+        told.append(end)
+        if is_deaf:
+            raise ServerUnreachableError("nobody listens")
+
+    assert isinstance(host.reporters, dict)
+    host.reporters["somebody"] = report
+    await desk.submit(replace(spec("a", copy="1"), tells=("somebody",)))
+    await desk.submit(replace(spec("b", bad="no video in it"), tells=("somebody",)))
+    await until(lambda: _are_many(told))
+    for name, state in (("a-hls", JobState.COMPLETE), ("b-hls", JobState.FAILED)):
+        job = await in_state(desk, name, state)
+        assert (job.is_telling, job.step) == (True, Step.REPORT)
+        assert job.ended_at == pytest.approx(job.submitted_at, abs=30)
+
+        async def is_listed(state: JobState = state, name: str = name) -> bool:
+            return [one.id for one in await desk.latest([state], 9)] == [name]
+
+        await until(is_listed)
+    assert await desk.complete_of(["a-hls", "b-hls"]) == {"a-hls"}
+    assert (await desk.queue(JobKind.HLS)).depth == await desk.backlog(JobKind.HLS) == 0
+    assert await desk.latest([JobState.QUEUED, JobState.IN_PROGRESS], 9) == []
+    assert await desk.cancel("b-hls") is JobState.FAILED  # nobody shall be told of it
+    is_deaf = False
+
+    async def is_over() -> bool:
+        jobs = [await desk.get(name) for name in ("a-hls", "b-hls")]
+        return not any(job.is_telling for job in jobs)
+
+    await until(is_over)
+    assert (await desk.get("a-hls")).is_complete
+    assert (await desk.get("b-hls")).reason is FailReason.ERROR
+    assert len({(end.spec.id, end.at) for end in told}) == 2
+    with pytest.raises(RefusedError):
+        await desk.cancel("a-hls")
+
+
+async def _are_many(told: list[JobEnd]) -> bool:
+    return len({end.spec.id for end in told}) == 2 and len(told) > 3
 
 
 # What follows needs workers that stop, die and come back, which the engine in memory has none of.

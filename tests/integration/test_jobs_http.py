@@ -8,25 +8,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 from tests.support.memory_engine import MemoryEngine
+from tests.support.ports import free_port
 from tests.support.pretence import Pretence, in_state, pretending, with_progress
 
 from cefmp4 import metrics
-from cefmp4.app.engine import DeskOnDemand
+from cefmp4.app.engine import DeskOnDemand, NoJobs
 from cefmp4.config.settings import Settings
+from cefmp4.errors import ServerUnreachableError, SettingsError
 from cefmp4.jobs.overview import measure_queues
+from cefmp4.jobs.webhook_signatures import headers_for, sign, sign_hex
 from cefmp4.model.job import JobInput, JobKind, JobSpec, JobState
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.web.api import JobApi
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
-from cefmp4.web.webhook import Webhook, sign
+from cefmp4.web.webhook import Webhook, taking_webhooks
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +44,8 @@ class JobPort:
     desk: JobDesk
     secret: str | None = SECRET
     now: float = NOW
+    most_queued: int = 10_000
+    own_port: int | None = None  # of the webhook
 
     @asynccontextmanager
     async def serving(
@@ -49,11 +54,13 @@ class JobPort:
         settings = Settings(
             webhook_secret=SecretStr(self.secret) if self.secret else None,
             s3_bucket_name="bucket",
+            webhook_max_queued=self.most_queued,
+            webhook_port=self.own_port,
             worker_max_attempts=5,
             http_host=host,
             api_token=SecretStr(token) if token else None,
         )
-        webhook = Webhook(settings, self.desk.submit, clock=lambda: self.now)
+        webhook = Webhook(settings, self.desk, clock=lambda: self.now)
         routes = [
             *Probes(Health, partial(measure_queues, self.desk)).routes(),
             *JobApi(self.desk).routes(),
@@ -61,6 +68,7 @@ class JobPort:
         ]
         async with (
             listening(settings, 0, routes) as port,
+            taking_webhooks(settings, webhook),
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             yield session
@@ -116,7 +124,7 @@ async def hook(
 ) -> tuple[int, Any]:
     stamp = str(int(at))
     return await post(
-        session, "/jobs", body, X_Timestamp=stamp, X_Signature=sign(secret, stamp, body)
+        session, "/jobs", body, X_Timestamp=stamp, X_Signature=sign_hex(secret, stamp, body)
     )
 
 
@@ -210,11 +218,12 @@ async def test_a_signed_request_makes_a_job_once(port: JobPort) -> None:
         body = b'{"key": "a/b.mp4"}'
         status, first = await hook(session, body)
         assert (status, first["is_new"]) == (202, True)
-        assert await hook(session, body) == (202, {"id": first["id"], "is_new": False})
+        assert first["status_url"] == f"/jobs/{first['id']}"
+        assert await hook(session, body) == (202, first | {"is_new": False})
         named = b'{"id": "order 7/../x", "bucket": "other", "key": "c.mp4", "kind": "hls"}'
         _, second = await hook(session, named)
         other = b'{"id": "order 7/../x", "key": "another.mp4"}'
-        assert await hook(session, other) == (202, {"id": second["id"], "is_new": False})
+        assert await hook(session, other) == (202, second | {"is_new": False})
     job = await port.desk.get(first["id"])
     assert job.spec.input.name == "s3://bucket/a/b.mp4"
     assert job.spec.max_attempts == 5
@@ -226,7 +235,7 @@ async def test_a_signed_request_makes_a_job_once(port: JobPort) -> None:
 async def test_a_wrong_signature_is_refused(port: JobPort) -> None:
     body = b'{"key": "a.mp4"}'
     stamp = str(int(NOW))
-    right = sign(SECRET, stamp, body)
+    right = sign_hex(SECRET, stamp, body)
     async with port.serving() as session:
         assert (await hook(session, body, secret="another secret"))[0] == 401
         for headers in (
@@ -256,7 +265,7 @@ async def test_an_old_request_is_refused(port: JobPort, late_s: float, status: i
 @pytest.mark.parametrize("stamp", ["", "soon", "-1", "1e9", "9" * 5000, "nan"])
 async def test_a_signed_timestamp_must_be_one(port: JobPort, stamp: str) -> None:
     body = b'{"key": "a.mp4"}'
-    headers = {"X_Timestamp": stamp, "X_Signature": sign(SECRET, stamp, body)}
+    headers = {"X_Timestamp": stamp, "X_Signature": sign_hex(SECRET, stamp, body)}
     async with port.serving() as session:
         assert (await post(session, "/jobs", body, **headers))[0] == 401
 
@@ -302,3 +311,269 @@ async def test_without_a_secret_nothing_is_taken(port: JobPort) -> None:
     port.secret = None
     async with port.serving() as session:
         assert (await hook(session, b'{"key": "a"}'))[0] == 503
+        status, _, headers = await ordered(session, b'{"key": "a"}')
+        assert (status, headers["Retry-After"]) == (503, "30")
+        assert (await asked(session, "s1-hls", "m"))[0] == 503
+
+
+# Standard Webhooks.
+
+OTHER = "whsec_c2l4dGVlbiBjaGFyYWN0ZXJz"
+
+
+async def ordered(
+    session: aiohttp.ClientSession,
+    body: bytes,
+    *,
+    message_id: str = "msg_1",
+    at: float = NOW,
+    secret: str = SECRET,
+    url: str = "/jobs",
+    **headers: str,
+) -> tuple[int, Any, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    signed = headers_for(secret, message_id, at, body) | named
+    async with session.post(url, data=body, headers=signed) as response:
+        return response.status, await response.json(), response.headers
+
+
+async def asked(
+    session: aiohttp.ClientSession,
+    job_id: str,
+    message_id: str,
+    *,
+    at: float = NOW,
+    secret: str = SECRET,
+    url: str = "",
+) -> tuple[int, Any]:
+    headers = headers_for(secret, message_id, at, b"")
+    async with session.get(f"{url}/jobs/{job_id}", headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def test_a_message_makes_one_job_whatever_comes_under_its_id_later(port: JobPort) -> None:
+    async with port.serving("0.0.0.0") as session:
+        status, first, headers = await ordered(session, b'{"key": "a/b.mp4"}')
+        assert (status, first["is_new"]) == (202, True)
+        assert headers["Location"] == first["status_url"] == f"/jobs/{first['id']}"
+        again = first | {"is_new": False}
+        for body in (b'{"key": "a/b.mp4"}', b'{"key": "other.mp4", "bucket": "elsewhere"}'):
+            assert (await ordered(session, body, at=NOW + 60))[:2] == (202, again)
+        _, second, _ = await ordered(session, b'{"key": "a/b.mp4"}', message_id="msg_2")
+        assert second["is_new"]
+        own = b'{"id": "order 7", "key": "a/b.mp4"}'
+        _, third, _ = await ordered(session, own, message_id="msg_3")
+        assert (await ordered(session, own, message_id="msg_4"))[1] == third | {"is_new": False}
+        assert (await hook(session, own))[1] == third | {"is_new": False}
+    assert len({first["id"], second["id"], third["id"]}) == 3
+    job = await port.desk.get(first["id"])
+    assert (job.spec.input.name, job.spec.ref) == ("s3://bucket/a/b.mp4", "msg_1")
+    assert (await port.desk.get(third["id"])).spec.ref == "order 7"
+
+
+async def test_any_of_the_secrets_will_do(port: JobPort) -> None:
+    port.secret = f" {OTHER} , {SECRET},"
+    body = b'{"key": "a.mp4"}'
+    async with port.serving() as session:
+        assert (await ordered(session, body, secret=SECRET))[0] == 202
+        assert (await ordered(session, body, secret=OTHER))[0] == 202
+        assert (await hook(session, body))[0] == 202
+        assert (await ordered(session, body, secret="a secret of long ago"))[0] == 401
+        assert (await ordered(session, body, secret=f"{SECRET},{OTHER}"))[0] == 401
+
+
+async def test_what_was_tampered_with_is_refused(port: JobPort) -> None:
+    body, stamp = b'{"key": "a.mp4"}', str(int(NOW))
+    right = sign(SECRET, "msg_1", stamp, body)
+    foreign = sign(OTHER, "msg_1", stamp, body)
+    async with port.serving() as session:
+        wrong: tuple[dict[str, Any], ...] = (
+            {"webhook_id": "msg_2"},
+            {"webhook_id": ""},
+            {"webhook_timestamp": str(int(NOW) + 1)},
+            {"webhook_timestamp": ""},
+            {"webhook_signature": ""},
+            {"webhook_signature": right[:-2]},
+            {"webhook_signature": right.removeprefix("v1,")},
+            {"webhook_signature": right.replace("v1,", "v1a,")},
+            {"webhook_signature": right.swapcase()},
+            {"webhook_signature": "v1," + "\xe4" * 44},
+            {"webhook_signature": foreign},
+            {"webhook_signature": right.replace("v1,", "v1, ")},
+            # The older pair is right, and does not count beside a signature.
+            {"webhook_signature": foreign, "X_Timestamp": stamp,
+             "X_Signature": sign_hex(SECRET, stamp, body)},
+        )  # fmt: skip
+        for changes in wrong:
+            assert (await ordered(session, body, **changes))[0] == 401, changes
+        several = f"v1a,AAAA {foreign} junk {right}"
+        assert (await ordered(session, body, webhook_signature=several))[0] == 202
+        changed = headers_for(SECRET, "msg_1", NOW, body)
+        async with session.post("/jobs", data=b'{"key": "b.mp4"}', headers=changed) as response:
+            assert response.status == 401
+        async with session.post(
+            "/jobs", data=body, headers={**changed, "webhook-id": "msg_1.1"}
+        ) as r:
+            assert r.status == 401
+    assert sum((await port.desk.counts()).values()) == 1
+
+
+@pytest.mark.parametrize(("late_s", "status"), [(299, 202), (-299, 202), (301, 401), (-301, 401)])
+async def test_an_old_message_is_refused(port: JobPort, late_s: float, status: int) -> None:
+    port.now = NOW + late_s
+    async with port.serving() as session:
+        assert (await ordered(session, b'{"key": "a.mp4"}'))[0] == status
+
+
+@pytest.mark.parametrize("message_id", ["x" * 257, "ä"])
+async def test_an_odd_message_id_is_refused_with_its_reason(port: JobPort, message_id: str) -> None:
+    async with port.serving() as session:
+        status, answer, _ = await ordered(session, b'{"key": "a.mp4"}', message_id=message_id)
+        assert (status, answer) == (
+            400,
+            {"error": "webhook-id must be at most 256 characters of ASCII"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 202),
+        ("application/json; charset=utf-8", 202),
+        ("application/cloudevents+json", 202),
+        ("text/plain", 202),
+        ("application/x-www-form-urlencoded", 202),  # curl -d
+        ("application/xml", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("image/jpeg", 415),
+    ],
+)
+async def test_what_is_clearly_no_json_is_refused(
+    port: JobPort, content_type: str, status: int
+) -> None:
+    async with port.serving() as session:
+        answer = await ordered(session, b'{"key": "a.mp4"}', Content_Type=content_type)
+        assert answer[0] == status
+
+
+async def test_a_sender_sees_how_its_job_is(port: JobPort) -> None:
+    async with port.serving("0.0.0.0") as session:  # without a token nobody else sees anything
+        body = b'{"key": "a.mp4"}'
+        _, made, _ = await ordered(session, body)
+        assert (await asked(session, made["id"], "msg_1"))[0] == 200
+        await in_state(port.desk, made["id"], JobState.COMPLETE)
+        _, told = await asked(session, made["id"], "msg_1")
+        assert (told["state"], told["percent"], told["error"]) == ("complete", 100, "")
+        assert (told["id"], told["kind"], told["attempts"]) == (made["id"], "hls", 1)
+        assert told["result"]["by"]
+        assert not {"input", "owner", "subject"} & told.keys()
+        _, own, _ = await ordered(session, b'{"key": "b", "id": "order 7"}', message_id="msg_2")
+        assert (await asked(session, own["id"], "order 7"))[0] == 200
+        missing = sign("x" * 16, "msg_1", "1", b"")
+        for status, answer in (
+            (403, await asked(session, made["id"], "msg_2")),
+            (403, await asked(session, own["id"], "msg_2")),
+            (403, await asked(session, "s1-hls", "msg_1")),
+            (403, await asked(session, "peek", "peek")),
+            (401, await asked(session, made["id"], "msg_1", secret="x" * 16)),
+            (401, await asked(session, made["id"], "msg_1", at=NOW - 301)),
+        ):
+            assert answer[0] == status, answer
+        headers = headers_for(SECRET, "msg_1", NOW, b"") | {"webhook-signature": missing}
+        async with session.get(made["status_url"], headers=headers) as response:
+            assert response.status == 401
+        assert (await get(session, made["status_url"]))[0] == 403
+        signed = headers_for(SECRET, "msg_1", NOW, b"")
+        for path in ("/jobs/peek", "/api/jobs", "/stats", "/jobs/peek/"):
+            async with session.get(path, headers=signed) as response:
+                assert response.status in (403, 404), path
+        old = {"X-Timestamp": str(int(NOW)), "X-Signature": sign_hex(SECRET, str(int(NOW)), b"")}
+        async with session.get(made["status_url"], headers=old) as response:
+            assert response.status == 403
+
+
+async def test_who_may_look_at_jobs_needs_no_signature(port: JobPort) -> None:
+    await port.desk.submit(spec(1, waits="1"))
+    await with_progress(port.desk, "s1-hls")
+    async with port.serving() as session:
+        status, told = await get(session, "/jobs/s1-hls")
+        assert (status, told["state"], told["percent"]) == (200, "in_progress", 42)
+        assert (await get(session, "/jobs/nobody"))[0] == 404
+        async with session.get("/jobs/s1-hls", headers={"Host": "evil.example"}) as response:
+            assert response.status == 403
+        async with session.get("/jobs/s1-hls", headers={"Origin": "http://evil.example"}) as found:
+            assert found.status == 403
+    async with port.serving("0.0.0.0", "sixteen characters") as session:
+        assert (await get(session, "/jobs/s1-hls"))[0] == 401
+        token = {"Authorization": "Bearer sixteen characters"}
+        async with session.get("/jobs/s1-hls", headers=token) as response:
+            assert response.status == 200
+
+
+class Counting:
+    """A desk that says how many wait, and how often it was asked."""
+
+    def __init__(self, desk: JobDesk, depth: int) -> None:
+        self._desk, self.depth, self.asked, self.is_away = desk, depth, 0, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._desk, name)
+
+    async def backlog(self, _kind: JobKind) -> int:
+        self.asked += 1
+        if self.is_away:
+            raise ServerUnreachableError("Temporal does not answer")
+        return self.depth
+
+
+async def test_a_full_queue_asks_to_come_again(port: JobPort) -> None:
+    counting = Counting(port.desk, 7)
+    full = JobPort(cast(JobDesk, counting), most_queued=10)
+    async with full.serving() as session:
+        answers = [
+            await ordered(session, b'{"key": "a.mp4"}', message_id=f"msg_{number}")
+            for number in range(5)
+        ]
+        assert [status for status, _, _ in answers] == [202, 202, 202, 503, 503]
+        assert answers[-1][2]["Retry-After"] == "30"
+        assert answers[-1][1] == {"error": "10 jobs wait already (WEBHOOK_MAX_QUEUED)"}
+    assert counting.asked <= 2  # once a second for all of them
+    counting.depth, counting.is_away = 0, True
+    async with full.serving() as session:
+        status, answer, headers = await ordered(session, b'{"key": "a.mp4"}', message_id="msg_9")
+        assert (status, answer) == (503, {"error": "Temporal does not answer"})
+        assert headers["Retry-After"] == "30"
+
+
+async def test_the_port_of_webhooks_answers_nothing_else(port: JobPort) -> None:
+    port.own_port = free_port()
+    own = f"http://127.0.0.1:{port.own_port}"
+    async with (
+        port.serving("0.0.0.0", "sixteen characters") as session,
+        aiohttp.ClientSession(own) as stranger,
+    ):
+        _, made, _ = await ordered(stranger, b'{"key": "a.mp4"}')
+        assert (await ordered(session, b'{"key": "a.mp4"}'))[1] == made | {"is_new": False}
+        assert (await hook(stranger, b'{"key": "a.mp4"}'))[0] == 202
+        assert (await asked(stranger, made["id"], "msg_1"))[0] == 200
+        assert (await get(stranger, made["status_url"]))[0] == 401
+        for path in (
+            *("/", "/login", "/metrics", "/livez", "/healthz", "/stats", "/events", "/api/jobs"),
+            *("/api/session", "/assets/page.js", "/watch/x", "/media/x/master.m3u8", "/jobs/"),
+        ):
+            assert (await get(stranger, path))[0] == 404, path
+        assert (await get(stranger, "/jobs"))[0] == 405
+        assert (await get(stranger, "/jobs/peek"))[0] == 401
+        assert (await post(stranger, "/api/session", b'{"token": "sixteen characters"}'))[0] == 404
+        assert (await post(stranger, f"/api/jobs/{made['id']}/cancel"))[0] == 404
+        large = b'{"key": "a", "more": "' + b"x" * (1 << 17) + b'"}'
+        assert (await ordered(stranger, large))[0] == 413
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        settings = Settings(webhook_port=number, webhook_secret=SecretStr(SECRET))
+        with pytest.raises(SettingsError, match=f"^WEBHOOK_PORT={number}: another program"):
+            async with taking_webhooks(settings, Webhook(settings, NoJobs())):
+                pass

@@ -3,9 +3,6 @@
 import asyncio
 import os
 import shutil
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -14,7 +11,7 @@ from tests.support.hls_media import recording
 from tests.support.job_worker import Workshop, until, workshop
 from tests.support.ports import free_port
 from tests.support.servers import S3Place
-from tests.support.temporal_server import CODEC_KEY
+from tests.support.worker_command import running, until_ready
 
 from cefmp4.model.job import Job, JobKind, JobSpec, JobState, input_of_file
 from cefmp4.model.part import MIB
@@ -24,57 +21,6 @@ __all__ = ["workshop"]
 pytestmark = pytest.mark.integration
 
 JOBS = 20
-
-
-async def start(
-    folder: Path, s3: S3Place, engine: Workshop, port: int, **changes: str
-) -> tuple[asyncio.subprocess.Process, Path]:
-    log = folder / f"{port}.log"
-    environment = {
-        **os.environ,
-        **s3.environment,
-        "S3_BUCKET_NAME": changes.get("S3_BUCKET_NAME") or await s3.new_bucket(),
-        "REDIS_URL": "",  # nothing in it is of a worker's concern
-        "TEMPORAL_ADDRESS": engine.address,
-        "TEMPORAL_NAMESPACE": engine.namespace,
-        "TEMPORAL_CODEC_KEY": CODEC_KEY.decode(),
-        "STATE_DIR": str(folder / "state"),
-        "WORKER_PORT": str(port),
-        "WATCH_DIR": "/",  # files are submitted from anywhere
-        "HLS_GPU": "off",
-        **changes,
-    }
-    with log.open("ab") as out:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cefmp4", "worker"), env=environment, stdout=out, stderr=out
-        )
-    return process, log
-
-
-@asynccontextmanager
-async def running(
-    folder: Path, s3: S3Place, engine: Workshop, port: int, **changes: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
-    process, log = await start(folder, s3, engine, port, **changes)
-    try:
-        yield process, log
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def until_ready(port: int, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-        while process.returncode is None:
-            try:
-                async with session.get(f"http://127.0.0.1:{port}/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
-    raise AssertionError("the worker ended")
 
 
 async def test_it_tells_of_itself_and_of_a_port_that_is_taken(

@@ -103,8 +103,9 @@ class _Carried:
         state = JobState.IN_PROGRESS if self.is_running else JobState.QUEUED
         if standing.reason:
             state = JobState.FAILED
-        elif standing.result is not None and self.ended_at:
+        elif standing.result is not None:
             state = JobState.COMPLETE
+        is_telling = standing.step is Step.REPORT and not self.ended_at
         return Job(
             spec=self.spec,
             state=state,
@@ -118,7 +119,8 @@ class _Carried:
             progress=self.progress,
             submitted_at=self.submitted_at,
             due_at=standing.waits_until,
-            ended_at=self.ended_at,
+            is_telling=is_telling,
+            ended_at=standing.ended_at or self.ended_at,
             updated_at=self.ended_at or self.submitted_at,
         )
 
@@ -146,8 +148,11 @@ class MemoryEngine:
             raise UnknownJobError(f"there is no job {job_id!a}")
         return job
 
-    async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
-        jobs = sorted(self._jobs.values(), key=lambda one: one.submitted_at, reverse=True)
+    async def latest(
+        self, states: Iterable[JobState], limit: int, kind: JobKind | None = None
+    ) -> list[Job]:
+        asked = [one for one in self._jobs.values() if kind in (None, one.spec.kind)]
+        jobs = sorted(asked, key=lambda one: one.submitted_at, reverse=True)
         found = [one.job for state in states for one in jobs if one.job.state is state]
         return found[:limit]
 
@@ -160,6 +165,9 @@ class MemoryEngine:
         found = Counter(one.job.state for one in asked)
         return {state: found[state] for state in JobState}
 
+    async def backlog(self, kind: JobKind) -> int:
+        return (await self.queue(kind)).queued
+
     async def queue(self, kind: JobKind) -> QueueStats:
         waiting = [one for one in self._jobs.values() if one.job.is_queued]
         return QueueStats(
@@ -170,7 +178,7 @@ class MemoryEngine:
 
     async def cancel(self, job_id: str) -> JobState:
         job = await self.get(job_id)
-        if job.is_final:
+        if job.is_final and not job.is_telling:
             raise RefusedError(f"job {job_id} is {job.state} already")
         task = self._jobs[job_id].task
         assert task is not None

@@ -170,6 +170,7 @@ def _streams(
             claims=claims,
             index=index,
             kinds=settings.handed_over,
+            calls_back=settings.webhook_url is not None,
             bucket=settings.s3_bucket_name,
             watch_dir=root,
             max_attempts=settings.worker_max_attempts,
@@ -189,7 +190,7 @@ def _streams(
         slots=slots,
         clocks=ports.clocks,
         make_processor=partial(StreamProcessor, tools=tools),
-        max_active=_room_for_files(),
+        max_active=_room_for_files(ports=1 if settings.webhook_port is None else 2),
         foreign_pause_s=settings.lease_seconds / 3,
     )
     startup = Startup(
@@ -230,7 +231,7 @@ def _tools(
     )
 
 
-def _room_for_files() -> int:
+def _room_for_files(*, ports: int) -> int:
     """Every active stream holds one."""
-    room = descriptors.raise_limit() - max_connections() - SPARE_FILES
+    room = descriptors.raise_limit() - ports * max_connections() - SPARE_FILES
     return max(10, min(MAX_ACTIVE_STREAMS, room))

@@ -11,7 +11,7 @@ from cefmp4.config.engine import temporal_address_missing
 from cefmp4.config.settings import Settings
 from cefmp4.embedded.state import codec_key_in
 from cefmp4.errors import SettingsError, UnknownJobError
-from cefmp4.model.job import Job, JobKind, JobSpec, JobState, QueueStats
+from cefmp4.model.job import CALLBACK, Job, JobKind, JobSpec, JobState, QueueStats
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.storage.redis.owner import owner_id
 from cefmp4.tasks import apart
@@ -40,7 +40,8 @@ class DeskOnDemand:
     async def _open(self) -> "Desk":
         client = await open_engine(self._settings)
         module = await asyncio.to_thread(importlib.import_module, "cefmp4.temporal.desk")
-        desk: Desk = module.Desk(client)
+        tells = (CALLBACK,) if self._settings.webhook_url else ()
+        desk: Desk = module.Desk(client, tells=tells)
         return desk
 
     async def submit(self, spec: JobSpec) -> bool:
@@ -52,14 +53,19 @@ class DeskOnDemand:
     async def get(self, job_id: str) -> Job:
         return await (await self._desk()).get(job_id)
 
-    async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
-        return await (await self._desk()).latest(states, limit)
+    async def latest(
+        self, states: Iterable[JobState], limit: int, kind: JobKind | None = None
+    ) -> list[Job]:
+        return await (await self._desk()).latest(states, limit, kind)
 
     async def complete_of(self, job_ids: Sequence[str]) -> set[str]:
         return await (await self._desk()).complete_of(job_ids)
 
     async def counts(self, kind: JobKind | None = None) -> dict[JobState, int]:
         return await (await self._desk()).counts(kind)
+
+    async def backlog(self, kind: JobKind) -> int:
+        return await (await self._desk()).backlog(kind)
 
     async def queue(self, kind: JobKind) -> QueueStats:
         return await (await self._desk()).queue(kind)
@@ -83,7 +89,9 @@ class NoJobs:
     async def get(self, job_id: str) -> Job:
         raise UnknownJobError(f"there is no job {job_id!a}")
 
-    async def latest(self, _states: Iterable[JobState], _limit: int) -> list[Job]:
+    async def latest(
+        self, _states: Iterable[JobState], _limit: int, _kind: JobKind | None = None
+    ) -> list[Job]:
         return []
 
     async def complete_of(self, _job_ids: Sequence[str]) -> set[str]:
@@ -91,6 +99,9 @@ class NoJobs:
 
     async def counts(self, _kind: JobKind | None = None) -> dict[JobState, int]:
         return dict.fromkeys(JobState, 0)
+
+    async def backlog(self, _kind: JobKind) -> int:
+        return 0
 
     async def queue(self, _kind: JobKind) -> QueueStats:
         return QueueStats()

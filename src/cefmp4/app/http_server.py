@@ -25,7 +25,7 @@ from cefmp4.web.listener import listening
 from cefmp4.web.media import Media
 from cefmp4.web.probes import Health, Probes
 from cefmp4.web.watch import Watch
-from cefmp4.web.webhook import Webhook
+from cefmp4.web.webhook import Webhook, taking_webhooks
 
 log = structlog.get_logger()
 
@@ -62,6 +62,7 @@ async def serving(
         forget=partial(forget_stream, checkpoints),
         jobs=JobFigures(desk),
     )
+    webhook = Webhook(settings, desk)
     routes = [
         *page.routes(),
         *Probes(health, partial(measure_queues, desk)).routes(),
@@ -69,11 +70,14 @@ async def serving(
         *RecordingApi(settings.s3_bucket_name, views, history, desk).routes(),
         *Feed(views, JobFeed(desk)).routes(),
         *JobApi(desk).routes(),
-        *Webhook(settings, desk.submit).routes(),
+        *webhook.routes(),
         *Watch(store, desk, views=views, find=find, settings=settings).routes(),
         *Media(store, find).routes(),
     ]
-    async with listening(settings, settings.prom_port, routes) as port:
+    async with (
+        listening(settings, settings.prom_port, routes) as port,
+        taking_webhooks(settings, webhook),
+    ):
         if settings.token is None and not is_loopback(settings.reached_at):
             log.warning("nobody can use the page: set API_TOKEN", reached_at=settings.reached_at)
         if not settings.prom_port:

@@ -29,7 +29,7 @@ from cefmp4.tasks import cut_by
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs the ingest side until `stop`."""
     check_after_upload(settings.after_upload, settings.watch_dir)
-    if settings.handed_over:
+    if settings.handed_over or settings.webhook_url:
         check_named(settings)
     metrics.streams.is_per_stream = settings.metrics_per_stream
     metrics.disk_folders.update(watch_dir=settings.watch_dir, state_dir=settings.state_dir)

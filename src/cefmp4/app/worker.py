@@ -1,7 +1,7 @@
 """The composition root of the worker: clients, procedures and slots, and the engine's workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
@@ -13,18 +13,20 @@ from cefmp4.app.gpu_slots import usable_slots
 from cefmp4.app.results import open_results
 from cefmp4.app.sources import feeders, open_sources, reporters
 from cefmp4.config.settings import Settings
+from cefmp4.config.sources import SourceType
 from cefmp4.config.worker import GpuUse
 from cefmp4.hls.encode import HlsOptions
 from cefmp4.hls.encoders import EncoderChooser
 from cefmp4.hls.make import HlsEncoder
 from cefmp4.hls_job import HlsJobs
+from cefmp4.jobs.callbacks.sender import open_sender
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.sources.feeder import feeding
 from cefmp4.jobs.steps import Host, JobProcedure
 from cefmp4.jobs.workplace import open_workplace
 from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
-from cefmp4.model.job import JobKind, JobSpec, SlotKind
+from cefmp4.model.job import CALLBACK, JobEnd, JobKind, JobSpec, SlotKind
 from cefmp4.ports.sources import JobSource
 from cefmp4.reachability import POSTGRES, S3, SURREALDB, TEMPORAL, tell_of_outages
 from cefmp4.tasks import cut_by
@@ -32,6 +34,7 @@ from cefmp4.temporal.worker import working
 from cefmp4.web.api import worker_routes
 from cefmp4.web.listener import listening
 from cefmp4.web.probes import Health, Probes
+from cefmp4.web.webhook import Webhook, taking_webhooks
 
 log = structlog.get_logger()
 
@@ -59,6 +62,9 @@ async def work(
         async with cut_by(stop):
             if port is not None:
                 await stack.enter_async_context(_answering(settings, port))
+                if SourceType.WEBHOOK in settings.job_source_type:
+                    webhook = Webhook(settings, desk_of(settings))
+                    await stack.enter_async_context(taking_webhooks(settings, webhook))
             sources = await stack.enter_async_context(open_sources(settings, will_ask=asks_sources))
             host = await _open_host(settings, stack, kinds, slots, sources, on_complete)
             client = await reach_engine(settings)
@@ -83,6 +89,7 @@ async def _open_host(
     store = await stack.enter_async_context(open_store(settings))
     results = await stack.enter_async_context(open_results(settings, store))
     tell_of_outages()
+    sender = await stack.enter_async_context(open_sender(settings))
     workplace = stack.enter_context(
         open_workplace(settings.state_dir / "work", reserve_bytes=settings.work_reserve_bytes)
     )
@@ -95,13 +102,18 @@ async def _open_host(
         results=results,
         watch_dir=str(settings.watch_dir.resolve()),
     )
-    procedures: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
+    known: dict[JobKind, JobProcedure] = {JobKind.HLS: hls.procedure}
+    procedures = {kind: known[kind] for kind in kinds if kind in known}
+    told: dict[str, Callable[[JobEnd], Awaitable[None]]] = {**reporters(sources)}
+    if sender is not None:
+        procedures[JobKind.CALLBACK] = sender.procedure
+        told[CALLBACK] = sender.report
     return Host(
-        procedures={kind: procedures[kind] for kind in kinds if kind in procedures},
+        procedures=procedures,
         slots=Slots(await usable_slots(slots, chooser, settings.hls_codec, use_gpu=use_gpu)),
         workplace=workplace,
         on_complete=on_complete,
-        reporters=reporters(sources),
+        reporters=told,
     )
 
 

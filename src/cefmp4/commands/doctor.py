@@ -20,10 +20,12 @@ from cefmp4.doctor.folder import examine_folder
 from cefmp4.doctor.programs import examine_media
 from cefmp4.doctor.redis import examine_redis
 from cefmp4.doctor.s3 import examine_s3
+from cefmp4.doctor.webhooks import examine_webhooks
 from cefmp4.errors import SettingsError
 from cefmp4.log import printable, redact
 from cefmp4.model import names
 from cefmp4.model.diagnosis import Diagnosis, Level, fail, fail_of, ok, warn
+from cefmp4.model.job import OFFERED_KINDS, JobKind
 from cefmp4.storage.postgres import check_installed
 from cefmp4.storage.s3.connect import s3_config
 from cefmp4.web.access import is_loopback
@@ -68,6 +70,7 @@ async def examine(settings: Settings) -> list[Diagnosis]:
         examine_database(settings),
         examine_sources(settings),
         examine_surreal(settings),
+        examine_webhooks(settings),
     )
     return [*examine_configuration(settings), *(entry for group in groups for entry in group)]
 
@@ -85,7 +88,8 @@ async def examine_engine(settings: Settings) -> list[Diagnosis]:
         client = await open_engine(settings)
     except SettingsError as error:
         return [fail_of("Temporal", error, "")]
-    return await examine_temporal(client, settings)
+    called_back = (JobKind.CALLBACK,) if settings.webhook_url else ()
+    return await examine_temporal(client, settings, (*OFFERED_KINDS, *called_back))
 
 
 async def examine_database(settings: Settings) -> list[Diagnosis]:

@@ -103,6 +103,8 @@ async def _run_together(services: dict[str, Service], stop: asyncio.Event) -> No
 
 def _tell_where(settings: Settings, spec: JobSpec) -> None:
     """Of each recording that can be watched from now on."""
+    if spec.kind is not JobKind.HLS:
+        return
     if url := settings.watch_url(spec.subject):
         name = PurePath(spec.input.path or spec.input.key).name
         if settings.app_env is AppEnv.PRODUCTION:

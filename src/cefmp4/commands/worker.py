@@ -12,15 +12,17 @@ from cefmp4.errors import SettingsError
 from cefmp4.model.job import OFFERED_KINDS, JobKind, SlotKind
 
 MAX_SLOTS = 64
+# Whoever has WEBHOOK_URL calls back, whatever else it does.
+KINDS = tuple(kind for kind in JobKind if kind is not JobKind.CALLBACK)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kinds",
         type=_kinds,
-        default=tuple(JobKind),
+        default=KINDS,
         metavar="KIND,KIND",
-        help=f"the kinds of jobs to take ({','.join(JobKind)})",
+        help=f"the kinds of jobs to take ({','.join(KINDS)})",
     )
     parser.add_argument(
         "--gpu-slots",
@@ -65,10 +67,12 @@ async def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _kinds(text: str) -> tuple[JobKind, ...]:
-    try:
-        kinds = tuple(JobKind(word.strip()) for word in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; allowed are {','.join(JobKind)}") from None
+    words = [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in KINDS]:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!a} is no kind of job; allowed are {','.join(KINDS)}"
+        )
+    kinds = tuple(JobKind(word) for word in words)
     if not set(kinds) & set(OFFERED_KINDS):
         raise argparse.ArgumentTypeError(
             f"no worker does {text} jobs yet; name at least one of {','.join(OFFERED_KINDS)}"

@@ -13,7 +13,8 @@ from cefmp4.errors import SettingsError
 def temporal_address_missing() -> SettingsError:
     return SettingsError(
         "TEMPORAL_ADDRESS is not set",
-        hint="set it, or start `cefmp4 up`, which brings its own; HANDOVER_JOBS=none makes no jobs",
+        hint="set it, or start `cefmp4 up`, which brings its own; HANDOVER_JOBS=none without "
+        "WEBHOOK_URL makes no jobs",
     )
 
 

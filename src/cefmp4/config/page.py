@@ -35,10 +35,6 @@ class PageSettings(Section):
         None, "token of at least 16 characters that the page asks for, and that requests carry as "
         "'Authorization: Bearer'; on loopback only those that change state need it",
     )  # fmt: skip
-    webhook_secret: Annotated[SecretStr, hidden(values.check_secret)] | None = setting(
-        None, "secret of at least 16 characters that signs POST /jobs on PROM_PORT (there is no WEBHOOK_PORT); "
-        "empty: no jobs from there",
-    )  # fmt: skip
     metrics_per_stream: bool = setting(
         True, "label the video_* metrics with stream_id; a series ends soon after its stream"
     )

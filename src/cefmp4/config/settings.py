@@ -18,6 +18,7 @@ from cefmp4.config.results import ResultSettings, RowStorage
 from cefmp4.config.sources import SourceSettings, SourceType
 from cefmp4.config.store import StoreSettings
 from cefmp4.config.surrealdb import SurrealDBSettings
+from cefmp4.config.webhooks import WebhookSettings
 from cefmp4.config.worker import WorkerSettings
 from cefmp4.model.job import JobKind
 
@@ -30,6 +31,7 @@ class Settings(
     DatabaseSettings,
     WorkerSettings,
     SourceSettings,
+    WebhookSettings,
     ResultSettings,
     SurrealDBSettings,
     ProgramSettings,
@@ -49,7 +51,8 @@ class Settings(
     @property
     def has_jobs(self) -> bool:
         """Whether there may be any, so that an engine and a worker are needed."""
-        return bool(self.handed_over or set(self.job_source_type) - {SourceType.INTERNAL})
+        sources = set(self.job_source_type) - {SourceType.INTERNAL}
+        return bool(self.handed_over or sources or self.webhook_url)
 
     @property
     def wants_postgres(self) -> bool:
@@ -73,6 +76,10 @@ class Settings(
         for kind, (name, value) in needs.items():
             if kind in self.job_source_type and not value:
                 raise ValueError(f"{name} is not set, and JOB_SOURCE_TYPE has {kind}: set it")
+        if self.webhook_url and not self.webhook_secret:
+            raise ValueError(
+                "WEBHOOK_SECRET is not set, and signs what goes to WEBHOOK_URL: set it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,13 +24,11 @@ OLD_SPELLINGS = {
 REDIS_SPELLINGS = ("REDIS_HOST", "REDIS_PORT")  # together they say what REDIS_URL says
 # Of the contract, but for parts of the system that are not there yet.
 NOT_YET = (
-    "WEBHOOK_URL",
     "MAX_FRAMES_PER_VIDEO", "ENABLE_TRANSCRIPTION", "ENABLE_VISION_ANALYSIS", "ENABLE_EMBEDDINGS",
     "OPENAI_API_KEY", "OPENAI_BASE_URL",
     "VISION_MAX_CONCURRENT",
 )  # fmt: skip
 _MOVED = {
-    "WEBHOOK_PORT": "POST /jobs is answered on PROM_PORT",
     "WORKER_DEV_HTTP": "a worker always answers on WORKER_PORT",
 }
 # What docker-compose.yml asks for beside our settings.

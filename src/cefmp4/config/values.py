@@ -1,6 +1,7 @@
 """Values as people write them, in `.env` files and in what passes those on: with blanks, quotes, in
 any case, as lists with commas or in JSON. Pure, but for the home that `~` is."""
 
+import base64
 import ipaddress
 import json
 import os
@@ -50,6 +51,8 @@ _SURREAL_SERVERS = ("ws", "wss", "http", "https")
 _SURREAL_FILES = ("surrealkv", "surrealkv+versioned", "file")
 _QUOTES = "\"'"
 LEAST_KEY_CHARACTERS = 16
+LEAST_SECRET_BYTES = 16
+_IN_BASE64 = "whsec_"
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 
@@ -267,6 +270,42 @@ def _split(url: str) -> SplitResult:
 def check_secret(text: str) -> None:
     if len(text) < 16:
         raise ValueError("it must have at least 16 characters")
+
+
+def webhook_secrets(text: str) -> tuple[str, ...]:
+    return tuple(secret for secret in map(str.strip, text.split(",")) if secret)
+
+
+def webhook_key(secret: str) -> bytes:
+    """As Standard Webhooks write secrets down. ValueError where it is none."""
+    if not secret.startswith(_IN_BASE64):
+        return secret.encode("utf-8", "surrogateescape")
+    written = secret.removeprefix(_IN_BASE64).rstrip("=")
+    return base64.b64decode(written + "=" * (-len(written) % 4), validate=True)
+
+
+def check_webhook_secrets(text: str) -> None:
+    secrets = webhook_secrets(text)
+    try:
+        keys = [webhook_key(secret) for secret in secrets]
+    except ValueError:
+        raise ValueError("behind whsec_ there must be base64") from None
+    if not keys or min(map(len, [*keys, *secrets])) < LEAST_SECRET_BYTES:
+        raise ValueError(
+            f"each must have at least {LEAST_SECRET_BYTES} characters, behind whsec_ as many bytes; "
+            "a comma begins the next one"
+        )
+
+
+def check_webhook_url(url: str) -> None:
+    parts = _split(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("it must start with http:// or https://")
+    host = parts.hostname or ""
+    if not (is_host(host) or re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host)):
+        raise ValueError("its host must be a host name or an IP address")
+    if "#" in url or not url.isascii() or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError("it must be ASCII without blanks, and end with a path or a query")
 
 
 def host_names(given: tuple[str, ...]) -> tuple[str, ...]:

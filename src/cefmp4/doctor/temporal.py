@@ -1,5 +1,7 @@
 """Asks Temporal about what jobs need of it, and who else may use it. Loads its client library."""
 
+from collections.abc import Iterable
+
 from cefmp4.config.engine import EngineSettings
 from cefmp4.errors import CefError
 from cefmp4.model.diagnosis import Diagnosis, fail_of, ok, warn
@@ -12,10 +14,13 @@ from cefmp4.web.access import is_loopback
 LEAST_DAYS = 7
 
 
-async def examine_temporal(client: EngineClient, settings: EngineSettings) -> list[Diagnosis]:
+async def examine_temporal(
+    client: EngineClient, settings: EngineSettings, kinds: Iterable[JobKind] = OFFERED_KINDS
+) -> list[Diagnosis]:
+    """`kinds` of jobs that somebody must do."""
     try:
         version, days = await version_of(client), await kept_days(client)
-        workers = {kind: (await Desk(client).queue(kind)).workers for kind in OFFERED_KINDS}
+        workers = {kind: (await Desk(client).queue(kind)).workers for kind in kinds}
     except CefError as error:
         return [fail_of("Temporal", error, "check TEMPORAL_ADDRESS and that the server runs")]
     return [

@@ -8,13 +8,16 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from cefmp4.errors import CefError
-from cefmp4.model.job import MAX_ERROR_CHARS, FailReason, JobEnd, JobSpec, JobState, Step
+from cefmp4.model.job import MAX_ERROR_CHARS, FailReason, JobEnd, JobKind, JobSpec, JobState, Step
 
 FIRST_PAUSE_S = 4.0
 LONGEST_PAUSE_S = 300.0
+# Whoever is told of something may be away for days, with many jobs that wait for him, and each try
+# makes the history longer that is gone through again for the next one.
+LONGEST_TELLING_PAUSE_S = 3600.0
 LAST_WORD_S = 10.0  # for a worker that seems dead to say that it was cut off, before a job fails
 MOST_WAITS = 100  # steps that a sick server or host may end uncounted, about 8 h
-MOST_REPORTS = 2000  # tries to tell of the end, about a week
+MOST_REPORTS = 180  # tries to tell of the end, about a week
 
 
 class Trouble(StrEnum):
@@ -56,6 +59,7 @@ class Order:
     seconds: float = 0.0  # that the accepted attempt took
     accepted_at: float = 0.0  # of two results of a job the later one stands
     end: JobEnd | None = None  # to be told
+    whom: str = ""  # it is told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ class Standing:
     reason: FailReason | None = None
     error: str = ""
     waits_until: float = 0.0
+    ended_at: float = 0.0  # what is left is to tell of it
     result: dict[str, Any] | None = None
 
 
@@ -177,13 +182,15 @@ class JobFlow:
                 self._waits = 0
                 return answer
 
-    async def _perform(self, step: Step, attempt: str, attempts: tuple[str, ...]) -> Answer:
-        answer = await self._engine.perform(self._order(step, attempt, attempts))
+    async def _perform(
+        self, step: Step, attempt: str, attempts: tuple[str, ...], whom: str = ""
+    ) -> Answer:
+        answer = await self._engine.perform(self._order(step, attempt, attempts, whom))
         if (answer.step, answer.attempt) != (step, attempt):
             raise StepError(Trouble.AWAY, "the answer to another step was given")
         return answer
 
-    def _order(self, step: Step, attempt: str, attempts: tuple[str, ...]) -> Order:
+    def _order(self, step: Step, attempt: str, attempts: tuple[str, ...], whom: str = "") -> Order:
         return Order(
             step=step,
             spec=self._spec,
@@ -194,6 +201,7 @@ class JobFlow:
             seconds=self._seconds,
             accepted_at=self._accepted_at,
             end=self._end if step is Step.REPORT else None,
+            whom=whom,
         )
 
     @property
@@ -203,6 +211,7 @@ class JobFlow:
         return JobEnd(
             spec=self._spec,
             state=state,
+            at=standing.ended_at,
             reason=standing.reason,
             error=standing.error if standing.reason else "",
             attempts=attempts_of(standing, state, standing.reason),
@@ -230,7 +239,7 @@ class JobFlow:
             return 0.0
         if error.trouble is Trouble.AWAY and self._waits < MOST_WAITS:
             self._waits += 1
-            return _doubled(self._waits)
+            return _doubled(self._waits, self._longest_pause_s)
         if error.trouble is Trouble.LOST:
             if attempt in self._cut_off:
                 self._cut_off.remove(attempt)
@@ -242,7 +251,12 @@ class JobFlow:
             raise JobFailedError(FailReason.DEAD_LETTER, str(error))
         # The first loss is nobody's fault. A job that loses every worker may be what kills them.
         is_first_loss = error.trouble is Trouble.LOST and counted == 1
-        return 0.0 if is_first_loss else _doubled(counted)
+        return 0.0 if is_first_loss else _doubled(counted, self._longest_pause_s)
+
+    @property
+    def _longest_pause_s(self) -> float:
+        is_telling = self._spec.kind is JobKind.CALLBACK
+        return LONGEST_TELLING_PAUSE_S if is_telling else LONGEST_PAUSE_S
 
     async def _clear_up(self) -> None:
         """An accepted result stays: an operator may still want it published. Where nothing else is
@@ -260,23 +274,32 @@ class JobFlow:
                 return
 
     async def _report_end(self) -> None:
-        """A cancel ends only this: the job itself is over."""
+        """A cancel ends only this: the job itself is over. Nobody waits until another could be
+        told, or hears the same again because of him."""
         if not self._spec.tells:
             return
-        self._show(step=Step.REPORT)
+        self._show(step=Step.REPORT, ended_at=self._engine.now())
+        left = list(self._spec.tells)
         with suppress(asyncio.CancelledError):
             for times in range(1, MOST_REPORTS + 1):
-                try:
-                    await self._perform(Step.REPORT, self._engine.new_name(), ())
-                except StepError as error:
-                    pause_s = 0.0 if error.trouble is Trouble.HANDED_BACK else _doubled(times)
-                    self._show(waits_until=self._engine.now() + pause_s)
-                    if pause_s:
-                        await self._engine.pause(pause_s)
-                else:
+                troubles = {whom: await self._trouble_of_telling(whom) for whom in left}
+                left = [whom for whom, trouble in troubles.items() if trouble]
+                if not left:
                     break
+                is_handed_back = Trouble.HANDED_BACK in troubles.values()
+                pause_s = 0.0 if is_handed_back else _doubled(times, LONGEST_TELLING_PAUSE_S)
+                self._show(waits_until=self._engine.now() + pause_s)
+                if pause_s:
+                    await self._engine.pause(pause_s)
         self._show(waits_until=0.0)
 
+    async def _trouble_of_telling(self, whom: str) -> Trouble | None:
+        try:
+            await self._perform(Step.REPORT, self._engine.new_name(), (), whom)
+        except StepError as error:
+            return error.trouble
+        return None
 
-def _doubled(times: int) -> float:
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(times - 1, 30))
+
+def _doubled(times: int, longest_s: float = LONGEST_PAUSE_S) -> float:
+    return min(longest_s, FIRST_PAUSE_S * 2.0 ** min(times - 1, 30))

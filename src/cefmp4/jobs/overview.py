@@ -10,7 +10,7 @@ from typing import Any
 from cefmp4 import metrics
 from cefmp4.errors import CefError
 from cefmp4.jobs.sources.feeder import SOURCES
-from cefmp4.log import redact
+from cefmp4.log import redact, redact_all
 from cefmp4.model.job import OFFERED_KINDS, FailReason, Job, JobKind, JobState, QueueStats, SlotKind
 from cefmp4.ports.jobs import JobDesk
 
@@ -21,7 +21,7 @@ LAST = 200  # ended jobs of which times and rates are made
 def fields_of(job: Job) -> dict[str, Any]:
     """For JSON. Error texts come from ffmpeg and servers; such as we show may name a signed
     address."""
-    return job.to_fields() | {"error": redact(job.error)}
+    return job.to_fields() | {"error": redact(job.error), "result": redact_all(job.result)}
 
 
 async def measure_queues(
@@ -73,10 +73,10 @@ async def overview(desk: JobDesk) -> dict[str, Any]:
 async def figures(desk: JobDesk) -> dict[str, Any]:
     """For JSON. Times are from the order until the result could be used, waits included."""
     queues = await measure_queues(desk)
-    complete = await desk.latest([JobState.COMPLETE], LAST)
-    failed = await desk.latest([JobState.FAILED], LAST)
     kinds = {}
     for kind, queue in queues.items():
+        complete = await desk.latest([JobState.COMPLETE], LAST, kind)
+        failed = await desk.latest([JobState.FAILED], LAST, kind)
         counts = await desk.counts(kind)
         kinds[kind] = {
             "depth": queue.depth,
@@ -85,8 +85,8 @@ async def figures(desk: JobDesk) -> dict[str, Any]:
             "running": counts[JobState.IN_PROGRESS],
             "complete": counts[JobState.COMPLETE],
             "failed": counts[JobState.FAILED],
-            **_times_of([job for job in complete if job.kind is kind]),
-            **_rate_of([job for job in (*complete, *failed) if job.kind is kind]),
+            **_times_of(complete),
+            **_rate_of([*complete, *failed]),
         }
     return {"kinds": kinds, "sources": sources()}
 

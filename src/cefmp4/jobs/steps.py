@@ -21,6 +21,7 @@ from cefmp4.errors import (
     ServerUnreachableError,
     TablesMissingError,
     ThrottledError,
+    TransientError,
 )
 from cefmp4.jobs.flow import Answer, Order, StepError, Trouble
 from cefmp4.jobs.outcomes import StepOutcome, count_answer, count_step, count_trouble
@@ -94,12 +95,14 @@ class JobProcedure:
     `make` writes only under names that carry the attempt. `publish` makes an accepted attempt
     visible, and removes what other attempts left; it may run again, on another host, and does the
     same then; what it returns is added to the summary. `discard` removes what one attempt wrote.
-    `disk_bytes` says how much `make` may write into its folder."""
+    `disk_bytes` says how much `make` may write into its folder; `encodes` whether it may ask for a
+    slot."""
 
     make: Callable[[StepContext], Awaitable[Made]]
     publish: Callable[[JobSpec, Accepted], Awaitable[dict[str, Any]]] = _publish_nothing
     discard: Callable[[JobSpec, str], Awaitable[None]] = _discard_nothing
     disk_bytes: Callable[[JobSpec], int] = _nothing_on_disk
+    encodes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,17 +188,15 @@ class Host:
         )
 
     async def _tell(self, order: Order) -> None:
-        """Each of them hears the same again where another could not be told."""
         if order.end is None:
             raise PermanentError("an order to tell of an end that names none")
-        for name in order.spec.tells:
-            reporter = self.reporters.get(name)
-            if reporter is None:
-                raise ServerUnreachableError(
-                    f"this host cannot tell {name} of the end of a job",
-                    hint="give every worker the settings of all sources",
-                )
-            await reporter(order.end)
+        reporter = self.reporters.get(order.whom)
+        if reporter is None:
+            raise TransientError(
+                f"this host cannot tell {order.whom!a} of the end of a job",
+                hint="give every worker the settings of all sources, and WEBHOOK_URL",
+            )
+        await reporter(order.end)
 
     @contextmanager
     def _slot_for(self, step: Step) -> Iterator[SlotKind | None]:

@@ -16,10 +16,15 @@ MAX_ERROR_CHARS = 2000
 class JobKind(StrEnum):
     HLS = "hls"
     ANALYSIS = "analysis"
+    CALLBACK = "callback"  # tells of a stored recording; nobody asks for it
 
 
 # What workers know how to do. Another kind is refused where it is asked for: it would never end.
 OFFERED_KINDS = (JobKind.HLS,)
+
+
+# In `tells` of a job: whoever listens at WEBHOOK_URL.
+CALLBACK = "callback"
 
 
 def offered_kind(asked: object) -> JobKind | None:
@@ -177,6 +182,7 @@ class JobEnd:
 
     spec: JobSpec
     state: JobState
+    at: float = 0.0
     reason: FailReason | None = None
     error: str = ""
     attempts: int = 0
@@ -210,6 +216,7 @@ class Job:
     step: Step = Step.LOOK
     owner: str = ""
     is_cancel_requested: bool = False
+    is_telling: bool = False  # it has ended, and somebody is still to be told
     accepted: str = ""  # the attempt whose result stands; what is left is to publish it
     result: dict[str, Any] | None = None
     progress: JobProgress | None = None
@@ -272,6 +279,7 @@ class Job:
             "step": self.step,
             "slot": self.slot,
             "cancel_requested": self.is_cancel_requested,
+            "telling": self.is_telling,
             "progress": (
                 {item.name: getattr(progress, item.name) for item in fields(progress)}
                 if progress

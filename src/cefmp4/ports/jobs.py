@@ -23,8 +23,10 @@ class JobDesk(JobSink, Protocol):
         """Raises UnknownJobError."""
         ...
 
-    async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
-        """The newest of each state, in the order of the states."""
+    async def latest(
+        self, states: Iterable[JobState], limit: int, kind: JobKind | None = None
+    ) -> list[Job]:
+        """The newest of each state, in the order of the states. Of this kind; None: of all."""
         ...
 
     async def complete_of(self, job_ids: Sequence[str]) -> set[str]:
@@ -33,6 +35,10 @@ class JobDesk(JobSink, Protocol):
 
     async def counts(self, kind: JobKind | None = None) -> dict[JobState, int]:
         """Of this kind; None: of all."""
+        ...
+
+    async def backlog(self, kind: JobKind) -> int:
+        """About how many wait for a worker. Cheap however many there are; asked anew each time."""
         ...
 
     async def queue(self, kind: JobKind) -> QueueStats: ...

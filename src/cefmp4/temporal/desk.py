@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution as Run
@@ -23,7 +23,16 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from cefmp4.errors import RefusedError, UnknownJobError
-from cefmp4.model.job import Job, JobKind, JobSpec, JobState, QueueStats, Step
+from cefmp4.model.job import (
+    FINAL_STATES,
+    OFFERED_KINDS,
+    Job,
+    JobKind,
+    JobSpec,
+    JobState,
+    QueueStats,
+    Step,
+)
 from cefmp4.tasks import together
 from cefmp4.temporal.asking import CHANGE_S, LOOK_S, asking, is_job_id
 from cefmp4.temporal.names import SPEC, WORKFLOWS, flow_queue, step_queues
@@ -49,23 +58,31 @@ _BEGUN_FIRST = (Step.PUBLISH, Step.ENCODE, Step.LOOK, Step.DISCARD, Step.REPORT)
 
 @dataclass(frozen=True, slots=True)
 class _Alive:
-    """What has not ended, as it was seen at one moment."""
+    """What the engine has not ended, as it was seen at one moment."""
 
     running: list[Job]
     others: list[Job]
+    ended: list[Job]  # that clear up, or tell of their end
     unseen: int  # they were too many
     until: float  # then it is looked at anew
 
     @property
     def by_state(self) -> dict[JobState, list[Job]]:
-        return {JobState.IN_PROGRESS: self.running, JobState.QUEUED: self.others}
+        return {
+            JobState.IN_PROGRESS: self.running,
+            JobState.QUEUED: self.others,
+            **{state: [job for job in self.ended if job.state is state] for state in FINAL_STATES},
+        }
 
 
 class Desk:
-    def __init__(self, client: Client) -> None:
+    """`tells`: who is to be told of the end of every job that is begun here, beside its source."""
+
+    def __init__(self, client: Client, *, tells: Sequence[str] = ()) -> None:
         self._client = client
-        self._looking = asyncio.Lock()
-        self._alive: _Alive | None = None
+        self._tells = tuple(tells)
+        self._looking = {kind: asyncio.Lock() for kind in WORKFLOWS}
+        self._alive: dict[JobKind, _Alive] = {}
 
     def __repr__(self) -> str:
         return f"<Desk {self._client.namespace}>"
@@ -95,17 +112,17 @@ class Desk:
             raise RefusedError(
                 f"job {spec.id} is still at work, or clearing up", hint="try again in a moment"
             ) from None
-        self._alive = None
+        self._alive.clear()
         await self._forget(Run(workflow_id=spec.id, run_id=former.run_id))
 
     async def cancel(self, job_id: str) -> JobState:
         """Returns the state it was in."""
         job = await self.get(job_id)
-        if job.is_final:
+        if job.is_final and not job.is_telling:
             raise RefusedError(f"job {job_id} is {job.state} already")
         async with asking(self._client, job_id, within_s=CHANGE_S):
             await self._client.get_workflow_handle(job_id).cancel()
-        self._alive = None
+        self._alive.clear()
         return job.state
 
     async def find(self, job_id: str) -> Job | None:
@@ -121,60 +138,71 @@ class Desk:
         async with asking(self._client, job_id):
             return await job_of(await self._client.get_workflow_handle(job_id).describe())
 
-    async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
-        """The newest of each state, in the order of the states."""
-        jobs: list[Job] = []
+    async def latest(
+        self, states: Iterable[JobState], limit: int, kind: JobKind | None = None
+    ) -> list[Job]:
+        """The newest of each state, in the order of the states. Of this kind; None: of all."""
+        kinds, jobs = _kinds(kind), list[Job]()
         for state in states:
             left = limit - len(jobs)
             if left <= 0:
                 break
-            if state in ALIVE:
-                jobs += (await self._look_at_alive()).by_state[state][:left]
-            else:
-                found = await self._last_runs(await self._listed(_query({state}), left))
-                jobs += [job for job in await _known(found) if job.state is state]
+            alive = await self._look_at_alive(kinds)
+            found = {job.id: job for one in alive for job in one.by_state[state]}
+            if state not in ALIVE:
+                listed = await self._listed(_query({state}, kinds), left)
+                known = await _known(await self._last_runs(listed, kinds))
+                found |= {job.id: job for job in known if job.state is state}
+            newest = sorted(found.values(), key=lambda job: job.submitted_at, reverse=True)
+            jobs += newest[:left]
         return jobs
 
     async def complete_of(self, job_ids: Sequence[str]) -> set[str]:
         found: set[str] = set()
-        for query, count in _by_ids(_query({JobState.COMPLETE}), job_ids):
+        for query, count in _by_ids(_query({*ALIVE, JobState.COMPLETE}, _kinds()), job_ids):
             listed = await self._listed(query, count)
             found |= {job.id for job in await _known(listed) if job.is_complete}
         return found
 
     async def counts(self, kind: JobKind | None = None) -> dict[JobState, int]:
         """Of this kind; None: of all."""
-        alive = await self._look_at_alive()
-        kinds = WORKFLOWS.keys() if kind is None else {kind}
-        running = sum(job.kind in kinds for job in alive.running)
-        queued = sum(job.kind in kinds for job in alive.others)
+        kinds = _kinds(kind)
+        alive = await self._look_at_alive(kinds)
         async with asking(self._client):
             ended = await self._client.count_workflows(f"{_of(kinds)} GROUP BY ExecutionStatus")
         of_status = Counter({str(group.group_values[0]): group.count for group in ended.groups})
         return {
-            JobState.QUEUED: queued + alive.unseen,
-            JobState.IN_PROGRESS: running,
+            JobState.QUEUED: sum(len(one.others) + one.unseen for one in alive),
+            JobState.IN_PROGRESS: sum(len(one.running) for one in alive),
             **{
                 state: sum(of_status[name] for name in _STATUSES[state])
+                + sum(len(one.by_state[state]) for one in alive)
                 for state in (JobState.COMPLETE, JobState.FAILED)
             },
         }
 
+    async def backlog(self, kind: JobKind) -> int:
+        return sum(queue.stats.approximate_backlog_count for queue in await self._queues(kind))
+
     async def queue(self, kind: JobKind) -> QueueStats:
         """A job whose flow waits for a worker is in no step's queue yet."""
-        flows, *steps = await together(
-            self._described(flow_queue(kind), _FLOWS),
-            *(self._described(name, _STEPS) for name in step_queues(kind)),
-        )
-        alive = await self._look_at_alive()
+        flows, *steps = await self._queues(kind)
+        (alive,) = await self._look_at_alive([kind])
         now = time.time()
-        waiting = sum(job.kind is kind and job.due_at > now for job in alive.others)
-        queued = sum(job.kind is kind and job.due_at <= now for job in alive.others)
+        waiting = sum(job.due_at > now for job in alive.others)
+        queued = sum(job.due_at <= now for job in alive.others)
         return QueueStats(
             queued=queued + alive.unseen,
             waiting=waiting,
             oldest_seconds=max(_age_of(each) for each in (flows, *steps)) if queued else 0.0,
             workers=len({name for each in steps for name in _pollers_of(each)}),
+        )
+
+    async def _queues(self, kind: JobKind) -> list[DescribeTaskQueueResponse]:
+        """That of its flows first."""
+        return await together(
+            self._described(flow_queue(kind), _FLOWS),
+            *(self._described(name, _STEPS) for name in step_queues(kind)),
         )
 
     async def _described(
@@ -194,10 +222,12 @@ class Desk:
             found = self._client.list_workflows(query, limit=limit, page_size=min(limit, 1000))
             return [item async for item in found]
 
-    async def _last_runs(self, listed: Sequence[WorkflowExecution]) -> list[WorkflowExecution]:
+    async def _last_runs(
+        self, listed: Sequence[WorkflowExecution], kinds: Iterable[JobKind]
+    ) -> list[WorkflowExecution]:
         """Without those whose job was begun again since: a job is what its last run is."""
         last: dict[str, WorkflowExecution] = {}
-        for query, _ in _by_ids(_of(WORKFLOWS), [item.id for item in listed]):
+        for query, _ in _by_ids(_of(kinds), [item.id for item in listed]):
             for run in await self._listed(query, MOST_RUNS):
                 if run.id not in last or run.start_time > last[run.id].start_time:
                     last[run.id] = run
@@ -214,27 +244,33 @@ class Desk:
                 request, timeout=timedelta(seconds=LOOK_S)
             )
 
-    async def _look_at_alive(self) -> _Alive:
+    async def _look_at_alive(self, kinds: Iterable[JobKind]) -> list[_Alive]:
+        """By kind: where many of one wait, those of the others are seen all the same."""
+        return await together(*(self._look_at_alive_of(kind) for kind in kinds))
+
+    async def _look_at_alive_of(self, kind: JobKind) -> _Alive:
         """Once a second for all who ask, and more seldom where there are many."""
-        async with self._looking:
-            alive = self._alive
+        async with self._looking[kind]:
+            alive = self._alive.get(kind)
             if alive is None or time.monotonic() >= alive.until:
-                alive = self._alive = await self._seen_alive()
+                alive = self._alive[kind] = await self._seen_alive(_query(ALIVE, [kind]))
             return alive
 
-    async def _seen_alive(self) -> _Alive:
+    async def _seen_alive(self, query: str) -> _Alive:
         began_at = time.monotonic()
-        listed = await self._listed(_query(ALIVE), MOST_ALIVE)
+        listed = await self._listed(query, MOST_ALIVE)
         total = len(listed)
         if total == MOST_ALIVE:
             async with asking(self._client):
-                total = (await self._client.count_workflows(_query(ALIVE))).count
+                total = (await self._client.count_workflows(query)).count
         known = await _known(listed)
-        running = await self._running_of(known)
-        others = [job for job in known if job.id not in {one.id for one in running}]
+        ended = [job for job in known if job.is_final]
+        running = await self._running_of([job for job in known if not job.is_final])
+        seen = {job.id for job in (*running, *ended)}
+        others = [job for job in known if job.id not in seen]
         now = time.monotonic()
         until = now + max(FRESH_S, REST_TIMES * (now - began_at))
-        return _Alive(running, others, total - len(listed), until)
+        return _Alive(running, others, ended, total - len(listed), until)
 
     async def _running_of(self, alive: Sequence[Job]) -> list[Job]:
         """The engine lists no running steps, so jobs are asked themselves, the likely ones first,
@@ -250,7 +286,8 @@ class Desk:
                 break
         return sorted(running, key=lambda job: job.submitted_at, reverse=True)
 
-    async def _start(self, spec: JobSpec, reuse: WorkflowIDReusePolicy) -> None:
+    async def _start(self, asked: JobSpec, reuse: WorkflowIDReusePolicy) -> None:
+        spec = self._with_tells(asked)
         async with asking(self._client, spec.id, within_s=CHANGE_S):
             await self._client.start_workflow(
                 WORKFLOWS[spec.kind],
@@ -264,6 +301,12 @@ class Desk:
                     priority_key=_level_of(spec.priority), fairness_key=turns_of(spec.folder)
                 ),
             )
+
+    def _with_tells(self, spec: JobSpec) -> JobSpec:
+        """A job that tells of something is nothing to tell of."""
+        if spec.kind not in OFFERED_KINDS:
+            return spec
+        return replace(spec, tells=tuple(dict.fromkeys((*spec.tells, *self._tells))))
 
 
 def turns_of(folder: str) -> str:
@@ -291,11 +334,15 @@ def _of(kinds: Iterable[JobKind]) -> str:
     return f"WorkflowType IN ({', '.join(repr(WORKFLOWS[kind]) for kind in kinds)})"
 
 
-def _query(states: Iterable[JobState]) -> str:
+def _kinds(kind: JobKind | None = None) -> Sequence[JobKind]:
+    return list(WORKFLOWS) if kind is None else [kind]
+
+
+def _query(states: Iterable[JobState], kinds: Iterable[JobKind]) -> str:
     """The engine does not tell waiting from running jobs."""
     names = [name for state in states for name in _STATUSES.get(state, ("Running",))]
     statuses = ", ".join(repr(name) for name in dict.fromkeys(names))
-    return f"{_of(WORKFLOWS)} AND ExecutionStatus IN ({statuses})"
+    return f"{_of(kinds)} AND ExecutionStatus IN ({statuses})"
 
 
 def _by_ids(query: str, job_ids: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -5,7 +5,7 @@ from cefmp4.model.job import JobKind, Step
 STANDING = "standing"  # in the memo of a job, beside its spec
 SPEC = "spec"
 LIVES = "lives"  # a signal, by a worker that was cut off
-WORKFLOWS = {JobKind.HLS: "hls-1"}
+WORKFLOWS = {JobKind.HLS: "hls-1", JobKind.CALLBACK: "callback-1"}
 
 
 def activity_of(kind: JobKind, step: Step) -> str:

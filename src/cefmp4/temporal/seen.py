@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 from cefmp4.errors import UnknownJobError
 from cefmp4.jobs.flow import Standing, attempts_of
-from cefmp4.model.job import FailReason, Job, JobProgress, JobSpec, JobState
+from cefmp4.model.job import FINAL_STATES, FailReason, Job, JobProgress, JobSpec, JobState, Step
 from cefmp4.temporal.names import SPEC, STANDING
 
 # Where the flow could not say itself how it ended.
@@ -30,6 +30,7 @@ _ENDED = {
     # By somebody who polls our queue, and cannot sign.
     WorkflowExecutionStatus.COMPLETED: (FailReason.ERROR, "ended without a result of ours"),
 }
+_MAY_BE_COMPLETE = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.RUNNING)
 _SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
 _CANCELLED = PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
 
@@ -63,7 +64,9 @@ async def job_of(found: WorkflowExecution) -> Job:
     submitted_at = found.start_time.timestamp()
     started_at = step.last_started_time.ToSeconds() if step else 0.0
     beaten_at = step.last_heartbeat_time.ToSeconds() if step else 0.0
-    ended_at = found.close_time.timestamp() if found.close_time else 0.0
+    closed_at = found.close_time.timestamp() if found.close_time else 0.0
+    is_telling = standing.step is Step.REPORT and not closed_at
+    ended_at = standing.ended_at or closed_at
     return Job(
         spec=spec,
         state=state,
@@ -76,6 +79,7 @@ async def job_of(found: WorkflowExecution) -> Job:
         accepted=standing.accepted,
         result=standing.result,
         progress=await _progress_of(found, step.heartbeat_details.payloads) if step else None,
+        is_telling=is_telling and state in FINAL_STATES,
         is_cancel_requested=step is not None and step.state == _CANCELLED,
         submitted_at=submitted_at,
         due_at=standing.waits_until,
@@ -90,7 +94,7 @@ def _end_of(
 ) -> tuple[JobState, FailReason | None, str]:
     if standing.reason is not None:
         return JobState.FAILED, standing.reason, standing.error
-    if status is WorkflowExecutionStatus.COMPLETED and standing.result is not None:
+    if status in _MAY_BE_COMPLETE and standing.result is not None:
         return JobState.COMPLETE, None, ""
     if status in _ENDED:
         reason, why = _ENDED[status]

@@ -20,7 +20,7 @@ from cefmp4.jobs.steps import Host
 from cefmp4.model.job import JobKind, JobProgress, Step
 from cefmp4.temporal.asking import asking, keep_asking
 from cefmp4.temporal.names import LIVES, activity_of, flow_queue, queue_of
-from cefmp4.temporal.workflows import HlsJob
+from cefmp4.temporal.workflows import JOBS
 
 log = structlog.get_logger()
 
@@ -143,15 +143,16 @@ async def working(client: Client, host: Host, *, drain_s: float) -> AsyncIterato
 def _workers_of(client: Client, host: Host, drain_s: float) -> Iterator[Worker]:
     """One for each queue that this host serves."""
     runner = StepRunner(host, client)
-    for kind in host.procedures:
+    for kind, procedure in host.procedures.items():
         yield Worker(
             client,
             task_queue=flow_queue(kind),
-            workflows=[HlsJob],
+            workflows=[JOBS[kind]],
             max_cached_workflows=0,  # a worker that is frozen keeps none
         )
         looks = [step for step in Step if step is not Step.ENCODE]
-        for steps, room in ((looks, LOOKS), ([Step.ENCODE], host.slots.total)):
+        encodes = host.slots.total if procedure.encodes else 0
+        for steps, room in ((looks, LOOKS), ([Step.ENCODE], encodes)):
             if room:
                 yield Worker(
                     client,

@@ -27,8 +27,8 @@ with workflow.unsafe.imports_passed_through():
         StepError,
         Trouble,
     )
-    from cefmp4.model.job import JobSpec, Step
-    from cefmp4.temporal.names import LIVES, STANDING, activity_of, queue_of
+    from cefmp4.model.job import JobKind, JobSpec, Step
+    from cefmp4.temporal.names import LIVES, STANDING, WORKFLOWS, activity_of, queue_of
     from cefmp4.temporal.signing import text_in
 
 # A worker that was killed or is frozen is found out after that; its step runs elsewhere then.
@@ -89,15 +89,13 @@ def _step_error(order: Order, cause: BaseException | None) -> StepError:
             return StepError(Trouble.AWAY, f"no worker of ours says why: {cause}")
 
 
-# A TypeError: what somebody else ordered may have any shape, and would be looked at for ever.
-@workflow.defn(name="hls-1", failure_exception_types=[TypeError])
-class HlsJob:
-    @workflow.init
+class _Job:
+    """What all kinds of jobs have in common: today, how they go."""
+
     def __init__(self, spec: JobSpec) -> None:
         self._flow = JobFlow(spec, _Carrier())
 
-    @workflow.run
-    async def run(self, spec: JobSpec) -> dict[str, Any]:
+    async def _go(self) -> dict[str, Any]:
         try:
             return await self._flow.run()
         except JobFailedError as error:
@@ -108,3 +106,32 @@ class HlsJob:
         """Whoever reaches the engine may say anything here: what is ours is one signed word."""
         if name == LIVES and len(said) == 1 and (attempt := text_in(said[0].payload)):
             self._flow.lives(attempt)
+
+
+# A TypeError: what somebody else ordered may have any shape, and would be looked at for ever.
+@workflow.defn(name=WORKFLOWS[JobKind.HLS], failure_exception_types=[TypeError])
+class HlsJob(_Job):
+    @workflow.init
+    def __init__(self, spec: JobSpec) -> None:
+        super().__init__(spec)
+
+    @workflow.run
+    async def run(self, spec: JobSpec) -> dict[str, Any]:
+        return await self._go()
+
+
+@workflow.defn(name=WORKFLOWS[JobKind.CALLBACK], failure_exception_types=[TypeError])
+class CallbackJob(_Job):
+    @workflow.init
+    def __init__(self, spec: JobSpec) -> None:
+        super().__init__(spec)
+
+    @workflow.run
+    async def run(self, spec: JobSpec) -> dict[str, Any]:
+        return await self._go()
+
+
+JOBS: dict[JobKind, type[HlsJob] | type[CallbackJob]] = {
+    JobKind.HLS: HlsJob,
+    JobKind.CALLBACK: CallbackJob,
+}

@@ -24,6 +24,7 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Server": "CefMP4",  # without a version, which would tell attackers what to try
 }
+RETRY_AFTER_S = 30
 _KEPT = ("Allow", "WWW-Authenticate", "Retry-After")
 _UNKNOWN = (UnknownStreamError, UnknownJobError)
 # Time or an operator heals it.
@@ -40,7 +41,10 @@ def problem(status: int, reason: str) -> web.Response:
 
 
 def problem_of(error: CefError) -> web.Response:
-    return problem(_status_of(error), redact(str(error)))
+    response = problem(_status_of(error), redact(str(error)))
+    if response.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 def _status_of(error: CefError) -> int:

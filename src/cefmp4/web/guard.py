@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from cefmp4.config.page import PageSettings
+from cefmp4.jobs.webhook_signatures import SIGNATURE
 from cefmp4.web import access, page
 from cefmp4.web.access import SAFE_METHODS, SIMPLE_TYPES, host_of
 from cefmp4.web.credentials import Guesses, Sessions, is_ticket
@@ -19,21 +20,29 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Scrapers and orchestrators ask by whatever name they know us; there is nothing to steal here.
 OPEN_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/healthz"})
-# Each request proves by itself that it may: no browser of a stranger can sign.
-SIGNED_PATHS = frozenset({"/jobs"})
+# A request that is signed proves by itself that it may: no browser of a stranger can sign. All
+# orders must be; questions after one job may be.
+ORDERS, ORDER = "/jobs", "/jobs/{id}"
 VERSIONS = (HttpVersion10, HttpVersion11)
 LOGIN, SESSION = "/login", "/api/session"
 
 
 class Guard:
-    def __init__(self, settings: PageSettings, complaints: Complaints) -> None:
+    """`has_page`: whether anybody may log in here."""
+
+    def __init__(
+        self, settings: PageSettings, complaints: Complaints, *, has_page: bool = True
+    ) -> None:
         self._settings = settings
+        self._has_page = has_page
         self._token = settings.token
         self._complaints = complaints
         self._guesses = Guesses()
         self._sessions = Sessions()
 
     def routes(self) -> list[web.AbstractRouteDef]:
+        if not self._has_page:
+            return []
         return [
             web.get(LOGIN, page.serve_login),
             web.get(SESSION, self._tell),
@@ -45,7 +54,9 @@ class Guard:
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.version not in VERSIONS or not request.raw_path.startswith("/"):
             raise web.HTTPBadRequest(text="ask in HTTP/1.1, and for a path: this is no proxy")
-        if request.path in OPEN_PATHS | SIGNED_PATHS or await self._has_token(request):
+        if not self._has_page and request.match_info.http_exception is not None:
+            return await handler(request)  # which says that there is nothing
+        if request.path in OPEN_PATHS or _is_signed(request) or await self._has_token(request):
             return await handler(request)
         self._check_host(request)
         self._check_site(request)
@@ -131,6 +142,13 @@ def _given_token(body: bytes) -> str:
     if not isinstance(given, str):
         raise web.HTTPBadRequest(text='the body must be {"token": "…"}')
     return given.strip()
+
+
+def _is_signed(request: web.Request) -> bool:
+    """Whether it is rightly, its handler finds out."""
+    resource = request.match_info.route.resource
+    is_of_an_order = resource is not None and resource.canonical == ORDER
+    return request.path == ORDERS or (is_of_an_order and SIGNATURE in request.headers)
 
 
 def _is_public(request: web.Request) -> bool:

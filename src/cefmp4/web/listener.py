@@ -32,14 +32,15 @@ async def listening(
     routes: Iterable[web.AbstractRouteDef],
     *,
     setting: str = "PROM_PORT",
+    has_page: bool = True,
 ) -> AsyncIterator[int]:
-    """On which port. `setting` is the name of the one that gives it."""
+    """On which port. `setting` is the name of the one that gives it; `has_page`: one may log in."""
     try:
         sockets = _listen(settings.http_host, port)
     except OSError as error:
         raise _explained(error, settings.http_host, f"{setting}={port}") from error
     complaints = Complaints()
-    guard = Guard(settings, complaints)
+    guard = Guard(settings, complaints, has_page=has_page)
     app = web.Application(middlewares=[_explain, guard.check], client_max_size=MAX_BODY_BYTES)
     app.add_routes([*routes, *guard.routes()])
     app[STOPPING] = asyncio.Event()

@@ -24,7 +24,7 @@ Environment = Mapping[str, str]
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*NAMES, *OLD_SPELLINGS, *NOT_YET, "WEBHOOK_PORT"):
+    for name in (*NAMES, *OLD_SPELLINGS, *NOT_YET):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -12,7 +12,7 @@ from cefmp4.errors import SettingsError
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*Settings.model_fields, "webhook_port"):
+    for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
@@ -25,7 +25,6 @@ def test_defaults_of_jobs() -> None:
     assert (settings.worker_port, settings.worker_drain_seconds) == (8001, 10)
     assert (settings.hls_remux, settings.hls_thumbnails) == (True, True)
     assert settings.hls_gpu is GpuUse.AUTO
-    assert settings.webhook_secret is None
     assert warnings == []
 
 
@@ -75,17 +74,6 @@ def test_values_that_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, val
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"^{name}={value}: "):
         load()
-
-
-def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBHOOK_SECRET", "hunter2")
-    with pytest.raises(SettingsError, match=r"^WEBHOOK_SECRET=\*\*\*: .*16 characters"):
-        load()
-
-
-def test_a_port_of_the_webhook_alone_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBHOOK_PORT", "9000")
-    assert [line for line in load()[1] if "WEBHOOK_PORT" in line and "PROM_PORT" in line]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,12 @@ from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import ApplicationError
 from tests.fake_ffprobe import FakeFfprobe
 
+from cefmp4.app.engine import NoJobs
 from cefmp4.config.settings import Settings
 from cefmp4.errors import CefError
 from cefmp4.hls.examined import examine
 from cefmp4.jobs.flow import Answer
+from cefmp4.jobs.webhook_signatures import headers_for, sign_hex
 from cefmp4.media.ffmpeg_run import Pace
 from cefmp4.media.source import MediaSource
 from cefmp4.media.stderr import Stderr
@@ -31,7 +33,7 @@ from cefmp4.model.job import JobSpec
 from cefmp4.recording.digests import multipart_etag, read_crc64, read_hex_crc64
 from cefmp4.storage.s3.listing import list_objects, list_parts, list_uploads
 from cefmp4.temporal.signing import NO_ANSWER, data_converter
-from cefmp4.web.webhook import Webhook, sign
+from cefmp4.web.webhook import Webhook
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 DEEP = b"[" * 100_000
@@ -94,7 +96,9 @@ def test_any_payload_of_others_in_the_engine(metadata: dict[str, bytes], data: b
 class Order:
     """As much of a request as the webhook looks at."""
 
-    def __init__(self, body: bytes, **headers: str) -> None:
+    content_type = "application/json"
+
+    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
         self.headers = headers
         self._body = body
 
@@ -115,19 +119,23 @@ orders = (
 header_texts = st.binary(max_size=70).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 
 
-async def _order(body: bytes, timestamp: str, signature: str) -> list[JobSpec]:
-    taken: list[JobSpec] = []
+class Taking(NoJobs):
+    def __init__(self) -> None:
+        self.taken: list[JobSpec] = []
 
-    async def submit(spec: JobSpec) -> bool:
-        taken.append(spec)
+    async def submit(self, spec: JobSpec) -> bool:
+        self.taken.append(spec)
         return True
 
+
+async def _order(body: bytes, headers: dict[str, str]) -> list[JobSpec]:
+    desk = Taking()
+    taken = desk.taken
     asked_for = Settings(webhook_secret=SecretStr("s" * 16), s3_bucket_name="bucket")
-    hook = Webhook(asked_for, submit, clock=lambda: 1000.0)
-    headers = {"X-Timestamp": timestamp, "X-Signature": signature}
-    request: Any = Order(body, **headers)
+    hook = Webhook(asked_for, desk, clock=lambda: 1000.0)
+    request: Any = Order(body, headers)
     try:
-        reply = await hook.serve(request)
+        reply = await hook.take(request)
     except web.HTTPClientError:
         assert not taken
     else:
@@ -142,7 +150,8 @@ async def _order(body: bytes, timestamp: str, signature: str) -> list[JobSpec]:
 @example(b'{"key": "a", "kind": ["hls"]}')
 @example(b'{"key": "a", "kind": {"a": 1}}')
 def test_any_signed_order(body: bytes) -> None:
-    for spec in asyncio.run(_order(body, "1000", sign("s" * 16, "1000", body))):
+    old = {"X-Timestamp": "1000", "X-Signature": sign_hex("s" * 16, "1000", body)}
+    for spec in asyncio.run(_order(body, old)):
         assert spec.input.key
         assert asyncio.run(data_converter(b"a key of ours").encode([spec]))
 
@@ -152,7 +161,20 @@ def test_any_signed_order(body: bytes) -> None:
 @example(b"{}", "\u0661" * 4, "")
 @example(b"{}", "1000", "\udcff")
 def test_no_order_without_the_right_signature(body: bytes, timestamp: str, signature: str) -> None:
-    assert asyncio.run(_order(body, timestamp, signature)) == []
+    old = {"X-Timestamp": timestamp, "X-Signature": signature}
+    assert asyncio.run(_order(body, old)) == []
+    new = {"webhook-id": "m", "webhook-timestamp": timestamp, "webhook-signature": signature}
+    assert asyncio.run(_order(body, new)) == []
+
+
+@EXAMPLES
+@given(orders, header_texts)
+@example(b"{}", "")
+@example(b'{"key": "a.mp4"}', "\udcff")
+def test_any_id_of_a_signed_message(body: bytes, message_id: str) -> None:
+    for spec in asyncio.run(_order(body, headers_for("s" * 16, message_id, 1000, body))):
+        assert spec.subject.isalnum()
+        assert asyncio.run(data_converter(b"a key of ours").encode([spec]))
 
 
 @EXAMPLES

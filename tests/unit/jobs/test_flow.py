@@ -1,15 +1,17 @@
 """How a job goes, decided without an engine: here one that answers what a test tells it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, repeat
 
 import pytest
 
+from cefmp4.jobs.callbacks.messages import MOST_TRIES
 from cefmp4.jobs.flow import (
     LAST_WORD_S,
     LONGEST_PAUSE_S,
+    LONGEST_TELLING_PAUSE_S,
     MOST_REPORTS,
     MOST_WAITS,
     Answer,
@@ -50,6 +52,7 @@ class Told:
     pauses: list[float] = field(default_factory=list)
     standing: Standing = field(default_factory=Standing)
     names: "count[int]" = field(default_factory=lambda: count(1))
+    clock: Iterator[float] = field(default_factory=lambda: repeat(1000.0))
 
     async def perform(self, order: Order) -> Answer:
         self.orders.append(order)
@@ -59,7 +62,7 @@ class Told:
         self.pauses.append(seconds)
 
     def now(self) -> float:
-        return 1000.0
+        return next(self.clock)
 
     def new_name(self) -> str:
         return f"a{next(self.names)}"
@@ -229,6 +232,7 @@ async def test_who_asked_is_told_of_the_result() -> None:
     end = engine.orders[-1].end
     assert end is not None
     assert (end.spec, end.state, end.attempts, end.result) == (TOLD, JobState.COMPLETE, 1, DONE)
+    assert (end.at, engine.orders[-1].whom) == (1000.0, "postgres")
 
 
 async def test_who_asked_is_told_why_it_failed() -> None:
@@ -249,14 +253,42 @@ async def test_the_end_is_told_until_it_could_be(trouble: Trouble) -> None:
     assert await JobFlow(TOLD, engine).run() == DONE
     assert [step for step, _ in engine.steps].count(Step.REPORT) == 13
     assert engine.pauses[:3] == [4.0, 8.0, 16.0]
-    assert max(engine.pauses) == LONGEST_PAUSE_S
+    assert max(engine.pauses) == LONGEST_TELLING_PAUSE_S
     assert (engine.standing.result, engine.standing.waits_until) == (DONE, 0.0)
+
+
+async def test_one_who_cannot_be_told_holds_up_no_other_and_has_no_other_told_again() -> None:
+    engine = Told([copied, copied, fails(Trouble.AWAY), copied, fails(Trouble.AWAY)])
+    await JobFlow(replace(SPEC, tells=("postgres", "callback")), engine).run()
+    told = [order.whom for order in engine.orders if order.step is Step.REPORT]
+    assert told == ["postgres", "callback", "postgres", "postgres"]
+    assert engine.pauses == [4.0, 8.0]
+
+
+async def test_however_late_it_is_told_the_end_has_one_time() -> None:
+    engine = Told([copied, copied, *[fails(Trouble.AWAY)] * 3])
+    engine.clock = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    await JobFlow(TOLD, engine).run()
+    ends = {order.end.at for order in engine.orders if order.end}
+    assert ends == {2.0}  # the first is of the accepted answer
 
 
 async def test_a_source_that_never_comes_back_is_given_up() -> None:
     engine = Told([copied, copied, *[fails(Trouble.AWAY)] * (MOST_REPORTS + 5)])
     assert await JobFlow(TOLD, engine).run() == DONE
     assert [step for step, _ in engine.steps].count(Step.REPORT) == MOST_REPORTS
+    assert 6 * 86400 < sum(engine.pauses) < 8 * 86400
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.FAILED])
+async def test_a_recording_is_told_of_for_a_week_at_least(trouble: Trouble) -> None:
+    spec = replace(SPEC, kind=JobKind.CALLBACK, max_attempts=MOST_TRIES)
+    engine = Told([fails(trouble)] * 1000)
+    with pytest.raises(JobFailedError) as caught:
+        await JobFlow(spec, engine).run()
+    assert caught.value.reason is FailReason.DEAD_LETTER
+    assert 6.5 * 86400 < sum(engine.pauses) < 14 * 86400
+    assert len(engine.orders) < 400  # each is part of the history
 
 
 async def test_a_cancel_ends_the_telling_and_not_the_result() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,17 @@ from cefmp4.jobs.flow import Answer, Order, StepError, Trouble
 from cefmp4.jobs.slots import Slots
 from cefmp4.jobs.steps import Host, JobProcedure, Made, NeedsSlotError, StepContext
 from cefmp4.jobs.workplace import NoRoomError, Workplace, open_workplace
-from cefmp4.model.job import FailReason, JobInput, JobKind, JobProgress, JobSpec, SlotKind, Step
+from cefmp4.model.job import (
+    FailReason,
+    JobEnd,
+    JobInput,
+    JobKind,
+    JobProgress,
+    JobSpec,
+    JobState,
+    SlotKind,
+    Step,
+)
 
 SPEC = JobSpec(subject="s", kind=JobKind.HLS, input=JobInput(key="k"))
 
@@ -169,3 +179,33 @@ async def test_a_cancel_leaves_no_slot_taken_no_folder_and_no_output(site: Site)
     assert str(slots) == "gpu=0 cpu=1"
     assert discarded == ["a1"]
     assert not folders[0].exists()
+
+
+async def test_only_whoever_is_meant_is_told_of_an_end(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def report(end: JobEnd) -> None:
+        told.append(end.spec.id)
+
+    spec = replace(SPEC, tells=("known", "unknown"))
+    end = JobEnd(spec=spec, state=JobState.COMPLETE)
+    with open_workplace(tmp_path / "work") as workplace:
+        host = Host(
+            procedures={JobKind.HLS: JobProcedure(make=_make_nothing)},
+            slots=Slots({}),
+            workplace=workplace,
+            reporters={"known": report},
+        )
+
+        async def tell(whom: str) -> Answer:
+            order = Order(step=Step.REPORT, spec=spec, attempt="a1", end=end, whom=whom)
+            return await host.perform(order, report=lambda _: None, ended=asyncio.Event())
+
+        await tell("known")
+        with pytest.raises(StepError, match=r"cannot tell 'unknown' of the end.* WEBHOOK_URL"):
+            await tell("unknown")
+    assert told == [spec.id]
+
+
+async def _make_nothing(_context: StepContext) -> Made:
+    return Made()

@@ -10,9 +10,10 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from cefmp4.model.job import job_id_of
 from cefmp4.temporal.names import WORKFLOWS
 from cefmp4.temporal.signing import data_converter
-from cefmp4.temporal.workflows import HlsJob
+from cefmp4.temporal.workflows import JOBS
 
 HISTORIES = Path(__file__).parent / "histories"
 KEY = b"of-the-tests-only"
@@ -21,8 +22,9 @@ STORED = sorted(HISTORIES.glob("*/*.json"))
 
 @pytest.mark.parametrize("stored", STORED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_job_of_before_goes_on_as_it_was(stored: Path) -> None:
-    history = WorkflowHistory.from_json("s-hls", stored.read_text())
-    replayer = Replayer(workflows=[HlsJob], data_converter=data_converter(KEY))
+    kind = next(kind for kind, name in WORKFLOWS.items() if name == stored.parent.name)
+    history = WorkflowHistory.from_json(job_id_of("s", kind), stored.read_text())
+    replayer = Replayer(workflows=list(JOBS.values()), data_converter=data_converter(KEY))
     asyncio.run(replayer.replay_workflow(history))
 
 

@@ -54,7 +54,9 @@ class Desk(NoJobs):
         self.is_away = False
         self.asked = 0
 
-    async def latest(self, states: Iterable[JobState], limit: int) -> list[Job]:
+    async def latest(
+        self, states: Iterable[JobState], limit: int, _kind: JobKind | None = None
+    ) -> list[Job]:
         self.asked += 1
         if self.is_away:
             raise ServerUnreachableError("Temporal does not answer")

@@ -11,6 +11,7 @@ from cefmp4.errors import CefError, LeaseLostError
 from cefmp4.ingest.claims import Claims, ForeignStreamError
 from cefmp4.ingest.finished_index import FinishedIndex
 from cefmp4.ingest.record import StreamRecord
+from cefmp4.jobs.callbacks.messages import spec_of_stored
 from cefmp4.model.job import JobKind, spec_of_stream
 from cefmp4.model.stream import Stream, StreamState
 from cefmp4.ports.jobs import JobSink
@@ -22,12 +23,14 @@ log = structlog.get_logger()
 
 @dataclass(slots=True, kw_only=True)
 class Handover:
-    """`kinds` empty: nothing is handed over."""
+    """`kinds` of jobs are made of what can be played. `calls_back`: whoever listens at WEBHOOK_URL
+    is told of every recording."""
 
     sink: JobSink
     claims: Claims
     index: FinishedIndex
     kinds: tuple[JobKind, ...]
+    calls_back: bool
     bucket: str
     watch_dir: str
     max_attempts: int
@@ -38,8 +41,8 @@ class Handover:
         return f"<Handover owed={len(self._owed)}>"
 
     def wants(self, stream: Stream) -> bool:
-        """Whether there is anything for workers to do. What cannot be played makes no job."""
-        return bool(self.kinds and stream.playable)
+        """Whether there is anything for workers to do."""
+        return self.calls_back or bool(self.kinds and stream.playable)
 
     async def now_or_later(self, record: StreamRecord) -> None:
         """Whoever comes while others wait, waits behind them: the engine is away."""
@@ -81,7 +84,7 @@ class Handover:
         return True
 
     async def _submit(self, stream: Stream) -> None:
-        for kind in self.kinds:
+        for kind in self.kinds if stream.playable else ():
             spec = spec_of_stream(
                 stream,
                 kind=kind,
@@ -90,6 +93,10 @@ class Handover:
                 max_attempts=self.max_attempts,
             )
             await self.sink.submit(spec)
+        if self.calls_back:
+            await self.sink.submit(
+                spec_of_stored(stream, bucket=self.bucket, watch_dir=self.watch_dir)
+            )
 
     async def _write_down(self, owed: Stream) -> None:
         """Unless it was forgotten meanwhile."""

@@ -67,6 +67,11 @@ def subject_of_ref(source: str, ref: str) -> str:
     return "w" + hashlib.sha256(repr((source, ref)).encode("utf-8", "replace")).hexdigest()[:20]
 
 
+def subject_of_id(given: str) -> str:
+    """Of a job whose own `id` says which one it is."""
+    return "w" + hashlib.sha256(given.encode()).hexdigest()[:20]
+
+
 def _key(asked: dict[str, Any]) -> str:
     key = asked.get("key")
     if not isinstance(key, str) or not key or not 0 < _length(key) <= MAX_KEY_BYTES:
@@ -104,7 +109,7 @@ def _subject(asked: dict[str, Any], source: JobInput) -> str:
         return subject_of(source)
     if not isinstance(given, str) or len(given) > MAX_ID_CHARS or not _length(given):
         raise NotAJobError(f"id must be a text of at most {MAX_ID_CHARS} characters")
-    return "w" + hashlib.sha256(given.encode()).hexdigest()[:20]
+    return subject_of_id(given)
 
 
 def _text(value: object) -> str:

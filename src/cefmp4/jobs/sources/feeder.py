@@ -13,7 +13,7 @@ from cefmp4 import metrics
 from cefmp4.errors import CefError, PermanentError, RefusedError, TransientError
 from cefmp4.jobs.sources.asked import AskedJobs, NotAJobError, subject_of_ref
 from cefmp4.log import redact
-from cefmp4.model.job import JobEnd, JobSpec, Step
+from cefmp4.model.job import JobEnd, JobSpec
 from cefmp4.ports.jobs import JobDesk
 from cefmp4.ports.sources import JobSource, Offer
 from cefmp4.retry import patiently
@@ -56,6 +56,12 @@ SOURCES: dict[str, SourceFigures] = {}  # of this process, by name
 
 def figures_of(name: str) -> SourceFigures:
     return SOURCES.setdefault(name, SourceFigures())
+
+
+def count(name: str, figures: SourceFigures, outcome: str) -> None:
+    """One more job of this source of which that became."""
+    setattr(figures, outcome, getattr(figures, outcome) + 1)
+    metrics.source_jobs.labels(name, outcome).inc()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +142,8 @@ class Feeder:
         if job is None:
             log.warning("another has the place of a job", job_id=spec.id, source=self.source.name)
             return False
-        if not job.is_final:
-            return job.step is not Step.REPORT
+        if job.is_telling or not job.is_final:
+            return not job.is_telling
         try:
             await self.desk.begin_again(spec)
         except RefusedError:
@@ -145,8 +151,7 @@ class Feeder:
         return True
 
     def _count(self, outcome: str) -> None:
-        setattr(self.figures, outcome, getattr(self.figures, outcome) + 1)
-        metrics.source_jobs.labels(self.source.name, outcome).inc()
+        count(self.source.name, self.figures, outcome)
 
 
 def _healable(error: CefError) -> CefError:
@@ -164,8 +169,7 @@ class Reporter:
     async def __call__(self, end: JobEnd) -> None:
         await self.source.report(end)
         outcome = "complete" if end.is_complete else "failed"
-        setattr(self.figures, outcome, getattr(self.figures, outcome) + 1)
-        metrics.source_jobs.labels(self.source.name, outcome).inc()
+        count(self.source.name, self.figures, outcome)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ class Engine:
     refuses: str = ""
     asked: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
 
     async def submit(self, spec: JobSpec) -> bool:
         self.asked.append(spec.subject)
@@ -36,6 +37,7 @@ class Engine:
         if spec.subject == self.refuses:
             raise PermanentError("no such namespace")
         self.taken.append(spec.subject)
+        self.kinds.append(spec.kind)
         return True
 
 
@@ -49,25 +51,28 @@ class Site:
     def claims(self) -> Claims:
         return Claims(checkpoints=self.checkpoints, owner="me", wall_clock=lambda: 1.0)
 
-    def handover(self) -> Handover:
+    def handover(
+        self, kinds: tuple[JobKind, ...] = (JobKind.HLS,), *, calls_back: bool = False
+    ) -> Handover:
         return Handover(
             sink=self.engine,
             claims=self.claims,
             index=self.index,
-            kinds=(JobKind.HLS,),
+            kinds=kinds,
+            calls_back=calls_back,
             bucket="b",
             watch_dir="/w",
             max_attempts=3,
         )
 
-    async def described(self, name: str) -> StreamRecord:
+    async def described(self, name: str, playable: bool | None = True) -> StreamRecord:
         stream = Stream(
             id=name,
             relpath=f"{name}.mp4",
             part_base=MIN_PART_BYTES,
             state=StreamState.STORED,
             stamp=FileStamp(len(self.index) + 1, 1, 1, 1),
-            playable=True,
+            playable=playable,
         )
         record = await self.claims.new(stream, {})
         await record.described(owes_jobs=True)
@@ -164,3 +169,26 @@ async def test_what_was_forgotten_meanwhile_stays_forgotten() -> None:
     async with running(handover):
         await asyncio.sleep(100)
     assert await site.checkpoints.load_streams() == []
+
+
+@pytest.mark.parametrize("playable", [True, False, None])
+@pytest.mark.parametrize("kinds", [(JobKind.HLS,), ()])
+async def test_of_every_recording_it_is_told_where_somebody_listens(
+    kinds: tuple[JobKind, ...], playable: bool | None
+) -> None:
+    """Also of what cannot be played, and where nothing else is made."""
+    site = Site()
+    handover = site.handover(kinds, calls_back=True)
+    record = await site.described("a", playable)
+    assert handover.wants(record.stream)
+    await handover.now_or_later(record)
+    assert record.stream.state is StreamState.HANDED_OVER
+    assert site.engine.kinds == [*(kinds if playable else ()), JobKind.CALLBACK]
+
+
+@pytest.mark.parametrize("playable", [False, None])
+async def test_nothing_is_made_of_what_cannot_be_played(playable: bool | None) -> None:
+    site = Site()
+    record = await site.described("a", playable)
+    assert not site.handover().wants(record.stream)
+    assert not site.handover(()).wants(record.stream)
