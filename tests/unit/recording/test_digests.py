@@ -48,6 +48,8 @@ HASHES_OTHER_THINGS = {
     "web/page.py": "the version of a page",
     "jobs/callbacks/messages.py": "the id of a message",
     "jobs/webhook_signatures.py": "signatures",
+    "jobs/sources/surrealdb.py": "the id of a row",
+    "results/surrealdb.py": "the id of a row",
 }
 KNOWN_DIGESTS = {"hashlib", "awscrt", "zlib"}
 
