@@ -46,6 +46,8 @@ from cefmp4.embedded import postgres_server
 from cefmp4.embedded.state import credentials_in, database_url
 
 uid, folder = int(sys.argv[1]), Path(sys.argv[2])
+readable = Path(postgres_server.program("postgres")).parents[1]
+postgres_server.installation = lambda: readable
 os.setgroups([])
 os.setresgid(uid, uid, uid)
 os.setresuid(uid, uid, uid)
@@ -369,6 +371,7 @@ async def test_a_place_that_the_user_instead_of_root_cannot_reach(
     (closed / "bin").mkdir()
     shutil.copy("/bin/true", closed / "bin" / "postgres")
     monkeypatch.setattr(postgres_server, "installation", lambda: closed)
+    monkeypatch.setattr(postgres_server, "_COPIES", tmp_path / "copies")
     text = await told(state_dir)
     assert "DATABASE_URL is not set, and the embedded Postgres" in text
     assert "Permission denied" in text

