@@ -1,7 +1,6 @@
 """Postgres as people meet it: one that `cefmp4 up` brings along, and what one gets wrong with one's
 own."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.support.servers import SwiftServer
 from tests.support.terminal import cefmp4, up
 from tests.writers.recording import Recording
 
+from cefmp4.embedded.state import database_url
 from cefmp4.storage.postgres.link import PostgresConfig, open_postgres
 from cefmp4.storage.postgres.migrate import migrate
 
@@ -32,7 +32,7 @@ class Database:
     """The one of a running `up`."""
 
     def __init__(self, state: Path) -> None:
-        self._url = json.loads((state / "connection.json").read_text())["database_url"]
+        self._url = database_url(state)  # as this process can use it, however long its path is
 
     async def ask(self, query: Any, *values: Any) -> list[dict[str, Any]]:
         async with await psycopg.AsyncConnection.connect(
