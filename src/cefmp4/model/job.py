@@ -154,12 +154,14 @@ def spec_of_stream(
     watch_dir: str,
     max_attempts: int,
     priority: int = 0,
+    params: dict[str, str] | None = None,
 ) -> JobSpec:
     """A stream whose object is proven. Its folder gets its turns."""
     return JobSpec(
         subject=stream.id,
         kind=kind,
         input=input_of_stream(stream, bucket=bucket, folder=watch_dir),
+        params=params or {},
         priority=priority,
         max_attempts=max_attempts,
         folder=posixpath.dirname(stream.relpath),

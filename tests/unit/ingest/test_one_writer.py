@@ -19,7 +19,6 @@ BUILDS = {  # streams that have no record yet, or none in this process
 REPLACES_OTHERS = {
     "ingest/active_files.py",  # what is shown of a stream
     "ingest/folder.py",  # what is remembered of the watched folder
-    "jobs/callbacks/messages.py",  # what a job is given
 }
 
 

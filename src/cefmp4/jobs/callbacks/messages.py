@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,21 +59,20 @@ def message_of_end(end: JobEnd) -> Message:
 
 def spec_of_stored(stream: Stream, *, bucket: str, watch_dir: str) -> JobSpec:
     """The job that tells of a recording whose object is proven."""
-    spec = spec_of_stream(
+    return spec_of_stream(
         stream,
         kind=JobKind.CALLBACK,
         bucket=bucket,
         watch_dir=watch_dir,
         max_attempts=MOST_TRIES,
+        params={
+            "path": path_text(stream.relpath),
+            "generation": str(stream.generation),
+            "sha256": stream.sha256,
+            "playable": json.dumps(stream.playable),
+            "completed_at": repr(stream.completed_at),
+        },
     )
-    params = {
-        "path": path_text(stream.relpath),
-        "generation": str(stream.generation),
-        "sha256": stream.sha256,
-        "playable": json.dumps(stream.playable),
-        "completed_at": repr(stream.completed_at),
-    }
-    return replace(spec, params=params)
 
 
 def message_of_stored(spec: JobSpec) -> Message:
