@@ -21,7 +21,14 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.servers import SwiftServer
 from tests.support.service import reached
 from tests.support.sqs_server import KEYS, REGION, QueueUnderTest, SqsServer
-from tests.support.surreal_server import DATABASE, NAMESPACE, PASSWORD, USER, SurrealServer
+from tests.support.surreal_server import (
+    DATABASE,
+    NAMESPACE,
+    PASSWORD,
+    USER,
+    SurrealServer,
+    serving_surreal,
+)
 
 from cefmp4.jobs.webhook_signatures import sign_hex
 from cefmp4.model.job import MOST_TELLING_FIRST, Job
@@ -122,16 +129,6 @@ class Place:
 
 
 @asynccontextmanager
-async def open_surreal() -> AsyncIterator[SurrealServer]:
-    server = SurrealServer()
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.end()
-
-
-@asynccontextmanager
 async def open_place(
     s3_server: SwiftServer,
     postgres: PostgresServer,
@@ -140,7 +137,7 @@ async def open_place(
     **changes: str,
 ) -> AsyncIterator[Place]:
     database = await postgres.new_database()
-    async with open_surreal() as surreal, sqs_server.new_queue(hidden_s=5) as queue:
+    async with serving_surreal() as surreal, sqs_server.new_queue(hidden_s=5) as queue:
         given = {
             **KEYS,
             "AWS_EC2_METADATA_DISABLED": "true",

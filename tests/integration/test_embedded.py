@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from botocore.config import Config
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from tests.support.embedded_servers import owner_process, watched
 
 from cefmp4.embedded.state import Connection, load_connection
 from cefmp4.embedded.supervisor import EmbeddedServers, embedded_servers
@@ -87,31 +87,6 @@ async def eventually(
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def watched(servers: EmbeddedServers) -> AsyncIterator[None]:
-    task = asyncio.create_task(servers.watch(), name="watch")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@asynccontextmanager
-async def owner_process(state_dir: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OWNER, str(state_dir), stdout=asyncio.subprocess.PIPE
-    )
-    assert owner.stdout
-    try:
-        assert await owner.stdout.readline() == b"ready\n"
-        yield owner
-    finally:
-        if owner.returncode is None:
-            owner.kill()
-        await owner.communicate()
 
 
 async def test_brings_up_both_and_tells_other_commands(state_dir: Path) -> None:
@@ -238,7 +213,7 @@ async def test_gives_up_on_a_server_that_keeps_dying(state_dir: Path) -> None:
 
 
 async def test_a_second_owner_is_refused(state_dir: Path) -> None:
-    async with owner_process(state_dir) as owner:
+    async with owner_process(OWNER, state_dir) as owner:
         with pytest.raises(SettingsError, match=rf"another `cefmp4 up` \(process {owner.pid}\)"):
             async with both(state_dir):
                 pass
@@ -247,7 +222,7 @@ async def test_a_second_owner_is_refused(state_dir: Path) -> None:
 
 
 async def test_servers_end_with_a_killed_owner_and_the_next_continues(state_dir: Path) -> None:
-    async with owner_process(state_dir) as owner:
+    async with owner_process(OWNER, state_dir) as owner:
         children = psutil.Process(owner.pid).children(recursive=True)
         assert len(children) == 2
         connection = load_connection(state_dir)

@@ -5,8 +5,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from tests.support.embedded_servers import owner_process, watched
 from tests.support.other_user import OTHER_UID, folder_for_all, needs_two_users, run_as_other
 
 from cefmp4.config.settings import Settings
@@ -101,31 +102,6 @@ async def eventually(condition: Callable[[], bool], *, within_s: float = 30) -> 
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def watched(servers: EmbeddedServers) -> AsyncIterator[None]:
-    task = asyncio.create_task(servers.watch(), name="watch")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@asynccontextmanager
-async def owner_process(state_dir: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OWNER, str(state_dir), stdout=asyncio.subprocess.PIPE
-    )
-    assert owner.stdout
-    try:
-        assert await owner.stdout.readline() == b"ready\n"
-        yield owner
-    finally:
-        if owner.returncode is None:
-            owner.kill()
-        await owner.communicate()
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -294,7 +270,7 @@ async def test_a_busy_process_of_a_killed_one_is_ended_before_the_next_begins(
 
 
 async def test_it_ends_with_a_killed_owner_and_the_next_continues(state_dir: Path) -> None:
-    async with owner_process(state_dir) as owner:
+    async with owner_process(OWNER, state_dir) as owner:
         children = psutil.Process(owner.pid).children(recursive=True)
         assert len(children) > 3
         await ask(load_connection(state_dir), "CREATE TABLE films AS SELECT 1 AS id")
