@@ -1,11 +1,25 @@
-"""Where every command begins: signals are heard before anything is loaded, which takes a while."""
+"""Where every command begins: signals are heard before anything is loaded, which takes a while.
+And where it ends."""
 
+import atexit
+import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
 
 from cefmp4.app import signals
 
 SERVICES = {"up", "ingest", "worker"}  # they run until they are told to stop
+EXIT_UNWRITTEN = 120  # as Python says it of output that did not get out
+
+
+def command() -> NoReturn:
+    """A whole process."""
+    codes = list[int]()
+    atexit.register(partial(_leave, codes))  # what is registered first is done last
+    codes.append(main())
+    sys.exit(codes[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,5 +39,23 @@ def _run(words: list[str], *, is_service: bool) -> int:
     return run(words, is_service=is_service)
 
 
+def _leave(codes: list[int]) -> None:
+    """The engine's client has threads that are not Python's. An answer to a request that was
+    cancelled comes in one of them, and where it comes while the interpreter takes itself apart,
+    the process hangs, or is aborted. So it is gone before that."""
+    if not codes:
+        return  # it ends with a traceback, or had nothing to run
+    code = codes[0]
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        pass
+    except OSError as error:
+        os.write(2, f"error: output was lost: {error.strerror}\n".encode())
+        code = code or EXIT_UNWRITTEN
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

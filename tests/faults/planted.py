@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from cefmp4.__main__ import main
+from cefmp4.__main__ import command
 from cefmp4.errors import LeaseLostError
 from cefmp4.ingest.proof import Proof
 from cefmp4.ingest.record import StreamRecord
@@ -116,5 +116,5 @@ PLANTS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
-    PLANTS[sys.argv[1]]()
-    sys.exit(main(sys.argv[2:]))
+    PLANTS[sys.argv.pop(1)]()
+    command()

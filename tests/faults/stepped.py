@@ -26,7 +26,7 @@ def _ahead_s(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    step_clock(Path(sys.argv[1]))
-    from cefmp4.__main__ import main  # whoever imports the clock by name must get this one
+    step_clock(Path(sys.argv.pop(1)))
+    from cefmp4.__main__ import command  # whoever imports the clock by name must get this one
 
-    sys.exit(main(sys.argv[2:]))
+    command()
