@@ -40,9 +40,9 @@ def _run(words: list[str], *, is_service: bool) -> int:
 
 
 def _leave(codes: list[int]) -> None:
-    """The engine's client has threads that are not Python's. An answer to a request that was
-    cancelled comes in one of them, and where it comes while the interpreter takes itself apart,
-    the process hangs, or is aborted. So it is gone before that."""
+    """The clients of Temporal and SurrealDB have threads that are not Python's. What one of them
+    has to say while the interpreter takes itself apart, to a request that was cancelled, say,
+    hangs the process, or aborts it. So it is gone before that."""
     if not codes:
         return  # it ends with a traceback, or had nothing to run
     code = codes[0]

@@ -1,5 +1,6 @@
 """A server of SurrealDB for tests: the engine of the Python package behind the protocol of the real
-one, WebSocket and CBOR. Requests go to the engine side by side, so that conflicts are real."""
+one, WebSocket and CBOR. Requests go to the engine one by one: it loses one of two changes to a row
+at the same moment, now and then. So conflicts are ours."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,13 +10,14 @@ from typing import Any
 
 from surrealdb import AsyncEmbeddedSurrealConnection, RecordID
 from surrealdb.data.cbor import decode, encode
-from surrealdb.errors import InternalError
 from tests.support.ports import free_port
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-MOST_CONFLICTS = 200  # with those under test, of one statement
+CONFLICT = (
+    "Failed to commit transaction due to a read or write conflict. This transaction can be retried"
+)
 NAMESPACE, DATABASE = "tests", "media"
 USER, PASSWORD = "root", "s3cret-of-surreal"
 
@@ -26,8 +28,8 @@ def _refusal(text: str) -> dict[str, Any]:
 
 @dataclass
 class SurrealServer:
-    """`level`: where its one user is known: {} is the whole server, else with `ns` and `db`. It
-    keeps its rows while it is stopped."""
+    """`level`: where its one user is known: {} is the whole server, else with `ns` and `db`.
+    Every so manieth query is refused as a conflict. It keeps its rows while it is stopped."""
 
     endpoint: str = "mem://"
     asks_for_user: bool = True
@@ -36,6 +38,9 @@ class SurrealServer:
     signins: int = 0
     garbage: bytes = b""  # is sent instead of the next answer
     is_silent: bool = False  # it takes requests, and answers none
+    conflict_every: int = 5  # queries
+    queries: int = 0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _server: Server | None = None
     _engine: AsyncEmbeddedSurrealConnection | None = None
 
@@ -75,14 +80,8 @@ class SurrealServer:
     async def rows(self, text: str, /, **variables: Any) -> Any:
         """Of one statement, past the connections under test."""
         assert self._engine is not None
-        for _ in range(MOST_CONFLICTS):
-            try:
-                return await self._engine.query(text, variables)
-            except InternalError as error:
-                if "conflict" not in str(error):
-                    raise
-            await asyncio.sleep(0.01)
-        raise AssertionError(f"conflicts without end: {text}")
+        async with self._turn:
+            return await self._engine.query(text, variables)
 
     async def put(self, table: str, row_id: Any, row: dict[str, Any]) -> None:
         """Without an answer: it can take what it cannot give back."""
@@ -104,6 +103,9 @@ class SurrealServer:
                         answer = {"result": None}
                     elif not known:
                         answer = _refusal("IAM error: Not enough permissions to do this")
+                    elif request["method"] == "query" and self._has_conflict():
+                        statement = {"status": "ERR", "result": CONFLICT, "time": "1ms"}
+                        answer = {"result": [statement]}
                     else:
                         group.create_task(self._ask(connection, request["id"], message))
                         continue
@@ -113,10 +115,15 @@ class SurrealServer:
         place = {name: given[name] for name in ("ns", "db") if name in given}
         return (given.get("user"), given.get("pass"), place) == (USER, PASSWORD, self.level)
 
+    def _has_conflict(self) -> bool:
+        self.queries += 1
+        return self.queries % self.conflict_every == 0
+
     async def _ask(self, connection: ServerConnection, request_id: str, message: bytes) -> None:
         assert self._engine is not None
         try:
-            answer = await self._engine._db.execute(message)
+            async with self._turn:
+                answer = await self._engine._db.execute(message)
         except (RuntimeError, ValueError) as error:
             answer = encode({"id": request_id, **_refusal(str(error))})
         if self.is_silent:

@@ -64,11 +64,26 @@ class ServerClient(AsyncWsSurrealConnection):
         return answer
 
 
-Client: TypeAlias = AsyncEmbeddedSurrealConnection | ServerClient
+class EngineClient(AsyncEmbeddedSurrealConnection):
+    """One request at a time: of two that change a row at the same moment, the engine confirms both
+    and keeps one, now and then."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self._turn = asyncio.Lock()
+
+    async def _send(
+        self, message: RequestMessage, process: str, bypass: bool = False
+    ) -> dict[str, Any]:
+        async with self._turn:
+            return await super()._send(message, process, bypass)
+
+
+Client: TypeAlias = EngineClient | ServerClient
 
 
 def client_of(endpoint: str, *, is_embedded: bool) -> Client:
-    return AsyncEmbeddedSurrealConnection(endpoint) if is_embedded else ServerClient(endpoint)
+    return EngineClient(endpoint) if is_embedded else ServerClient(endpoint)
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
