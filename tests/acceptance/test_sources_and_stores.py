@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.timeo
 
 SECRET = "of-the-senders-only"
 STORES = ("s3", "postgres", "hybrid", "surrealdb")
+AWAY = ("Postgres", "SQS", "SurrealDB")  # at the same moment
 SOURCES = ("internal", "postgres", "sqs", "webhook", "surrealdb")
 ENDS_S = 90.0
 OF_EACH = int(os.environ.get("CEFMP4_JOBS_OF_EACH", "5"))
@@ -226,7 +227,7 @@ async def test_whatever_dies_no_job_is_lost_and_no_result_stored_twice(
             postgres.kill()
             sqs_server.pause()
             await place.surreal.stop()
-            await asyncio.sleep(2)
+            await both_say_who_is_away(workers)
             sqs_server.resume()
             await postgres.start()
             await place.surreal.start()
@@ -253,6 +254,23 @@ async def started(yard: Yard) -> Worker:
     worker = yard.new_worker("--sources")
     await worker.start()
     return worker
+
+
+async def both_say_who_is_away(workers: list[Worker]) -> None:
+    """And that they are not ready."""
+    reasons = list[str]()
+
+    async def say_so() -> bool:
+        async with aiohttp.ClientSession() as session:
+            for worker in workers:
+                port = worker.settings["WORKER_PORT"]
+                async with session.get(f"http://127.0.0.1:{port}/healthz") as response:
+                    reasons[:] = (await response.json())["reasons"]
+                if not {f"{name} does not answer" for name in AWAY} <= set(reasons):
+                    return False
+        return True
+
+    assert await reached(say_so, 60), reasons
 
 
 async def some_are_begun(place: Place, count: int) -> None:

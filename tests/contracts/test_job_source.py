@@ -32,7 +32,7 @@ from cefmp4.errors import ServerUnreachableError
 from cefmp4.jobs import flow
 from cefmp4.jobs.sources import surrealdb
 from cefmp4.jobs.sources.asked import AskedJobs
-from cefmp4.jobs.sources.feeder import Feeder, Reporter, SourceFigures, feeding
+from cefmp4.jobs.sources.feeder import Feeder, Reporter, feeding
 from cefmp4.jobs.steps import Host, StepContext
 from cefmp4.model.job import JobEnd, JobInput, JobKind, JobSpec, JobState
 from cefmp4.ports.sources import JobSource
@@ -159,7 +159,7 @@ class Plant:
 async def plant(backend: Backend, tmp_path: Path) -> AsyncIterator[Plant]:
     works, source = Works(), backend.pollers[0]
     with pretending(tmp_path / "work", works) as plain:
-        report = Reporter(source, SourceFigures())
+        report = Reporter(source)
         host = Host(
             procedures=plain.procedures,
             slots=plain.slots,

@@ -46,8 +46,4 @@ def feeders(settings: Settings, sources: list[JobSource], desk: JobDesk) -> list
 
 
 def reporters(sources: list[JobSource]) -> dict[str, Reporter]:
-    return {
-        source.name: Reporter(source, figures_of(source.name))
-        for source in sources
-        if source.wants_reports
-    }
+    return {source.name: Reporter(source) for source in sources if source.wants_reports}

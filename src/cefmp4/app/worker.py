@@ -28,7 +28,7 @@ from cefmp4.media.ffmpeg_run import RunLimits
 from cefmp4.media.ffprobe import Ffprobe
 from cefmp4.model.job import CALLBACK, JobEnd, JobKind, JobSpec, SlotKind
 from cefmp4.ports.sources import JobSource
-from cefmp4.reachability import POSTGRES, S3, SURREALDB, TEMPORAL, tell_of_outages
+from cefmp4.reachability import POSTGRES, S3, SQS, SURREALDB, TEMPORAL, tell_of_outages
 from cefmp4.tasks import cut_by
 from cefmp4.temporal.worker import working
 from cefmp4.web.api import worker_routes
@@ -155,8 +155,8 @@ async def _answering(settings: Settings, port: int) -> AsyncIterator[None]:
     """Metrics and health of a worker that has a port of its own."""
 
     def health() -> Health:
-        troubles = (*S3.troubles, *TEMPORAL.troubles, *POSTGRES.troubles, *SURREALDB.troubles)
-        return Health(waiting_for=troubles)
+        reached = (S3, TEMPORAL, POSTGRES, SQS, SURREALDB)
+        return Health(waiting_for=tuple(why for one in reached for why in one.troubles))
 
     routes = [*Probes(health).routes(), *worker_routes(desk_of(settings), health)]
     async with listening(settings, port, routes, setting="WORKER_PORT") as taken:

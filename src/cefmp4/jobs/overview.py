@@ -74,9 +74,12 @@ async def figures(desk: JobDesk) -> dict[str, Any]:
     """For JSON. Times are from the order until the result could be used, waits included."""
     queues = await measure_queues(desk)
     kinds = {}
+    by_source: dict[str, list[Job]] = {name: [] for name in SOURCES}
     for kind, queue in queues.items():
         complete = await desk.latest([JobState.COMPLETE], LAST, kind)
         failed = await desk.latest([JobState.FAILED], LAST, kind)
+        for job in (*complete, *failed):
+            by_source.setdefault(job.spec.source, []).append(job)
         counts = await desk.counts(kind)
         kinds[kind] = {
             "depth": queue.depth,
@@ -88,11 +91,13 @@ async def figures(desk: JobDesk) -> dict[str, Any]:
             **_times_of(complete),
             **_rate_of([*complete, *failed]),
         }
-    return {"kinds": kinds, "sources": sources()}
+    seen = sources()
+    told = {name: seen.get(name, {}) | _rate_of(jobs) for name, jobs in by_source.items() if name}
+    return {"kinds": kinds, "sources": told}
 
 
 def sources() -> dict[str, Any]:
-    """Those that this process asks, or reports to."""
+    """Those that this process asks."""
     return {name: seen.to_fields() for name, seen in SOURCES.items()}
 
 

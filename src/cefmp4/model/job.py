@@ -137,6 +137,7 @@ class JobSpec:
     priority: int = 0
     max_attempts: int = 3
     folder: str = ""  # where it comes from; folders get their turns
+    source: str = ""  # who offered it; nobody: it is of a recording of ours, or of a command
     tells: tuple[str, ...] = ()  # who is told of its end
     ref: str = ""  # by which its source knows it
 
@@ -274,6 +275,7 @@ class Job:
             "error": self.error,
             "subject": self.spec.subject,
             "input": self.spec.input.name,
+            "source": self.spec.source,
             "priority": self.spec.priority,
             "attempts": self.attempts,
             "max_attempts": self.spec.max_attempts,

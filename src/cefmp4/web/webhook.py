@@ -131,14 +131,18 @@ class Webhook:
         message_id = headers[ID] if SIGNATURE in headers else ""
         own_id = asked.get("id")
         if own_id or not message_id:
-            return self._asked.spec(asked, ref=own_id if isinstance(own_id, str) else "")
+            return self._asked.spec(
+                asked, source=NAME, ref=own_id if isinstance(own_id, str) else ""
+            )
         if (
             not message_id.isascii()
             or not message_id.isprintable()
             or len(message_id) > MAX_ID_CHARS
         ):
             raise NotAJobError(f"{ID} must be at most {MAX_ID_CHARS} characters of ASCII")
-        return self._asked.spec(asked, subject=subject_of_ref(NAME, message_id), ref=message_id)
+        return self._asked.spec(
+            asked, source=NAME, subject=subject_of_ref(NAME, message_id), ref=message_id
+        )
 
 
 class _Queue:

@@ -41,8 +41,8 @@ def view(number: int, state: StreamState = StreamState.UPLOADING, **fields: Any)
     return replace(view_of_record(record), updated_at=float(number), **fields)
 
 
-def job(name: str, state: JobState = JobState.QUEUED, **fields: Any) -> Job:
-    spec = JobSpec(subject=name, kind=JobKind.HLS, input=JobInput(key=name))
+def job(name: str, state: JobState = JobState.QUEUED, source: str = "", **fields: Any) -> Job:
+    spec = JobSpec(subject=name, kind=JobKind.HLS, input=JobInput(key=name), source=source)
     return Job(spec=spec, state=state, **fields)
 
 
@@ -175,17 +175,21 @@ async def test_stats_tell_of_jobs(service: Service) -> None:
         for number, (began, end) in enumerate(ended)
     ]
     service.desk.jobs += [
-        job("f", JobState.FAILED, reason=FailReason.ERROR),
-        job("x", JobState.FAILED, reason=FailReason.CANCELLED),
+        job("f", JobState.FAILED, "webhook", reason=FailReason.ERROR),
+        job("g", JobState.COMPLETE, "webhook", submitted_at=10.0, ended_at=13.0),
+        job("x", JobState.FAILED, "sqs", reason=FailReason.CANCELLED),
         job("q"),
     ]
     async with service.serving() as (session, _):
         for _ in range(5):
             async with session.get("/stats") as response:
-                hls = (await response.json())["jobs"]["kinds"]["hls"]
-    assert (hls["complete"], hls["failed"], hls["running"]) == (4, 2, 0)
-    assert (hls["median_seconds"], hls["p95_seconds"], hls["times_of"]) == (6.5, 100.0, 4)
-    assert (hls["success_rate"], hls["rate_of"]) == (0.8, 5)
+                stats = (await response.json())["jobs"]
+    hls = stats["kinds"]["hls"]
+    assert (hls["complete"], hls["failed"], hls["running"]) == (5, 2, 0)
+    assert (hls["median_seconds"], hls["p95_seconds"], hls["times_of"]) == (3.0, 100.0, 5)
+    assert (hls["success_rate"], hls["rate_of"]) == (5 / 6, 6)
+    rates = {name: (one["success_rate"], one["rate_of"]) for name, one in stats["sources"].items()}
+    assert rates == {"webhook": (0.5, 2), "sqs": (None, 0)}
     assert service.desk.asked == 2, "once of what is complete, once of what failed"
 
 

@@ -38,24 +38,26 @@ class AskedJobs:
         self,
         asked: dict[str, Any],
         *,
+        source: str = "",
         subject: str = "",
         tells: tuple[str, ...] = (),
         ref: str = "",
     ) -> JobSpec:
         """`subject` empty: that of the id that is given, or of the object. NotAJobError."""
-        source = JobInput(
+        wanted = JobInput(
             bucket=_bucket(asked, self.bucket),
             key=_key(asked),
             etag=_text(asked.get("etag")),
             size=_size(asked.get("size")),
         )
         return JobSpec(
-            subject=subject or _subject(asked, source),
+            subject=subject or _subject(asked, wanted),
             kind=_kind(asked),
-            input=source,
+            input=wanted,
             priority=_priority(asked),
             max_attempts=self.max_attempts,
-            folder=posixpath.dirname(source.key),
+            folder=posixpath.dirname(wanted.key),
+            source=source,
             tells=tells,
             ref=ref,
         )

@@ -32,21 +32,15 @@ class SourceFigures:
     begun: int = 0
     known: int = 0  # before: offered twice, or begun again after a crash
     refused: int = 0
-    complete: int = 0
-    failed: int = 0
     trouble: str = ""  # why nothing comes from it right now
 
     def to_fields(self) -> dict[str, Any]:
         """For JSON."""
-        ended = self.complete + self.failed
         return {
             "waiting": self.waiting,
             "begun": self.begun,
             "known": self.known,
             "refused": self.refused,
-            "complete": self.complete,
-            "failed": self.failed,
-            "success_rate": self.complete / ended if ended else None,
             "trouble": redact(self.trouble),
         }
 
@@ -121,6 +115,7 @@ class Feeder:
         name = offer.ref if len(offer.jobs) == 1 else f"{offer.ref}/{number}"
         return self.asked.spec(
             offer.jobs[number],
+            source=source.name,
             subject=subject_of_ref(f"{source.name}/{source.place}", name),
             tells=(source.name,) if source.wants_reports else (),
             ref=offer.ref,
@@ -164,12 +159,11 @@ class Reporter:
     """Tells a source of the end of its jobs."""
 
     source: JobSource
-    figures: SourceFigures
 
     async def __call__(self, end: JobEnd) -> None:
         await self.source.report(end)
         outcome = "complete" if end.is_complete else "failed"
-        count(self.source.name, self.figures, outcome)
+        metrics.source_jobs.labels(self.source.name, outcome).inc()
 
 
 @asynccontextmanager
