@@ -1,8 +1,9 @@
 """Takes steps from the engine and has the host do them."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -128,7 +129,8 @@ def _failure(order: Order, error: StepError) -> ApplicationError:
 @asynccontextmanager
 async def working(client: Client, host: Host, *, drain_s: float) -> AsyncIterator[None]:
     """Takes steps until the context ends; what runs then longer than `drain_s` is handed back."""
-    workers = list(_workers_of(client, host, drain_s))
+    with without_collections():
+        workers = list(_workers_of(client, host, drain_s))
     async with asyncio.TaskGroup() as group:
         for worker in workers:
             group.create_task(worker.run(), name=f"worker of {worker.task_queue}")
@@ -138,6 +140,19 @@ async def working(client: Client, host: Host, *, drain_s: float) -> AsyncIterato
         finally:
             watching.cancel()
             await asyncio.gather(*(worker.shutdown() for worker in workers))
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """A worker imports its workflows once more. Python 3.11 breaks an import (KeyError) where a
+    collection comes in its midst, of an object whose end imports something, too."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _workers_of(client: Client, host: Host, drain_s: float) -> Iterator[Worker]:
