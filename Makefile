@@ -15,7 +15,8 @@ FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpu
 KILL_TESTS := $(addprefix tests/acceptance/test_,kill_worker.py kill_engine.py goes_on_elsewhere.py fleet.py servers_away.py)
 PYTEST := $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 1
-TESTED := $(wildcard tests/unit tests/contracts tests/integration tests/security tests/acceptance)
+# Those that take long first, so that all processes end at about the same time.
+TESTED := $(wildcard $(addprefix tests/,acceptance integration contracts security unit))
 
 .PHONY: help up setup lint lock audit sbom check test test-servers bench bench-short faults faults-short kills soak clean
 
@@ -47,8 +48,9 @@ check: lint ## the same, and the unit tests
 
 test: setup ## unit, contract, integration and acceptance tests, with real servers
 	@failed=; \
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone" $(TESTED) || failed="$$failed side-by-side"; \
-	$(PYTEST) -m alone $(TESTED) || failed="$$failed alone"; \
+	$(PYTEST) $(SIDE_BY_SIDE) --no-loadscope-reorder -m "not alone and not long" $(TESTED) \
+	|| failed="$$failed side-by-side"; \
+	$(PYTEST) -m "alone and not long" $(TESTED) || failed="$$failed alone"; \
 	echo "make test: failed:$${failed:- nothing}"; \
 	test -z "$$failed"
 
@@ -90,7 +92,11 @@ faults: setup ## kills, stops and breaks everything, at length, and prints the m
 	test -z "$$failed"
 
 kills: setup ## kills workers and Temporal again and again in mid-encode, takes servers away, and prints figures
-	CEFMP4_KILLS=30 CEFMP4_ENGINE_KILLS=10 CEFMP4_LOSSES=10 CEFMP4_AWAY_S=60 $(PYTEST) -s $(KILL_TESTS)
+	@failed=; \
+	CEFMP4_KILLS=30 CEFMP4_ENGINE_KILLS=10 CEFMP4_LOSSES=10 CEFMP4_AWAY_S=60 $(PYTEST) -s $(KILL_TESTS) \
+	|| failed=yes; \
+	$(PYTEST) -m long $(addprefix --ignore=,$(KILL_TESTS)) $(TESTED) || failed=yes; \
+	test -z "$$failed"
 
 faults-short: setup ## the part of it that every change must pass
 	$(PYTEST) $(SIDE_BY_SIDE) $(FAULT_TESTS)

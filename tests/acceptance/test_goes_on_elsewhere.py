@@ -119,6 +119,7 @@ async def test_an_encode_whose_worker_is_stopped_is_handed_back_and_costs_no_att
     tell(capsys, "stopped", took_s)
 
 
+@pytest.mark.long
 async def test_an_encode_whose_worker_is_frozen_begins_elsewhere_and_the_frozen_one_changes_nothing(
     s3_server: SwiftServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,12 @@ PATIENCE_S = 120.0
 BLOCKS, PACE_S = 12, 0.4  # of half a MiB: more than one part a file, and five seconds
 
 
-@pytest.fixture(params=[True, False], ids=["refusing", "deaf"])
+@pytest.fixture(
+    params=[
+        pytest.param(True, id="refusing"),
+        pytest.param(False, id="deaf", marks=pytest.mark.long),
+    ]
+)
 def is_refusing(request: pytest.FixtureRequest) -> bool:
     """Whether the server is believed to refuse a taken key. If not, it is never asked to: that is
     how a server looks that ignores the question, as Ceph does at completion."""

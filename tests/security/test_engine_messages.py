@@ -257,8 +257,20 @@ async def test_an_answer_that_is_not_ours_is_none(
 async def only_flows(place: JobPlace, host: Host) -> AsyncIterator[None]:
     """A worker that takes no step, so that the stranger is the first."""
     client = await place.connect()
-    async with Worker(client, task_queue=flow_queue(HLS), workflows=[HlsJob]):
+    async with Worker(
+        client, task_queue=flow_queue(HLS), workflows=[HlsJob], max_cached_workflows=0
+    ):
         yield
+        await until(lambda: _waits(client, "a-hls"))
+
+
+async def _waits(client: Client, job_id: str) -> bool:
+    """A turn that a worker leaves undone is waited for, for seconds, by the engine."""
+    *_, latest = await history(client, job_id)
+    return latest.event_type not in (
+        EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
+    )
 
 
 async def test_an_answer_to_another_step_of_the_job_is_none(
@@ -269,6 +281,7 @@ async def test_an_answer_to_another_step_of_the_job_is_none(
         task = await taken(stranger, Step.ENCODE)
         (looked,) = await signed_answers(stranger, "a-hls")
         await answer(stranger, task, looked)
+        await until(lambda: _waits(stranger, "a-hls"))
     async with at_work(job_place, host) as desk:
         job = await in_state(desk, "a-hls", JobState.COMPLETE)
     assert (job.attempts, len(pretence.made)) == (1, 1)
