@@ -97,8 +97,24 @@ async def test_up_brings_one_and_goes_on_with_it(tmp_path: Path) -> None:
         assert await database.ask("SELECT * FROM jobs WHERE id = %s", row["id"]) == [row]
         (results,) = await database.ask("SELECT count(*) AS n FROM cefmp4.results")
         assert results["n"] == 3
+        await check_taking_over(folder, database, recording["subject"])
         assert await running.ctrl_c(STOP_S) == 0
         assert "Traceback" not in running.said
+
+
+async def check_taking_over(folder: Path, database: Database, subject: str) -> None:
+    """What was made before there was a database comes into it, and is not made anew."""
+    results = "SELECT attempt, accepted_at FROM cefmp4.results WHERE subject = %s"
+    before = await database.ask(results, subject)
+    for table in ("hls_segments", "hls_playlists", "results", "recordings"):
+        assert await database.ask(f"DELETE FROM cefmp4.{table} RETURNING 1")
+    told = await cefmp4(folder, "jobs", "backfill", "--with-made")
+    assert "0 made, 1 submitted" in told.out, told.err
+
+    async def is_back() -> bool:
+        return await database.ask(results, subject) == before
+
+    await until(is_back)
 
 
 async def check_result(database: Database, row: dict[str, Any]) -> None:

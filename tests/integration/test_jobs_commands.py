@@ -382,6 +382,7 @@ async def test_recordings_without_a_result_are_found_and_queued_once(
             await in_state(desk, f"{stream.id}-hls", JobState.COMPLETE)
     assert "2 submitted" in await call("backfill"), "what was made is not there"
     assert "0 recordings" in await call("backfill", "--prefix", "other/")
+    assert "0 made, 1 submitted, 2 under way" in await call("backfill", "--with-made")
 
 
 async def test_what_failed_is_not_queued_again_by_a_backfill(

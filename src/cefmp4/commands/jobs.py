@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     filling.add_argument(
         "--prefix", metavar="P", help="only keys that begin so (all that S3_KEY_TEMPLATE makes)"
     )
+    filling.add_argument(
+        "--with-made",
+        action="store_true",
+        help="also where there is a result: it is kept where STORAGE_TYPE says now, not made anew",
+    )
     filling.add_argument("--dry-run", action="store_true", help="queue nothing, only say what")
     for action in (submitting, filling):
         action.add_argument(

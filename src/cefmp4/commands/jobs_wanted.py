@@ -71,6 +71,7 @@ async def fill(desk: JobDesk, args: argparse.Namespace, settings: Settings) -> N
             watch_dir=str(settings.watch_dir.resolve()),
             plan=PartPlan(settings.chunk_size_bytes, settings.part_sizing),
             max_attempts=settings.worker_max_attempts,
+            with_made=args.with_made,
             is_dry=args.dry_run,
         )
         await _fill(backfill, prefix, as_json=args.json)

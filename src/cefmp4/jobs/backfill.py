@@ -33,7 +33,8 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backfill:
-    """`plan`: how files are cut today. `is_dry`: SUBMITTED is what would be."""
+    """`plan`: how files are cut today. `with_made`: jobs whose result is there are begun, too; they
+    find it, and keep it where results are kept today. `is_dry`: SUBMITTED is what would be."""
 
     store: ObjectStore
     checkpoints: CheckpointStore
@@ -43,6 +44,7 @@ class Backfill:
     watch_dir: str
     plan: PartPlan
     max_attempts: int
+    with_made: bool = False
     is_dry: bool = False
 
     async def recordings(self, prefix: str) -> list[Stream]:
@@ -86,7 +88,7 @@ class Backfill:
     async def _look(self, stream: Stream) -> Found:
         if stream.playable is False:
             return Found.NOT_PLAYABLE
-        if await has_result(self.store, stream_id=stream.id):
+        if not self.with_made and await has_result(self.store, stream_id=stream.id):
             return Found.MADE
         spec = self.spec_of(stream)
         if not self.is_dry and await self.desk.submit(spec):
@@ -97,7 +99,7 @@ class Backfill:
         if job is not None and job.has_failed:
             return Found.FAILED
         if not self.is_dry:
-            await self.desk.begin_again(spec)  # it is complete, and its result is gone
+            await self.desk.begin_again(spec)  # it is complete
         return Found.SUBMITTED
 
 
