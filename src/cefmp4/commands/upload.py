@@ -5,9 +5,11 @@ import argparse
 from cefmp4.app.clients import open_redis_if_there, open_store
 from cefmp4.commands.transfers import add_common_arguments, telling
 from cefmp4.config.settings import Settings
+from cefmp4.errors import RefusedError
 from cefmp4.model.part import PartPlan
 from cefmp4.transfer import upload_files
 from cefmp4.transfer.notes import UploadNotes
+from cefmp4.transfer.places import key_of
 from cefmp4.trust import check_trusted
 
 
@@ -16,9 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths", nargs="+", metavar="PATH", help="a file, or a folder for all below it"
     )
     parser.add_argument(
-        "--prefix", default="", metavar="PREFIX", help="what comes before their names in the keys"
+        "--prefix",
+        type=_prefix,
+        default="",
+        metavar="PREFIX",
+        help="what comes before their names in the keys",
     )
     add_common_arguments(parser)
+
+
+def _prefix(text: str) -> str:
+    try:
+        key_of("name", text)
+    except RefusedError:
+        raise argparse.ArgumentTypeError(f"{text!a}: no key of ours begins so") from None
+    return text
 
 
 async def run(args: argparse.Namespace, settings: Settings) -> int:
