@@ -14,7 +14,8 @@ SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
 KILL_TESTS := $(addprefix tests/acceptance/test_,kill_worker.py kill_engine.py goes_on_elsewhere.py fleet.py servers_away.py)
 PYTEST := $(BIN)/python -m pytest -q
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 1
+# One more than there are processors: tests wait for a third of their time.
+SIDE_BY_SIDE := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 4 --dist loadfile --max-worker-restart 1
 # Those that take long first, so that all processes end at about the same time.
 TESTED := $(wildcard $(addprefix tests/,acceptance integration contracts security unit))
 

@@ -23,7 +23,7 @@ _NAMES = st.one_of(
     st.binary(min_size=1, max_size=40).map(
         lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_").decode("utf-8", "surrogateescape")
     ),
-)
+).filter(lambda name: name not in (".", ".."))
 _RELPATHS = st.lists(_NAMES, min_size=1, max_size=8).map("/".join)
 _TEMPLATES = st.sampled_from(
     [
