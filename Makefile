@@ -12,7 +12,7 @@ BIN := .venv/bin
 BENCH_ROWS := $(if $(ROWS),--rows $(ROWS))
 SEED ?=
 FAULT_TESTS := tests/faults/test_crash_points.py tests/faults/test_hostile_corpus.py
-KILL_TESTS := $(addprefix tests/acceptance/test_,kill_worker.py kill_engine.py goes_on_elsewhere.py fleet.py servers_away.py)
+KILL_TESTS := $(patsubst %,tests/acceptance/test_%.py,kill_worker kill_engine goes_on_elsewhere fleet servers_away sources_and_stores)
 PYTEST := $(BIN)/python -m pytest -q
 # One more than there are processors: tests wait for a third of their time.
 SIDE_BY_SIDE := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 4 --dist loadfile --max-worker-restart 1
@@ -51,7 +51,7 @@ test: setup ## unit, contract, integration and acceptance tests, with real serve
 	@failed=; \
 	$(PYTEST) $(SIDE_BY_SIDE) --no-loadscope-reorder -m "not alone and not long" $(TESTED) \
 	|| failed="$$failed side-by-side"; \
-	$(PYTEST) -m "alone and not long" $(TESTED) || failed="$$failed alone"; \
+	$(PYTEST) -m "alone and not long" $(filter-out tests/unit,$(TESTED)) || failed="$$failed alone"; \
 	echo "make test: failed:$${failed:- nothing}"; \
 	test -z "$$failed"
 
@@ -94,7 +94,8 @@ faults: setup ## kills, stops and breaks everything, at length, and prints the m
 
 kills: setup ## kills workers and Temporal again and again in mid-encode, takes servers away, and prints figures
 	@failed=; \
-	CEFMP4_KILLS=30 CEFMP4_ENGINE_KILLS=10 CEFMP4_LOSSES=10 CEFMP4_AWAY_S=60 $(PYTEST) -s $(KILL_TESTS) \
+	CEFMP4_KILLS=30 CEFMP4_ENGINE_KILLS=10 CEFMP4_LOSSES=10 CEFMP4_AWAY_S=60 CEFMP4_JOBS_OF_EACH=10 \
+	$(PYTEST) -s $(KILL_TESTS) \
 	|| failed=yes; \
 	$(PYTEST) -m long $(addprefix --ignore=,$(KILL_TESTS)) $(TESTED) || failed=yes; \
 	test -z "$$failed"

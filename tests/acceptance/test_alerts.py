@@ -99,7 +99,7 @@ async def begin(site: Site, name: str, parts: int = 3) -> None:
     assert await reached(is_begun, PATIENCE_S)
 
 
-@pytest.mark.parametrize("per_stream", ["true", "false"])
+@pytest.mark.parametrize("per_stream", ["true", pytest.param("false", marks=pytest.mark.long)])
 async def test_a_healthy_life(s3_server: SwiftServer, tmp_path: Path, per_stream: str) -> None:
     """Finished files and one that grows, all counted once."""
     sizes = [100_000, 6 * MIB, 11 * MIB]

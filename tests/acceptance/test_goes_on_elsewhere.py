@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-LOSSES = int(os.environ.get("CEFMP4_LOSSES", "2"))
+LOSSES = int(os.environ.get("CEFMP4_LOSSES", "1"))
 NOTICED_S = 15.0
 HANDED_BACK_S = 5.0
 SECONDS = 60  # of media: nobody is done with it before it is lost

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-KILLS = int(os.environ.get("CEFMP4_KILLS", "6"))
+KILLS = int(os.environ.get("CEFMP4_KILLS", "3"))
 WRITERS = ("ffmpeg_mp4", "ffmpeg_fragmented", "header_patched", "preallocated")
 SECONDS, SPEED = 8.0, 0.8  # four parts a file; more than one part a second in all
 IN_FLIGHT = 8  # MAX_PARTS_IN_FLIGHT

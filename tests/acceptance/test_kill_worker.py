@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.acceptance,
     pytest.mark.faults,
+    pytest.mark.long,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(900),
 ]

@@ -40,7 +40,7 @@ STORES = ("s3", "postgres", "hybrid", "surrealdb")
 AWAY = ("Postgres", "SQS", "SurrealDB")  # at the same moment
 SOURCES = ("internal", "postgres", "sqs", "webhook", "surrealdb")
 ENDS_S = 90.0
-OF_EACH = int(os.environ.get("CEFMP4_JOBS_OF_EACH", "5"))
+OF_EACH = int(os.environ.get("CEFMP4_JOBS_OF_EACH", "3"))
 
 
 @dataclass(frozen=True)

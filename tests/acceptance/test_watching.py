@@ -99,7 +99,7 @@ async def watch(page: Page, home: str, url: str) -> None:
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("has_jobs", [True, False])
+@pytest.mark.parametrize("has_jobs", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_after_redis_was_emptied_finished_recordings_are_ready_at_once(
     tmp_path: Path, has_jobs: bool
 ) -> None:

@@ -17,7 +17,7 @@ from cefmp4.model.job import FailReason, Job, JobInput, Step
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-AWAY_S = float(os.environ.get("CEFMP4_AWAY_S", "10"))
+AWAY_S = float(os.environ.get("CEFMP4_AWAY_S", "5"))
 SECONDS = 60
 CANCEL_S = 2.0
 RETURNS_S = 90.0
@@ -65,6 +65,7 @@ async def test_a_temporal_that_is_killed_and_comes_back_costs_no_attempt(
         await yard.check_all_is_tidy()
 
 
+@pytest.mark.long
 async def test_a_worker_leaves_though_temporal_is_away(
     s3_server: SwiftServer, tmp_path: Path
 ) -> None:
