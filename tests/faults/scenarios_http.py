@@ -11,6 +11,7 @@ from tests.faults.judge import examine_log
 from tests.faults.registry import CannotRunError, scenario
 from tests.faults.world import MIB, World
 from tests.support.other_user import start_as_other
+from tests.support.temporal_server import CODEC_KEY, TemporalServer
 
 PROGRAM = Path(http_fuzzer.__file__).read_text()
 SHORT_S, LONG_S = 4.0, 60.0
@@ -67,13 +68,18 @@ async def http_fuzz_at_length(world: World) -> None:
 @scenario("http")
 async def http_fuzz_of_a_worker(world: World) -> None:
     await world.ingest()
-    settings = world.environment()
+    temporal = TemporalServer(world.folder / "engine")
+    settings = world.environment(
+        TEMPORAL_ADDRESS=temporal.address, TEMPORAL_CODEC_KEY=CODEC_KEY.decode()
+    )
     settings["WORKER_PORT"] = settings["PROM_PORT"]
     worker = Instance("worker", settings, world.folder, command=("cefmp4", "worker"))
-    await worker.start()
+    await temporal.start()
     try:
+        await worker.start()
         await _feed(world, worker, SHORT_S * 5)
     finally:
-        code = await worker.stop()
+        code = await worker.stop() if worker.is_running else 0
+        await temporal.stop()
     world.faults += [f"the worker ended with {code}"] if code else []
     world.faults += await examine_log(worker.log)

@@ -10,6 +10,7 @@ from tests.faults.s3_proxy import Exchange, Fault
 from tests.faults.world import MIB, World
 
 _OFTEN = 6
+_ROTATED_AGAIN = 5
 
 
 async def _suffer(
@@ -70,7 +71,8 @@ async def clock_skew_that_heals(world: World) -> None:
 
 @scenario("s3", short=True)
 async def credentials_expire_and_are_rotated(world: World) -> None:
-    """Tokens of a few seconds, each refused from the moment there is the next."""
+    """Tokens of a few seconds, each refused from the moment there is the next, until at least one
+    request was: under way, or by a client that keeps its token until the end."""
     rotation = Rotation(world)
     await rotation.renew()
     rule = world.s3.add(rotation.fault, times=1_000_000)
@@ -80,6 +82,14 @@ async def credentials_expire_and_are_rotated(world: World) -> None:
         for _ in range(3):
             await asyncio.sleep(world.random.uniform(0.8, 1.8))
             await rotation.renew()
+    for number in range(_ROTATED_AGAIN):
+        if rotation.refused:
+            break
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(world.write(f"again/{number}.mp4", 12 * MIB, rate=6 * MIB))
+            for _ in range(20):
+                await asyncio.sleep(world.random.uniform(0.05, 0.15))
+                await rotation.renew()
     assert rotation.refused, "no request carried an old token"
     rule.times = 0
 

@@ -44,6 +44,8 @@ _ACCESS_HINTS = {
     "AccountProblem": "the account is suspended",
 }
 _ACCESS_HINT = "the credentials must be allowed to read, write and list in the whole bucket"
+# The answer to a HEAD has no body, so that no code says it.
+_NO_REASON_HINT = "the session token may have expired; else check S3_REGION_NAME"
 _THROTTLED = {
     "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests",
     "ServiceUnavailable", "RequestThrottled", "BandwidthLimitExceeded",
@@ -228,6 +230,8 @@ def _by_status(refusal: Refusal) -> CefError:
         return ThrottledError(text, retry_after_s=refusal.retry_after_s)
     if status in {401, 403}:
         return AccessDeniedError(text, hint=_ACCESS_HINT)
+    if status == 400 and refusal.operation.startswith("Head"):
+        return AccessDeniedError(text, hint=_NO_REASON_HINT)
     if status == 404:
         return _key_missing(refusal)
     if status == 416:

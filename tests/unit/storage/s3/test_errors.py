@@ -30,6 +30,14 @@ from cefmp4.storage.s3.errors import (
 )
 
 
+def test_a_head_that_is_refused_without_a_word_is_a_matter_of_access() -> None:
+    """An expired token looks so; a stream waits for the next one, and is not failed."""
+    reply = {"Error": {"Code": "400", "Message": "Bad Request"}}
+    error = ClientError({**reply, "ResponseMetadata": {"HTTPStatusCode": 400}}, "HeadObject")  # type: ignore[typeddict-item]
+    assert isinstance(translate("HeadObject", error), AccessDeniedError)
+    assert isinstance(translate("PutObject", error), PermanentError)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [
