@@ -14,6 +14,7 @@ from awscrt import checksums
 from redis.asyncio import Redis
 
 SUFFIX = ".metadata.json"
+PROBE_PREFIX = ".cefmp4-probe/"
 FINAL = frozenset({"described", "handed_over", "failed", "dropped"})
 ALARMS = (
     "Traceback (most recent call last)",
@@ -138,15 +139,18 @@ class Judge:
             await self._client.delete_object(Bucket=self._bucket, Key=key)
 
     async def _open_uploads(self) -> list[str]:
+        """But for what a kill in mid-probe leaves: a start removes it once it is ten minutes old,
+        and no run takes that long."""
         page = await self._client.list_multipart_uploads(Bucket=self._bucket)
-        return [str(upload["Key"]) for upload in page.get("Uploads", [])]
+        keys = [str(upload["Key"]) for upload in page.get("Uploads", [])]
+        return [key for key in keys if not key.startswith(PROBE_PREFIX)]
 
     async def _held(self) -> list[Held]:
         etags = await self.keys()
         return [
             Held(key, *await self._content(key, etag), await self._document(key, etags))
             for key, etag in etags.items()
-            if not key.endswith(SUFFIX) and not key.startswith(".cefmp4-probe/")
+            if not key.endswith(SUFFIX) and not key.startswith(PROBE_PREFIX)
         ]
 
     async def _content(self, key: str, etag: str) -> tuple[int, str, str]:
