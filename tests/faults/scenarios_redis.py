@@ -203,9 +203,11 @@ async def emptied_again_and_again(world: World) -> None:
             await world.valkey.flush()
 
 
-@scenario("redis")
+@scenario("redis", patience_s=140)
 async def emptied_and_killed(world: World) -> None:
-    """FLUSHALL, and a kill before anything could be written again."""
+    """FLUSHALL, and a kill before anything could be written again. An upload that had nothing by
+    which it could be known again is an orphan, which is seen to after the grace."""
+    world.settings["ORPHAN_GRACE_SECONDS"] = "60"
     instance = await world.ingest()
     async with asyncio.TaskGroup() as tasks:
         await _record(world, tasks)
