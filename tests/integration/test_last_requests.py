@@ -1,12 +1,11 @@
 """The end of a process whose requests to Temporal are answered late."""
 
 import asyncio
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 from tests.support.temporal_server import TemporalServer
+from tests.support.terminal import python
 
 pytestmark = pytest.mark.integration
 
@@ -37,21 +36,14 @@ command()
 
 
 async def test_requests_that_were_cancelled_do_not_crash_or_hang_it(
-    temporal_server: TemporalServer,
+    temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
-    async def ended() -> tuple[int | None, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", ASKS_AND_LEAVES, "jobs", "ls"),
-            env={**os.environ, "ADDRESS": temporal_server.address},
-            stdout=subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(ENDS_S):
-                said, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-        return process.returncode, said
+    async def ended() -> tuple[int, str]:
+        async with asyncio.timeout(ENDS_S):
+            answer = await python(
+                tmp_path, "-c", ASKS_AND_LEAVES, "jobs", "ls", ADDRESS=temporal_server.address
+            )
+        return answer.code, answer.out
 
     for _ in range(PROCESSES // 2):  # one for each core of a small machine
-        assert set(await asyncio.gather(ended(), ended())) == {(3, b"it ran")}
+        assert set(await asyncio.gather(ended(), ended())) == {(3, "it ran")}

@@ -37,8 +37,12 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 async def cefmp4(folder: Path, *words: str, **settings: str) -> Answer:
     """Runs a command to its end."""
+    return await python(folder, "-m", "cefmp4", *words, **settings)
+
+
+async def python(folder: Path, *words: str, **settings: str) -> Answer:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cefmp4", *words),
+        *(sys.executable, *words),
         cwd=folder,
         env=environment({"COLUMNS": "150"} | settings),
         stdout=asyncio.subprocess.PIPE,
